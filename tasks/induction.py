@@ -1,0 +1,137 @@
+"""Random tokens that repeat: the plainest task that only an induction head solves (Olsson et al. 2022, 2209.11895).
+
+A row is a block of random tokens, repeated until the row is full. Worked row, `distance` 3:
+
+    position    0   1   2   3   4   5   6   7
+    tokens      7   2   5   7   2   5   7   2
+    scored      .   .   .   .   x   x   x   x
+
+Position 3 is the first that repeats, but nothing before it says so; from position 4 on, the token before the scored one
+occurred earlier, and what followed it then follows it now. The distance differs from row to row, so that a head which
+attends a fixed number of tokens back learns nothing; `fixed_distance` switches that off, as a control.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.scoring import teacher_forced
+
+
+@dataclass(frozen=True, kw_only=True)
+class InductionConfig(TaskConfig):
+    """Random repeats. Rows hold `n_ctx` tokens out of `d_vocab`."""
+
+    name: ClassVar[str] = "induction"
+
+    d_vocab: int = 64
+    """Number of different tokens."""
+    min_distance: int = 8
+    """Shortest block that repeats."""
+    max_distance: int = 32
+    """Longest block that repeats."""
+    fixed_distance: bool = False
+    """Control: every block is `max_distance` long, so that a head can solve the task by position alone."""
+    test_rows: int = 512
+    """Rows in the fixed test set."""
+    test_seed: int = 1_000_003
+    """Seed of the fixed test set."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_distance <= self.max_distance:
+            raise ValueError(
+                f"min_distance {self.min_distance} and max_distance {self.max_distance} do not make a range; "
+                "write 1 <= min_distance <= max_distance"
+            )
+        if self.max_distance + 2 > self.n_ctx:
+            raise ValueError(
+                f"max_distance {self.max_distance} leaves nothing to score in a context of {self.n_ctx}; "
+                f"write max_distance <= {self.n_ctx - 2} or a larger n_ctx"
+            )
+        if self.d_vocab < 2:
+            raise ValueError(f"d_vocab is {self.d_vocab}; write at least 2")
+
+
+class Induction:
+    """Random repeats with repeat accuracy as the score."""
+
+    def __init__(self, config: InductionConfig) -> None:
+        self.config = config
+        self._test_set = self.sample(config.test_rows, seeded_generator(config.test_seed))
+
+    @property
+    def d_vocab(self) -> int:
+        return self.config.d_vocab
+
+    @property
+    def n_ctx(self) -> int:
+        return self.config.n_ctx
+
+    def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
+        """Draw rows of random repeats; `info["distance"]` holds each row's repeat distance."""
+        config = self.config
+        low = config.max_distance if config.fixed_distance else config.min_distance
+        distance_B1 = torch.randint(low, config.max_distance + 1, (batch_size, 1), generator=generator, device=device)
+        blocks = self._blocks(batch_size, generator, device)
+        position_T = torch.arange(config.n_ctx, device=device)
+        tokens = blocks.gather(1, position_T % distance_B1)
+        return Batch(
+            tokens=tokens,
+            loss_mask=torch.ones_like(tokens, dtype=torch.bool),
+            score_mask=position_T > distance_B1,
+            documents=torch.zeros_like(tokens),
+            info={"distance": distance_B1[:, 0]},
+        )
+
+    def _blocks(self, batch_size: int, generator: torch.Generator, device: Device) -> torch.Tensor:
+        """`[batch, max_distance]` random tokens, without replacement as far as the vocabulary reaches."""
+        d_vocab, length = self.config.d_vocab, self.config.max_distance
+        drawn: list[torch.Tensor] = []
+        while length > 0:
+            keys = torch.rand(batch_size, d_vocab, generator=generator, device=device)
+            drawn.append(keys.argsort(dim=1)[:, :length])
+            length -= d_vocab
+        return torch.cat(drawn, dim=1)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing among the tokens of the row's own block: the mean of 1 / distance over scored tokens."""
+        low = self.config.max_distance if self.config.fixed_distance else self.config.min_distance
+        distances = torch.arange(low, self.config.max_distance + 1, dtype=torch.float64)
+        scored = self.config.n_ctx - 1 - distances
+        return float((scored / distances).sum() / scored.sum())
+
+    def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
+        return self._test_set.rows(0, batch_size).to(device)
+
+    def evaluate(
+        self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
+    ) -> Evaluation:
+        """Accuracy and loss on the tokens that an earlier occurrence determines, per offset."""
+        result = teacher_forced(predict, self._test_set.to(device).split(256), n_future)
+        uniform = float(torch.tensor(float(self.d_vocab)).log())
+        scores: list[Score] = []
+        for row in range(n_future):
+            suffix = "" if row == 0 else f"_offset_{row + 1}"
+            count = result.count[row]
+            scores.append(
+                Score(name=f"repeat_accuracy{suffix}", value=result.accuracy[row], chance=self.chance, ceiling=1.0,
+                      unit="share of determined tokens", count=count)
+            )  # fmt: skip
+            scores.append(
+                Score(name=f"repeat_loss{suffix}", value=result.score_loss[row], chance=uniform, ceiling=0.0,
+                      unit="nats per token", higher_is_better=False, count=count)
+            )  # fmt: skip
+        return Evaluation(scores=tuple(scores), loss=result.loss)
+
+    def token_strings(self, tokens: Sequence[int]) -> list[str]:
+        return [str(int(token)) for token in tokens]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return " ".join(self.token_strings(tokens))
+
+
+CONFIG, TASK = InductionConfig, Induction
