@@ -1,0 +1,1 @@
+"""Presets, grids of runs, and the statistics over them."""

@@ -1,0 +1,1 @@
+"""The n-token transformer: layers, model, initial weights, parameter counts."""

@@ -1,0 +1,61 @@
+"""The n-token loss (Gloeckle et al. 2024, section 2): the unweighted sum over offsets of the mean cross-entropy.
+
+Two ways to its gradient, proved equal by the tests:
+
+- `one_graph_backward` builds the whole sum and differentiates it: plain, but the logits of all n heads are in memory.
+- `per_head_backward` goes forward through the trunk once, then head by head forward AND backward, the gradient adding up
+  at the trunk output z, and then once backward through the trunk: the logits of one head are in memory at a time.
+
+Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from tasks.base import Batch
+from tasks.targets import IGNORED, future_targets
+
+Backward = Callable[[MTPTransformer, Batch], Tensor]
+"""Adds the gradients of the n-token loss to the parameters and returns the losses `[offset]`, detached."""
+
+
+def offset_loss(model: MTPTransformer, z: Float[Tensor, "batch pos d_model"], batch: Batch, offset: int) -> Tensor:
+    """Mean cross-entropy (nats per target) of one offset, given the trunk output; zero where nothing is a target."""
+    targets_BT = future_targets(batch, offset)
+    logits_BTV = model.logits(model.future_resid(z, offset))
+    total = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / (targets_BT != IGNORED).sum().clamp(min=1)
+
+
+def n_token_losses(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
+    """The losses of all offsets in one graph; the n-token loss is their sum."""
+    z = model.trunk(batch.tokens)
+    return torch.stack([offset_loss(model, z, batch, offset) for offset in range(1, model.n_future + 1)])
+
+
+def one_graph_backward(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
+    """Gradients by differentiating the whole sum at once."""
+    losses = n_token_losses(model, batch)
+    losses.sum().backward()
+    return losses.detach()
+
+
+def per_head_backward(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
+    """Gradients head by head; each head's logits are freed before the next head runs."""
+    z = model.trunk(batch.tokens)
+    z_leaf = z.detach().requires_grad_()
+    losses: list[Tensor] = []
+    for offset in range(1, model.n_future + 1):
+        loss = offset_loss(model, z_leaf, batch, offset)
+        loss.backward()
+        losses.append(loss.detach())
+    z.backward(z_leaf.grad)
+    return torch.stack(losses)
+
+
+BACKWARD: dict[str, Backward] = {"per_head": per_head_backward, "one_graph": one_graph_backward}

@@ -1,0 +1,1 @@
+"""The Streamlit app: state, cached loaders, widgets and pages."""
