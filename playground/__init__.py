@@ -1,1 +1,66 @@
-"""Small transformers that predict several tokens ahead, and tools to look into them."""
+"""A playground for multi-token prediction: train small n-token models on tasks whose answers are known, and look inside.
+
+>>> from playground import make_config, train
+>>> run = train(make_config("induction-cpu", n_future=2))  # doctest: +SKIP
+>>> run.metrics, run.attention, run.model()  # doctest: +SKIP
+
+Names are loaded when first used, so that reading stored runs does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+    from playground.experiments.presets import make_config
+    from playground.experiments.runner import resume, train
+    from playground.model.transformer import MTPTransformer
+    from playground.probes.attention_scores import attention_patterns, attention_scores
+    from playground.runs.store import Run, list_runs, load_run
+    from playground.training.evaluation import evaluate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ModelConfig": "playground.config",
+    "OptimConfig": "playground.config",
+    "RunConfig": "playground.config",
+    "TrainConfig": "playground.config",
+    "MTPTransformer": "playground.model.transformer",
+    "Run": "playground.runs.store",
+    "attention_patterns": "playground.probes.attention_scores",
+    "attention_scores": "playground.probes.attention_scores",
+    "evaluate": "playground.training.evaluation",
+    "list_runs": "playground.runs.store",
+    "load_run": "playground.runs.store",
+    "make_config": "playground.experiments.presets",
+    "resume": "playground.experiments.runner",
+    "train": "playground.experiments.runner",
+}
+
+__all__ = [
+    "MTPTransformer",
+    "ModelConfig",
+    "OptimConfig",
+    "Run",
+    "RunConfig",
+    "TrainConfig",
+    "attention_patterns",
+    "attention_scores",
+    "evaluate",
+    "list_runs",
+    "load_run",
+    "make_config",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'playground' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

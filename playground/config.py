@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
+import tyro
 from beartype.door import is_bearable
 
 from tasks.base import TaskConfig
@@ -19,6 +20,9 @@ Control = Literal["layers", "trunk"]
 Normalization = Literal["RMS", "LN"]
 Positions = Literal["rotary", "standard"]
 Mlp = Literal["gated", "gelu", "none"]
+
+FromTask = Annotated[int | None, tyro.conf.Fixed]
+"""A value that a run takes from its task, so that the command line does not offer it a second time."""
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
@@ -57,9 +61,9 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     eps: float = 1e-5
     """Added to the variance in every normalisation."""
-    d_vocab: int | None = None
+    d_vocab: FromTask = None
     """Number of tokens; None takes the task's."""
-    n_ctx: int | None = None
+    n_ctx: FromTask = None
     """Longest input; None takes the task's."""
 
     def __post_init__(self) -> None:

@@ -93,6 +93,7 @@ class Evaluation:
     """Mean cross-entropy on the test set, nats per token, one per offset 1..n_future; NaN where nothing is predicted."""
 
 
+@runtime_checkable
 class Predict(Protocol):
     """A model as tasks see it: logits of the tokens `offsets` ahead of every position."""
 

@@ -7,9 +7,9 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import tasks
 from tasks.base import Task, TaskConfig
 
 _registered: dict[str, tuple[type[TaskConfig], type]] = {}
@@ -18,7 +18,7 @@ _registered: dict[str, tuple[type[TaskConfig], type]] = {}
 @cache
 def _shipped() -> dict[str, tuple[type[TaskConfig], type]]:
     found: dict[str, tuple[type[TaskConfig], type]] = {}
-    for info in pkgutil.iter_modules(tasks.__path__):
+    for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"tasks.{info.name}")
         if hasattr(module, "TASK"):
             found[module.CONFIG.name] = (module.CONFIG, module.TASK)
@@ -59,7 +59,9 @@ def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
     config, implementation = _find(task)
     unknown = sorted(set(overrides) - set(config.__dataclass_fields__))
     if unknown:
-        raise ValueError(f"task '{task}' has no field '{unknown[0]}'{_nearest(unknown[0], config.__dataclass_fields__)}")
+        raise ValueError(
+            f"task '{task}' has no field '{unknown[0]}'{_nearest(unknown[0], config.__dataclass_fields__)}"
+        )
     return implementation(config(**overrides))
 
 

@@ -1,1 +1,1 @@
-"""Presets, grids of runs, and the statistics over them."""
+"""Presets, the runner that stores what training does, statistics over runs, and the launcher of many runs."""

@@ -1,1 +1,1 @@
-"""From results to plotly figures; no torch, no Streamlit."""
+"""Results in, plotly figures out. Imports neither torch nor Streamlit."""

@@ -1,1 +1,1 @@
-"""The Streamlit app: state, cached loaders, widgets and pages."""
+"""The Streamlit pages."""

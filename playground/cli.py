@@ -1,0 +1,269 @@
+"""The command line: train, resume, compare, runs. `python -m playground COMMAND --help` describes each.
+
+Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from playground.config import SIZES, RunConfig, nearest
+from playground.experiments.compare import compare_run
+from playground.runs.store import Run, RunError, find_run, list_runs, remove_run
+from playground.terminal import comparison_table, make_reporter, print_broken, print_run, runs_table, say
+
+COMMANDS = {
+    "train": "Train one model on one task and store the run.",
+    "resume": "Go on with a run that was stopped, killed or failed.",
+    "compare": "Set stored runs side by side.",
+    "runs": "List, show or remove stored runs.",
+}
+RunsDir = Annotated[Path, arg(help="Folder that holds the stored runs.")]
+Json = Annotated[bool, arg(name="json", help="Print JSON lines and nothing else.")]
+RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique beginnings of them.")]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    command, rest = (argv[0] if argv else "--help"), list(argv[1:])
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train, "resume": _resume, "compare": _compare, "runs": _runs,
+    }  # fmt: skip
+    try:
+        if command in ("--help", "-h"):
+            _print_help()
+            return 0
+        if command not in commands:
+            raise ValueError(f"there is no command '{command}'{nearest(command, COMMANDS)}")
+        return commands[command](rest)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _print_help() -> None:
+    print("usage: python -m playground COMMAND [options]\n")
+    for name, summary in COMMANDS.items():
+        print(f"  {name:10}{summary}")
+    print("\n`python -m playground COMMAND --help` describes a command. `streamlit run app.py` opens the app.")
+
+
+# --- train and resume ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBase:
+    """What `train` takes besides the fields of the configuration."""
+
+    preset: str | None = None
+    """Start from this named configuration."""
+    task: str | None = None
+    """Or start from this task's defaults."""
+    size: str | None = None
+    """Take d_model, n_layers and n_heads from one of the paper's sizes: 1M, 3M, 10M, 30M, 100M, 300M, 1B."""
+    seed: int = 0
+    """Decides the initialisation and the training data."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the stored runs."""
+    run_id: str | None = None
+    """Name of the run and its folder; made from the configuration by default."""
+    json: bool = False
+    """Print one JSON line at the end and nothing else."""
+
+
+def _train(argv: list[str]) -> int:
+    from playground.experiments.presets import PRESETS, find_preset
+    from playground.experiments.runner import train
+    from tasks.registry import config_class, task_names
+
+    start = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--preset", "--task", "--size"):
+        start.add_argument(name)
+    try:
+        chosen, _ = start.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from None
+    asks_help = "--help" in argv or "-h" in argv
+    if (chosen.preset is None) == (chosen.task is None) and not asks_help:
+        raise ValueError(f"write --preset (one of {', '.join(PRESETS)}) or --task (one of {', '.join(task_names())})")
+    if chosen.task is not None:
+        config = RunConfig(task=config_class(chosen.task)())
+    else:
+        config = find_preset(chosen.preset or "induction-cpu").build()
+    if chosen.size is not None:
+        if chosen.size not in SIZES:
+            raise ValueError(f"there is no size '{chosen.size}'{nearest(chosen.size, SIZES)}")
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **SIZES[chosen.size]))
+    given = _parse_train(argv, config, PRESETS)
+    config = RunConfig(
+        task=given.task_config, model=given.model, optim=given.optim, train=given.train,
+        preset=given.preset, seed=given.seed,
+    )  # fmt: skip
+    _check_run_id(given.run_id)
+    reporter = make_reporter(quiet=given.json)
+    return _until_stopped(
+        lambda should_stop: train(
+            config, given.runs_dir, run_id=given.run_id, reporter=reporter, should_stop=should_stop
+        ),
+        given.runs_dir,
+        given.json,
+    )
+
+
+def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
+    """The command line of `train` as an object, with the fields of this configuration as options and defaults."""
+    parts = {"task_config": config.task, "model": config.model, "optim": config.optim, "train": config.train}
+    command = make_dataclass(
+        "Train",
+        [(name, type(part), field(default=part)) for name, part in parts.items()],
+        bases=(TrainBase,),
+        frozen=True,
+        kw_only=True,
+    )
+    width = max(len(name) for name in presets)
+    lines = "\n".join(f"  {name:{width}}  {preset.summary}" for name, preset in presets.items())
+    description = (
+        f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
+    )
+    return tyro.cli(
+        command, args=argv, prog="python -m playground train", description=description, config=(OmitArgPrefixes,)
+    )
+
+
+def _check_run_id(run_id: str | None) -> None:
+    if run_id is not None and (not run_id or "/" in run_id or run_id.startswith(".")):
+        raise ValueError(f"run id '{run_id}' cannot name a folder; write letters, digits, '-' and '_'")
+
+
+def _resume(argv: list[str]) -> int:
+    def resume(
+        run: Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")],
+        runs_dir: RunsDir = Path("runs"),
+        as_json: Json = False,
+    ) -> int:
+        """Go on with a run that was stopped, killed or failed, from its last checkpoint."""
+        from playground.experiments.runner import resume as resume_run
+
+        found = find_run(run, runs_dir)
+        reporter = make_reporter(quiet=as_json)
+        return _until_stopped(
+            lambda should_stop: resume_run(found, reporter=reporter, should_stop=should_stop), runs_dir, as_json
+        )
+
+    return tyro.cli(resume, args=argv, prog="python -m playground resume")
+
+
+def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_json: bool) -> int:
+    """Train until done, or until Ctrl-C or SIGTERM, which leave a checkpoint. Returns the exit status."""
+    from playground.experiments.runner import NonFiniteLoss
+
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if received:  # a second signal does not wait for the checkpoint
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+
+    def should_stop() -> str:
+        return {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}[received[0]] if received else ""
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        run = work(should_stop)
+    except NonFiniteLoss as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("error: memory ran out; a smaller --batch-size, model or context fits", file=sys.stderr)
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    record = run.record
+    if as_json:
+        print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": record.status}), flush=True)
+    if record.status == "stopped":
+        say(f"{record.reason} at step {record.step}; go on with: python -m playground resume {run.id} "
+            f"--runs-dir {runs_dir}")  # fmt: skip
+        return 128 + received[0]
+    return 0
+
+
+# --- compare and runs ---------------------------------------------------------------------------------------------
+
+
+def _compare(argv: list[str]) -> int:
+    def compare(runs: RunNames, runs_dir: RunsDir = Path("runs"), as_json: Json = False) -> int:
+        """Set stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
+        if not runs:
+            raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
+        rows = [compare_run(find_run(name, runs_dir)) for name in runs]
+        if as_json:
+            for row in rows:
+                print(json.dumps(row.to_dict()))
+        else:
+            comparison_table(rows)
+        return 0
+
+    return tyro.cli(compare, args=argv, prog="python -m playground compare")
+
+
+def _runs(argv: list[str]) -> int:
+    def list_(runs_dir: RunsDir = Path("runs"), as_json: Json = False) -> int:
+        """List the stored runs, oldest first."""
+        runs, broken = list_runs(runs_dir)
+        if as_json:
+            for run in runs:
+                print(json.dumps(run.record.to_dict() | {"status": run.record.state, "path": str(run.path)}))
+        else:
+            runs_table(runs, runs_dir)
+            print_broken(broken)
+        return 0
+
+    def show(
+        run: Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")],
+        runs_dir: RunsDir = Path("runs"),
+        as_json: Json = False,
+    ) -> int:
+        """Show one run: configuration, parameters, status, scores."""
+        found = find_run(run, runs_dir)
+        if as_json:
+            print(json.dumps(found.record.to_dict() | {"config": found.config.to_dict()}))
+        else:
+            print_run(found)
+        return 0
+
+    def rm(runs: RunNames, runs_dir: RunsDir = Path("runs")) -> int:
+        """Remove stored runs, for good. Runs that are still training are refused."""
+        if not runs:
+            raise ValueError("write at least one run: python -m playground runs rm RUN ...")
+        found = [find_run(name, runs_dir) for name in runs]
+        for run in found:
+            if run.record.state == "running":
+                raise RunError(f"run {run.id} is still training; stop it first")
+        for run in found:
+            remove_run(run)
+            say(f"removed {run.id}")
+        return 0
+
+    return tyro.extras.subcommand_cli_from_dict(
+        {"list": list_, "show": show, "rm": rm},
+        args=argv,
+        prog="python -m playground runs",
+        description=COMMANDS["runs"],
+    )

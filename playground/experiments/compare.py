@@ -1,0 +1,65 @@
+"""One row a run: the figures by which runs are compared."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from playground.experiments.statistics import crossing
+from playground.runs.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run in one row. `score` is the task's headline score: the final one, or the last measured so far."""
+
+    run: str
+    task: str
+    preset: str | None
+    n_future: int
+    control: str
+    seed: int
+    status: str
+    step: int
+    steps: int
+    tokens: int
+    seconds: float
+    score_name: str | None
+    higher_is_better: bool | None
+    score: float | None
+    chance: float | None
+    ceiling: float | None
+    t50_tokens: int | None
+    """Tokens at which the score is half way from chance to ceiling and stays; None: not reached."""
+    parameters: int
+    next_token_depth: int
+    tokens_per_second: float
+    threads: int
+    device: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def compare_run(run: Run) -> Comparison:
+    """The row of one run, finished or not."""
+    record = run.record
+    info = record.scores[0] if record.scores else None
+    score, t50 = None, None
+    if info is not None:
+        metrics = run.metrics
+        rows = metrics[metrics["kind"] == "eval"]
+        if info.name in rows and len(rows):
+            values = rows[info.name].astype(float).tolist()
+            t50 = crossing(rows["tokens"].tolist(), values, info.chance, info.ceiling)
+            score = values[-1]
+        score = record.final.get(info.name, score)
+    return Comparison(
+        run=record.run, task=record.task, preset=record.preset, n_future=record.n_future, control=record.control,
+        seed=record.seed, status=record.state, step=record.step, steps=record.steps, tokens=record.tokens,
+        seconds=round(record.seconds, 3), score_name=info.name if info else None,
+        higher_is_better=info.higher_is_better if info else None, score=score,
+        chance=info.chance if info else None, ceiling=info.ceiling if info else None,
+        t50_tokens=None if t50 is None else int(t50), parameters=record.parameters.get("total", 0),
+        next_token_depth=record.next_token_depth, tokens_per_second=round(record.tokens_per_second, 1),
+        threads=record.threads, device=record.device,
+    )  # fmt: skip

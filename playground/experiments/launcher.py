@@ -1,0 +1,209 @@
+"""Several trainings, started from a page or a notebook, in a process of their own that outlives its starter.
+
+A job is a list of trainings and one file, `<runs_dir>/.jobs/<id>.json`, replaced in one step whenever something changes.
+Its process starts `python -m playground train` for each entry, `parallel` at a time.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from playground.runs.record import this_process, write_json
+
+EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One training of a job."""
+
+    preset: str
+    n_future: int
+    control: str
+    seed: int
+    steps: int
+    run: str
+    """Id that the run will have; its folder appears when the training starts."""
+    status: EntryStatus = "queued"
+    message: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a job file holds."""
+
+    id: str
+    created: float
+    parallel: int
+    threads: int
+    """CPU threads of each training."""
+    device: str = "auto"
+    entries: tuple[Entry, ...] = ()
+    process: dict[str, Any] = field(default_factory=dict)
+    """Process that works on the job: pid, pid_started, host."""
+
+    @property
+    def active(self) -> bool:
+        """Whether its process is alive and something is left to do."""
+        if not any(entry.status in ("queued", "running") for entry in self.entries):
+            return False
+        if not self.process:
+            return time.time() - self.created < 30
+        with contextlib.suppress(psutil.Error):
+            started = psutil.Process(self.process["pid"]).create_time()
+            return abs(started - self.process["pid_started"]) < 5
+        return False
+
+
+def jobs_folder(runs_dir: Path | str) -> Path:
+    """Where the job files of a runs folder lie."""
+    return Path(runs_dir) / ".jobs"
+
+
+def start_job(
+    runs_dir: Path | str,
+    preset: str,
+    *,
+    n_futures: list[int],
+    seeds: list[int],
+    control: str | None = None,
+    steps: int | None = None,
+    parallel: int | None = None,
+    device: str = "auto",
+) -> Job:
+    """Start training every combination of n and seed; returns at once.
+
+    `parallel` defaults to the number of CPU cores for `-cpu` presets (one thread each: many small trainings side by side
+    are faster than one after another) and to 1 for `-gpu` presets.
+    Raises ValueError for an unknown preset or an impossible combination, before anything starts.
+    """
+    from playground.experiments.presets import make_config
+    from playground.experiments.runner import new_run_id
+
+    folder = jobs_folder(runs_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = len(n_futures) * len(seeds)
+    parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores))
+    threads = max(1, cores // max(1, parallel))
+    entries: list[Entry] = []
+    for seed in seeds:
+        for n_future in n_futures:
+            config = make_config(
+                preset, n_future=n_future, control=control, seed=seed, steps=steps, threads=threads  # type: ignore[arg-type]
+            )
+            taken = {entry.run for entry in entries}
+            entries.append(
+                Entry(preset=preset, n_future=n_future, control=config.model.control, seed=seed,
+                      steps=config.train.steps, run=new_run_id(config, Path(runs_dir), taken))
+            )  # fmt: skip
+    job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+    job = Job(
+        id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, entries=tuple(entries)
+    )
+    write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
+    log = (folder / f"{job.id}.log").open("w")
+    subprocess.Popen(
+        [sys.executable, "-m", "playground.experiments.launcher", str(folder / f"{job.id}.json")],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    return job
+
+
+def read_job(path: Path) -> Job:
+    """Read a job file."""
+    values = json.loads(path.read_text())
+    values["entries"] = tuple(Entry(**entry) for entry in values["entries"])
+    return Job(**values)
+
+
+def list_jobs(runs_dir: Path | str) -> list[Job]:
+    """All jobs of a runs folder, oldest first; unreadable files are left out."""
+    jobs: list[Job] = []
+    for path in sorted(jobs_folder(runs_dir).glob("*.json")):
+        with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
+            jobs.append(read_job(path))
+    return jobs
+
+
+def stop_job(job: Job) -> None:
+    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
+    if job.active and job.process:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job.process["pid"], signal.SIGTERM)
+
+
+class _Worker:
+    """Works through one job file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.job = dataclasses.replace(read_job(path), process=this_process())
+        self.running: dict[int, subprocess.Popen[str]] = {}
+        self.stopping = False
+
+    def work(self) -> None:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._write()
+        while self.running or (not self.stopping and self._queued()):
+            while not self.stopping and self._queued() and len(self.running) < self.job.parallel:
+                self._start(self._queued()[0])
+            time.sleep(0.1)
+            for index in [index for index, process in self.running.items() if process.poll() is not None]:
+                self._end(index)
+        for index in self._queued():
+            self._update(index, status="stopped")
+
+    def _queued(self) -> list[int]:
+        return [index for index, entry in enumerate(self.job.entries) if entry.status == "queued"]
+
+    def _start(self, index: int) -> None:
+        entry = self.job.entries[index]
+        command = [
+            sys.executable, "-m", "playground", "train", "--preset", entry.preset, "--n-future", str(entry.n_future),
+            "--control", entry.control, "--seed", str(entry.seed), "--steps", str(entry.steps),
+            "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", entry.run,
+            "--runs-dir", str(self.path.parents[1].resolve()), "--json",
+        ]  # fmt: skip
+        self.running[index] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._update(index, status="running")
+
+    def _end(self, index: int) -> None:
+        process = self.running.pop(index)
+        errors = process.stderr.read() if process.stderr else ""
+        status = {0: "finished", 130: "stopped", 143: "stopped"}.get(process.returncode, "failed")
+        lines = errors.strip().splitlines()
+        self._update(index, status=status, message=lines[-1] if lines and status == "failed" else "")
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+        for process in self.running.values():
+            process.terminate()
+
+    def _update(self, index: int, **changes: Any) -> None:
+        entries = list(self.job.entries)
+        entries[index] = dataclasses.replace(entries[index], **changes)
+        self.job = dataclasses.replace(self.job, entries=tuple(entries))
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, dataclasses.asdict(self.job))
+
+
+if __name__ == "__main__":
+    _Worker(Path(sys.argv[1])).work()

@@ -1,0 +1,190 @@
+"""Named configurations, each with what it is for and how long it takes.
+
+A preset is a function, and `-gpu` presets derive from the paper's sizes. Measured times and figures stand in the README.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from playground.config import SIZES, Control, ModelConfig, OptimConfig, RunConfig, TrainConfig, nearest
+from tasks.byte_text import BytesConfig
+from tasks.induction import InductionConfig
+from tasks.polynomial import PolynomialConfig
+from tasks.stories import StoriesConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named configuration."""
+
+    name: str
+    summary: str
+    """One sentence: what is trained, and what there is to see."""
+    seconds_per_step: float
+    """Measured for n = 1, on two CPU cores (for `-gpu` presets on an H200); the basis of time estimates."""
+    build: Callable[[], RunConfig]
+
+
+def induction_cpu() -> RunConfig:
+    return RunConfig(
+        task=InductionConfig(),
+        model=ModelConfig(n_layers=3, n_heads=4, d_model=64),
+        optim=OptimConfig(lr=3e-3, warmup_steps=50),
+        train=TrainConfig(steps=600, batch_size=64, eval_every=20, checkpoint_every=100),
+    )
+
+
+def stories_cpu() -> RunConfig:
+    return RunConfig(
+        task=StoriesConfig(n_ctx=64),
+        model=ModelConfig(n_layers=3, n_heads=4, d_model=64, control="trunk"),
+        optim=OptimConfig(lr=2e-3, warmup_steps=100),
+        train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=500),
+    )
+
+
+def polynomial_cpu() -> RunConfig:
+    return RunConfig(
+        task=PolynomialConfig(p=3, k=2),
+        model=ModelConfig(n_layers=3, n_heads=4, d_model=64),
+        optim=OptimConfig(lr=3e-3, warmup_steps=100),
+        train=TrainConfig(steps=3000, batch_size=128, eval_every=200, checkpoint_every=500),
+    )
+
+
+def bytes_cpu() -> RunConfig:
+    return RunConfig(
+        task=BytesConfig(n_ctx=128),
+        model=ModelConfig(n_layers=5, n_heads=4, d_model=128),
+        optim=OptimConfig(lr=3e-3, warmup_steps=100),
+        train=TrainConfig(steps=1500, batch_size=32, eval_every=100, checkpoint_every=500),
+    )
+
+
+def _at_size(size: str, **model: Any) -> ModelConfig:
+    return ModelConfig(**SIZES[size], **model)
+
+
+def induction_gpu() -> RunConfig:
+    return RunConfig(
+        task=InductionConfig(n_ctx=256, d_vocab=1024, min_distance=16, max_distance=128),
+        model=_at_size("1M"),
+        optim=OptimConfig(lr=1e-3, warmup_steps=200),
+        train=TrainConfig(steps=3000, batch_size=128, eval_every=50, checkpoint_every=500),
+    )
+
+
+def stories_gpu() -> RunConfig:
+    return RunConfig(
+        task=StoriesConfig(n_ctx=256, n_first_names=256, n_second_names=256),
+        model=_at_size("1M"),
+        optim=OptimConfig(lr=1e-3, warmup_steps=200),
+        train=TrainConfig(steps=5000, batch_size=128, eval_every=100, checkpoint_every=1000),
+    )
+
+
+def polynomial_gpu() -> RunConfig:
+    return RunConfig(
+        task=PolynomialConfig(),
+        model=_at_size("10M"),
+        optim=OptimConfig(lr=1e-3, warmup_steps=500),
+        train=TrainConfig(steps=10000, batch_size=512, eval_every=500, checkpoint_every=2000),
+    )
+
+
+def bytes_gpu() -> RunConfig:
+    return RunConfig(
+        task=BytesConfig(n_ctx=1024),
+        model=_at_size("30M"),
+        optim=OptimConfig(lr=1e-3, warmup_steps=200),
+        train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=1000),
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="induction-cpu",
+            summary="Random tokens that repeat: an attention head turns into an induction head within a minute.",
+            seconds_per_step=0.04,
+            build=induction_cpu,
+        ),
+        Preset(
+            name="stories-cpu",
+            summary="Small stories with two-token names: the second token can only be copied from the first mention.",
+            seconds_per_step=0.08,
+            build=stories_cpu,
+        ),
+        Preset(
+            name="polynomial-cpu",
+            summary="Arithmetic on small polynomials: exact answers that get harder with every operation.",
+            seconds_per_step=0.1,
+            build=polynomial_cpu,
+        ),
+        Preset(
+            name="bytes-cpu",
+            summary="Bytes of the Python standard library: plain language modelling, in bits per byte.",
+            seconds_per_step=0.2,
+            build=bytes_cpu,
+        ),
+        Preset(
+            name="induction-gpu",
+            summary="Random repeats with 1024 tokens and a context of 256, at the paper's 1M size.",
+            seconds_per_step=0.01,
+            build=induction_gpu,
+        ),
+        Preset(
+            name="stories-gpu",
+            summary="Stories with 256 x 256 names and a context of 256, at the paper's 1M size.",
+            seconds_per_step=0.01,
+            build=stories_gpu,
+        ),
+        Preset(
+            name="polynomial-gpu",
+            summary="The paper's ring F_7[X]/(X^5) at its 10M size.",
+            seconds_per_step=0.05,
+            build=polynomial_gpu,
+        ),
+        Preset(
+            name="bytes-gpu",
+            summary="Bytes of the Python standard library with a context of 1024, at the paper's 30M size.",
+            seconds_per_step=0.1,
+            build=bytes_gpu,
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by name. Raises ValueError, with the nearest name, for an unknown one."""
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset '{name}'{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def make_config(
+    preset: str,
+    *,
+    n_future: int | None = None,
+    control: Control | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    threads: int | None = None,
+) -> RunConfig:
+    """A preset's configuration with the fields one varies most.
+
+    >>> make_config("induction-cpu", n_future=2, seed=1).label()
+    'induction-cpu-n2-layers-s1'
+    """
+    config = find_preset(preset).build()
+    model = {"n_future": n_future, "control": control}
+    train = {"steps": steps, "threads": threads}
+    return replace(
+        config,
+        model=replace(config.model, **{name: value for name, value in model.items() if value is not None}),
+        train=replace(config.train, **{name: value for name, value in train.items() if value is not None}),
+        preset=preset,
+        seed=seed,
+    )

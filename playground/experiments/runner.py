@@ -1,0 +1,271 @@
+"""Training that is stored: a configuration in, a run folder out; killed at any moment, it goes on where it stood.
+
+The loop (playground/training/loop.py) knows nothing of this file; logging, evaluating and checkpointing are callbacks.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playground.config import RunConfig
+from playground.experiments.environment import describe_device, environment, pick_device, stream, threads
+from playground.experiments.reporter import Reporter, Silent
+from playground.model.parameters import count_parameters
+from playground.model.transformer import MTPTransformer
+from playground.probes.attention_scores import attention_scores, probe_tokens
+from playground.results import ScoreInfo
+from playground.runs.checkpoint import load_checkpoint, resumable, save_checkpoint
+from playground.runs.record import RunRecord, append_line, keep_lines_until, this_process, write_json
+from playground.runs.store import Run, RunError
+from playground.training.evaluation import evaluate
+from playground.training.loop import Callback, Clock, TrainState, fit, start_state
+from tasks.base import Evaluation, Task, seeded_generator
+from tasks.registry import make_task
+
+PROBE_SEED = 20240430
+"""Seed of the probe rows and the null bands; the same for every run."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became infinite or NaN; the message names the step and the offset."""
+
+
+def train(
+    config: RunConfig,
+    runs_dir: Path | str = "runs",
+    *,
+    run_id: str | None = None,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], str] = lambda: "",
+) -> Run:
+    """Train one model and store everything about it in `runs_dir/<id>`.
+
+    `should_stop()` is asked before every step; a non-empty answer stops the run with that reason, resumable.
+    Raises NonFiniteLoss when the loss diverges (the run is stored as failed), ValueError for a configuration that the
+    task or the model refuses, RunError when a run of that id exists already.
+    """
+    task = make_task(config.task)
+    config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
+    device = pick_device(config.train.device)
+    path = Path(runs_dir) / (run_id or new_run_id(config, Path(runs_dir)))
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"there is a run '{path.name}' in {runs_dir} already; choose another id") from None
+    write_json(path / "config.json", config.to_dict())
+    record = _new_record(config, path.name, device)
+    return _Session(path, config, task, record, device, reporter or Silent()).run(should_stop)
+
+
+def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: "") -> Run:
+    """Go on with a run that was stopped, killed or failed, from its last checkpoint.
+
+    On the CPU, with the same number of threads, the result is the same to the last bit as without the interruption.
+    Raises RunError when the run is finished or still training.
+    """
+    if run.record.state in ("finished", "running"):
+        raise RunError(f"run {run.id} is {run.record.state}; there is nothing to resume")
+    device = pick_device(run.config.train.device)
+    record = dataclasses.replace(run.record, status="running", reason="", **this_process())
+    return _Session(run.path, run.config, run.task, record, device, reporter or Silent()).run(should_stop)
+
+
+def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -> str:
+    """A readable id that is free: label and hash of the configuration, with a number behind it when trained again."""
+    base = f"{config.label()}-{config.hash()}"
+    number, name = 1, base
+    while (runs_dir / name).exists() or name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def _new_record(config: RunConfig, run: str, device: torch.device) -> RunRecord:
+    counts = count_parameters(config.model)
+    parts = ("embedding", "trunk", "future_heads", "final_norm", "unembedding", "total", "non_embedding", "next_token")
+    n_threads = threads(config.train.threads)
+    return RunRecord(
+        run=run, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
+        control=config.model.control, seed=config.seed, config_hash=config.hash(), steps=config.train.steps,
+        created=time.time(), parameters={part: getattr(counts, part) for part in parts},
+        next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
+        **this_process(), **environment(),
+    )  # fmt: skip
+
+
+class _Session:
+    """One process's work on one run."""
+
+    def __init__(
+        self, path: Path, config: RunConfig, task: Task, record: RunRecord, device: torch.device, reporter: Reporter
+    ) -> None:
+        self.path, self.config, self.task, self.record = path, config, task, record
+        self.device, self.reporter = device, reporter
+        self.checkpoints = path / "checkpoints"
+        self.probe = probe_tokens(task.d_vocab, task.n_ctx, seeded_generator(PROBE_SEED))
+        self.logged_at = 0.0
+
+    def run(self, should_stop: Callable[[], str]) -> Run:
+        """Train to the end, to a stop or to a failure; the record says which."""
+        threads_before = torch.get_num_threads()
+        torch.set_num_threads(self.record.threads)
+        self._write_record()
+        try:
+            state = self._restore()
+            self.reporter.started(self.record)
+            reason = ""
+
+            def stop() -> bool:
+                nonlocal reason
+                reason = should_stop()
+                return bool(reason)
+
+            fit(state, self._sampler(state), self.config, self._callbacks(), stop)
+            self._end(state, reason)
+        except BaseException as error:
+            self._write_record(status="failed", reason=_describe(error))
+            self.reporter.ended(self.record)
+            raise
+        finally:
+            torch.set_num_threads(threads_before)
+        return Run(self.path)
+
+    def _sampler(self, state: TrainState) -> Callable[[], Any]:
+        rows = self.config.train.batch_size
+        return lambda: self.task.sample(rows, state.generator, self.device)
+
+    def _callbacks(self) -> list[Callback]:
+        train = self.config.train
+
+        def every(steps: int, callback: Callback) -> Callback:
+            def at_step(state: TrainState) -> None:
+                if state.step % steps == 0 or state.step == train.steps:
+                    callback(state)
+
+            return at_step
+
+        return [
+            every(train.log_every, self._log),
+            every(train.eval_every, self._evaluate),
+            every(train.checkpoint_every, self._checkpoint),
+        ]
+
+    def _restore(self) -> TrainState:
+        """The state of the last checkpoint, or a fresh one with its first evaluation and checkpoint written."""
+        seed = self.config.seed
+        model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights"))).to(self.device)
+        state = start_state(model, self.config, seeded_generator(stream(seed, "data"), self.device))
+        steps = resumable(self.checkpoints)
+        kept = steps[-1] if steps else -1
+        for name in ("metrics.jsonl", "attention.jsonl"):
+            keep_lines_until(self.path / name, kept)
+        if not steps:
+            self._evaluate(state)
+            self._checkpoint(state)
+            state.clock = Clock()
+            return state
+        counters = load_checkpoint(self.checkpoints / str(kept), model, state.optimizer)
+        state.generator.set_state(counters["generator"])
+        state.step, state.tokens = (int(value) for value in counters["step_tokens"])
+        state.pending = list(counters["pending"].to(self.device))
+        state.clock = Clock(float(counters["seconds"]))
+        return state
+
+    def _log(self, state: TrainState) -> None:
+        """Average the losses since the last row, check that they are finite, write the row."""
+        values = torch.stack(state.pending).double().cpu()
+        state.pending.clear()
+        _check_finite(values, state.step - len(values))
+        losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
+        row = self._row("train", state) | {"lr": state.lr, "grad_norm": float(values[:, -1].mean())} | losses
+        append_line(self.path / "metrics.jsonl", row)
+        if time.time() - self.logged_at > 0.5:
+            self.logged_at = time.time()
+            self._write_record(**self._progress(state))
+        self.reporter.row(row, self.record)
+
+    def _evaluate(self, state: TrainState) -> None:
+        with state.clock.paused():
+            result = evaluate(state.model, self.task)
+            attention = attention_scores(state.model, self.probe, seeded_generator(PROBE_SEED))
+        losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
+        row = self._row("eval", state) | _finite_or_none(losses | {score.name: score.value for score in result.scores})
+        append_line(self.path / "metrics.jsonl", row)
+        where = {"step": state.step, "tokens": state.tokens}
+        append_line(self.path / "attention.jsonl", where | attention.to_dict())
+        if not self.record.scores:
+            self._write_record(scores=_score_infos(result))
+        self.reporter.row(row, self.record)
+
+    def _checkpoint(self, state: TrainState) -> None:
+        with state.clock.paused():
+            width = self.config.model.n_future + 1
+            pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, width)
+            counters = {
+                "generator": state.generator.get_state(),
+                "step_tokens": torch.tensor([state.step, state.tokens]),
+                "seconds": torch.tensor(state.clock.seconds, dtype=torch.float64),
+                "pending": pending,
+            }
+            save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters)
+
+    def _end(self, state: TrainState, reason: str) -> None:
+        if reason and state.step < self.config.train.steps:
+            self._checkpoint(state)
+            self._write_record(status="stopped", reason=reason, **self._progress(state))
+        else:
+            with state.clock.paused():
+                scores = evaluate(state.model, self.task, full=True).scores
+            final = {score.name: score.value for score in scores if math.isfinite(score.value)}
+            done = self._progress(state) | {"finished": time.time(), "final": final}
+            self._write_record(status="finished", **done)
+        self.reporter.ended(self.record)
+
+    def _row(self, kind: str, state: TrainState) -> dict[str, Any]:
+        return {"kind": kind, "step": state.step, "tokens": state.tokens, "seconds": round(state.clock.seconds, 4)}
+
+    def _progress(self, state: TrainState) -> dict[str, Any]:
+        seconds = state.clock.seconds
+        rate = state.tokens / seconds if state.step else 0.0
+        return {"step": state.step, "tokens": state.tokens, "seconds": seconds, "tokens_per_second": rate}
+
+    def _write_record(self, **changes: Any) -> None:
+        self.record = dataclasses.replace(self.record, updated=time.time(), **changes)
+        write_json(self.path / "run.json", self.record.to_dict())
+
+
+def _check_finite(values: torch.Tensor, step_before: int) -> None:
+    for index, row in enumerate(values.tolist()):
+        for offset, value in enumerate(row[:-1], start=1):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"the loss of offset {offset} became {value} at step {step_before + index + 1}; "
+                    "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
+                )
+        if not math.isfinite(row[-1]):
+            raise NonFiniteLoss(f"the gradient became {row[-1]} at step {step_before + index + 1}; lower --lr")
+
+
+def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
+    return tuple(
+        ScoreInfo(name=score.name, chance=score.chance, ceiling=score.ceiling, unit=score.unit,
+                  higher_is_better=score.higher_is_better)
+        for score in result.scores
+    )  # fmt: skip
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; a smaller --batch-size, model or context fits"
+    return f"{error}" if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
+
+

@@ -1,0 +1,66 @@
+"""How many tokens each run needs to get half way from chance to ceiling; a run that does not is drawn, not dropped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from playground.figures.style import Style, apply_style, color_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """When one run's score crossed, if it did."""
+
+    run: str
+    label: str
+    n_future: int
+    seed: int
+    variant: int = 0
+    tokens: int | None
+    """Tokens at the crossing; None: not reached."""
+    seen: int
+    """Tokens trained so far: what a run that has not crossed is known to need more than."""
+
+
+def median_tokens(crossings: Sequence[Crossing]) -> float | None:
+    """Median over runs, not-reached counting as later than all others; None when the median run has not crossed."""
+    ordered = sorted(float("inf") if item.tokens is None else float(item.tokens) for item in crossings)
+    middle = float(np.median(ordered)) if ordered else float("inf")
+    return middle if np.isfinite(middle) else None
+
+
+def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -> go.Figure:
+    """A row for each group: a dot for each run that crossed, an open arrow where one has not yet, a bar at the median."""
+    labels = list(dict.fromkeys(item.label for item in crossings))
+    figure = go.Figure()
+    for label in labels:
+        group = [item for item in crossings if item.label == label]
+        color = color_of(group[0].n_future, group[0].variant)
+        reached = [item for item in group if item.tokens is not None]
+        missed = [item for item in group if item.tokens is None]
+        figure.add_trace(_dots(reached, label, color, "circle", "crossed after %{x:.4s} tokens"))
+        figure.add_trace(_dots(missed, label, color, "triangle-right-open", "not reached within %{x:.4s} tokens"))
+        middle = median_tokens(group)
+        if middle is not None and len(group) > 1:
+            figure.add_trace(
+                go.Scatter(
+                    x=[middle], y=[label], mode="markers", showlegend=False,
+                    marker={"symbol": "line-ns", "size": 26, "line": {"color": color, "width": 3}},
+                    hovertemplate=f"<b>{label}</b>: median %{{x:.4s}} tokens<extra></extra>",
+                )
+            )  # fmt: skip
+    apply_style(figure, style)
+    figure.update_xaxes(title_text="training tokens to half way from chance to ceiling", tickformat="~s", rangemode="tozero")
+    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
+    return figure.update_layout(height=110 + 44 * max(1, len(labels)), showlegend=False, margin={"t": 16})
+
+
+def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: str) -> go.Scatter:
+    return go.Scatter(
+        x=[item.seen if item.tokens is None else item.tokens for item in items], y=[label] * len(items),
+        mode="markers", marker={"color": color, "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
+        customdata=[[item.seed, item.run] for item in items], showlegend=False,
+        hovertemplate=f"<b>{label}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
+    )  # fmt: skip

@@ -1,0 +1,24 @@
+"""Loss along training, a panel for each offset."""
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from playground.figures.curves import Curve, X, curves_figure
+from playground.figures.style import Style
+
+NATS_PER_BIT = math.log(2)
+
+
+def offset_name(offset: int) -> str:
+    """What an offset is called: `offset 1 (next token)`, `offset 2`, .."""
+    return "offset 1 (next token)" if offset == 1 else f"offset {offset}"
+
+
+def loss_figure(
+    curves: Sequence[Curve], *, quantity: str = "test loss", unit: str = "nats per token", x: X = "tokens",
+    height: int = 340, style: Style = "screen",
+) -> go.Figure:  # fmt: skip
+    """Loss per offset; `curves` carry the name of their offset as their panel."""
+    return curves_figure(curves, y_title=f"{quantity} ({unit})", x=x, height=height, style=style)

@@ -1,0 +1,46 @@
+"""A task's score along training, with chance and ceiling drawn."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from playground.figures.curves import Curve, Reference, X, curves_figure, span
+from playground.figures.style import Style
+from playground.results import ScoreInfo
+
+
+def readable(name: str) -> str:
+    """A column's name as words: `repeat_accuracy` is `repeat accuracy`."""
+    return name.replace("_", " ")
+
+
+def score_figure(
+    curves: Sequence[Curve], infos: Sequence[ScoreInfo], *, x: X = "tokens", height: int = 340, style: Style = "screen"
+) -> go.Figure:
+    """One score. `infos` says what its values mean: one entry, or several where models with other tasks are shown too."""
+    distinct = list(dict.fromkeys((info.chance, info.ceiling) for info in infos))
+    references = [Reference(name="chance", value=chance) for chance in dict.fromkeys(pair[0] for pair in distinct)]
+    references += [
+        Reference(name="ceiling" if infos[0].higher_is_better else "floor", value=value, dash="longdash")
+        for value in dict.fromkeys(pair[1] for pair in distinct)
+    ]
+    y_title = f"{readable(infos[0].name)} ({infos[0].unit})" if infos else ""
+    values = [float(value) for curve in curves for value in curve.values if value == value]
+    edges = [reference.value for reference in references]
+    y_range = span([*edges, *values]) if edges else None
+    return curves_figure(
+        curves, y_title=y_title, x=x, references=references, y_range=y_range, height=height, style=style
+    )
+
+
+def strongest_head_figure(
+    curves: Sequence[Curve], *, null: float | None, x: X = "tokens", height: int = 340, style: Style = "screen"
+) -> go.Figure:
+    """The largest prefix-matching score of all attention heads: when it rises, an induction head forms."""
+    references = [Reference(name="ideal head", value=1.0, dash="longdash")]
+    if null is not None:
+        references.append(Reference(name="null band", value=null))
+    return curves_figure(
+        curves, y_title="prefix matching, largest of all heads", x=x, references=references, y_range=(-0.06, 1.06),
+        height=height, style=style,
+    )  # fmt: skip

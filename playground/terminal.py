@@ -1,0 +1,167 @@
+"""What the command line shows: a live line while training, and tables of runs."""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from playground.experiments.compare import Comparison
+from playground.experiments.reporter import Reporter, Silent
+from playground.runs.record import RunRecord
+from playground.runs.store import BrokenRun, Run
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr, so that stdout stays machine-readable."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_reporter(*, quiet: bool) -> Reporter:
+    """A live display on a terminal, a line at start and end elsewhere, nothing when quiet."""
+    if quiet:
+        return Silent()
+    return Live() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """A line at the start and one at the end, for logs."""
+
+    def started(self, record: RunRecord) -> None:
+        say(_heading(record))
+
+    def row(self, row: dict[str, Any], record: RunRecord) -> None: ...
+
+    def ended(self, record: RunRecord) -> None:
+        say(_closing(record))
+
+
+class Live(Lines):
+    """A progress line: step, loss per offset, task score, tokens per second, time left."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[losses]}"), TextColumn("{task.fields[score]}"), TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
+        )  # fmt: skip
+        self.bar: TaskID | None = None
+
+    def started(self, record: RunRecord) -> None:
+        super().started(record)
+        self.since, self.tokens_before = time.perf_counter(), record.tokens
+        self.bar = self.progress.add_task(
+            "", total=record.steps, completed=record.step, losses="", score="", speed=""
+        )
+        self.progress.start()
+
+    def row(self, row: dict[str, Any], record: RunRecord) -> None:
+        if self.bar is None:
+            return
+        if row["kind"] == "eval":
+            if record.scores and row.get(record.scores[0].name) is not None:
+                info = record.scores[0]
+                self.progress.update(self.bar, score=f"{info.name} {row[info.name]:.3f}")
+            return
+        losses = " ".join(f"{row[name]:.3f}" for name in sorted(row) if name.startswith("loss_"))
+        speed = f"{(row['tokens'] - self.tokens_before) / (time.perf_counter() - self.since):,.0f} tokens/s"
+        self.progress.update(self.bar, completed=row["step"], losses=f"loss {losses}", speed=speed)
+
+    def ended(self, record: RunRecord) -> None:
+        self.progress.stop()
+        super().ended(record)
+
+
+def _heading(record: RunRecord) -> str:
+    parts = record.parameters
+    counts = ", ".join(f"{name} {parts[name]:,}" for name in ("embedding", "trunk", "future_heads", "unembedding"))
+    return (
+        f"{record.run}: {record.steps} steps on {record.device}; {parts['total']:,} parameters ({counts}), "
+        f"next-token depth {record.next_token_depth}"
+    )
+
+
+def _closing(record: RunRecord) -> str:
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in list(record.final.items())[:4])
+    reason = f" ({record.reason})" if record.reason else ""
+    return (
+        f"{record.run}: {record.status}{reason} at step {record.step}, {record.seconds:.1f} s of training, "
+        f"{record.tokens_per_second:,.0f} tokens/s{'; ' + scores if scores else ''}"
+    )
+
+
+def comparison_table(rows: Sequence[Comparison]) -> None:
+    """Print the rows as a table, one run a column of figures."""
+    table = Table(title="Comparison", title_justify="left")
+    columns = ("run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "tokens",
+               "seconds", "parameters", "depth", "tokens/s")  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("run", "control", "status", "score") else "right",
+                         overflow="fold")  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row.run, str(row.n_future), row.control, str(row.seed), row.status, row.score_name or "-",
+            _number(row.score), _number(row.chance), _number(row.ceiling),
+            "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}", f"{row.tokens:,}",
+            f"{row.seconds:.1f}", f"{row.parameters:,}", str(row.next_token_depth), f"{row.tokens_per_second:,.0f}",
+        )  # fmt: skip
+    _print(table)
+
+
+def runs_table(runs: Sequence[Run], runs_dir: Path) -> None:
+    """Print the stored runs, or how to make the first one."""
+    if not runs:
+        print(f"no runs in {runs_dir}; make one with: python -m playground train --preset induction-cpu")
+        return
+    table = Table()
+    for column in ("run", "status", "step", "score", "seconds"):
+        table.add_column(column, justify="left" if column in ("run", "status", "score") else "right", overflow="fold")
+    for run in runs:
+        record = run.record
+        name, value = next(iter(record.final.items()), ("", math.nan))
+        score = f"{name} {value:.4g}" if name else ""
+        table.add_row(run.id, record.state, f"{record.step}/{record.steps}", score, f"{record.seconds:.1f}")
+    _print(table)
+
+
+def print_broken(broken: Sequence[BrokenRun]) -> None:
+    """Name the folders that cannot be read as runs."""
+    for folder in broken:
+        say(f"left out: {folder.problem}")
+
+
+def print_run(run: Run) -> None:
+    """Print one run: what it is, its parameters, where it stands, its scores."""
+    record = run.record
+    table = Table(show_header=False, title=run.id, title_justify="left")
+    facts: dict[str, Any] = {
+        "folder": run.path, "status": f"{record.state} {record.reason}".strip(), "step": f"{record.step}/{record.steps}",
+        "training time": f"{record.seconds:.1f} s ({record.tokens_per_second:,.0f} tokens/s)", "device": record.device,
+        "code": record.commit or "unknown", "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
+        "next-token depth": record.next_token_depth,
+    }  # fmt: skip
+    facts |= {f"parameters, {part}": f"{count:,}" for part, count in record.parameters.items()}
+    for info in record.scores:
+        value = record.final.get(info.name)
+        facts[info.name] = (
+            f"{_number(value)} {info.unit} (chance {_number(info.chance)}, ceiling {_number(info.ceiling)})"
+        )
+    for part, values in run.config.to_dict().items():
+        facts[part] = ", ".join(f"{k}={v}" for k, v in values.items()) if isinstance(values, dict) else values
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    _print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    Console(width=max(console.width, 120) if console.is_terminal else 200).print(table)

@@ -1,0 +1,224 @@
+"""Polynomial arithmetic modulo X^k: the algorithmic task of Gloeckle et al. 2024 (2404.19737), section 4.2.
+
+An expression of m operations on polynomials over F_p, then "=", then its value. Worked row, p = 7, k = 2, m = 2,
+prefix notation, 1 pause, loss on the answer:
+
+    position    0   1   2   3   4   5   6   7   8   9  10  11  12  13
+    tokens      |   +  neg  1   2   3   0   .   =   2   5   _   _   _
+    documents   0   0   0   0   0   0   0   0   0   0   0  -1  -1  -1
+    scored      .   .   .   .   .   .   .   .   .   x   x   .   .   .
+
+reads -(1 + 2X) + 3 = 2 + 5X. A polynomial is always its k coefficients, the constant first; "neg", "+", "*", "o" stand
+for negation, addition, multiplication and composition (polynomial_ring.py says what composition means modulo X^k).
+In infix notation every binary operation has brackets: "( neg 1 2 + 3 0 )".
+
+The paper leaves open how expressions are drawn and written. Here m is uniform, then operators, shape (`tree_shape`)
+and coefficients are. Training rows hold as many expressions as fit (`packed`), the last one cut, so complete ones are
+slightly shorter than drawn; expressions are separate documents, yet attention sees all of the row. Test rows hold
+one expression each. Pause tokens and "|" are never targets.
+
+No expression of the test set is a target in training (`hold_out`), apart from numbers of operations with fewer than
+100 x `test_per_m` expressions: holding those back would starve training, so there the score is that of a table learnt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar, get_args
+
+import torch
+
+from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.polynomial_expressions import sample_expressions
+from tasks.polynomial_grammar import OPERATIONS, Grammar, Notation, TreeShape
+from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack
+from tasks.polynomial_scoring import exact_matches
+from tasks.scoring import TeacherForced
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolynomialConfig(TaskConfig):
+    """Arithmetic in F_p[X]/(X^k), with p = `prime` and k = `coefficients`."""
+
+    name: ClassVar[str] = "polynomial"
+
+    n_ctx: int = 128
+    """Context length: tokens in one row. It must hold the longest test expression."""
+    prime: int = 7
+    """Coefficients are integers modulo this prime."""
+    coefficients: int = 5
+    """Coefficients of a polynomial: X to this power, and above, is dropped."""
+    operations: tuple[str, ...] = tuple(OPERATIONS)
+    """Operations that occur, out of negation, addition, multiplication, composition; fewer make an easier task."""
+    max_operations: int = 5
+    """Training expressions have 1 to this many operations, each number equally often."""
+    test_operations: int = 10
+    """Test expressions have 1 to this many operations; above `max_operations` they are out of domain."""
+    notation: Notation = "prefix"
+    """How expressions are written: operator first ("prefix"), or between its operands, with brackets ("infix")."""
+    tree_shape: TreeShape = "split"
+    """What the left operand gets of the operations left: a uniform number ("split"), or all of them ("chain")."""
+    pause: int = 0
+    """Pause tokens before "=": time to think. The paper has 0, 5 and 10."""
+    loss_on: LossOn = "answer"
+    """Training targets: the coefficients of the answer, or "all" tokens."""
+    packed: bool = True
+    """Fill a row with expressions. Otherwise a row holds one, and padding."""
+    hold_out: bool = True
+    """Keep test expressions out of the training targets, wherever enough others are left."""
+    test_per_m: int = 2000
+    """Test expressions per number of operations."""
+    quick_per_m: int = 100
+    """How many of those a quick evaluation uses."""
+    test_seed: int = 1_000_003
+    """Seed of the fixed test set."""
+
+    def __post_init__(self) -> None:
+        _check(_is_prime(self.prime), f"prime is {self.prime}, which is not a prime; write 2, 3, 5, 7, ..")
+        _check(self.coefficients >= 1, f"coefficients is {self.coefficients}; write at least 1")
+        known = set(self.operations) <= set(OPERATIONS) and len(set(self.operations)) == len(self.operations) > 0
+        _check(known, f"operations is {self.operations}; write some of {', '.join(OPERATIONS)}, each once")
+        _check(self.max_operations >= 1, f"max_operations is {self.max_operations}; write at least 1")
+        _check(
+            self.test_operations >= self.max_operations,
+            f"test_operations {self.test_operations} does not reach max_operations; write at least {self.max_operations}",
+        )
+        for field, choices in (("notation", Notation), ("tree_shape", TreeShape), ("loss_on", LossOn)):
+            allowed = " or ".join(f"'{choice}'" for choice in get_args(choices))
+            value = getattr(self, field)
+            _check(value in get_args(choices), f"{field} is '{value}'; write {allowed}")
+        _check(self.pause >= 0, f"pause is {self.pause}; write 0 or more")
+        _check(
+            1 <= self.quick_per_m <= self.test_per_m,
+            f"quick_per_m {self.quick_per_m} is not within 1..test_per_m; write 1 to {self.test_per_m}",
+        )
+        needed = self.grammar.longest(self.test_operations)
+        _check(
+            self.n_ctx >= needed,
+            f"n_ctx {self.n_ctx} is too short for expressions of {self.test_operations} operations; "
+            f"write n_ctx={needed} or more, or fewer test_operations",
+        )
+
+    @property
+    def grammar(self) -> Grammar:
+        """How this configuration writes expressions."""
+        return Grammar(
+            prime=self.prime,
+            coefficients=self.coefficients,
+            operations=self.operations,
+            notation=self.notation,
+            tree_shape=self.tree_shape,
+            pause=self.pause,
+        )
+
+
+class Polynomial:
+    """Polynomial expressions with the share of exactly right answers as the score."""
+
+    def __init__(self, config: PolynomialConfig) -> None:
+        self.config = config
+        self._grammar = config.grammar
+        generator = seeded_generator(config.test_seed)
+        # Expression i has i % test_operations + 1 operations, so that any first part of the test set has all numbers.
+        numbers = (torch.arange(config.test_operations) + 1).repeat(config.test_per_m)
+        self._test_set = sample_expressions(numbers, config.test_operations, self._grammar, generator)
+        held_out = torch.isin(numbers, torch.tensor(self.held_out_operations))
+        self._held_out_on = cache(fingerprints(self._test_set, self._grammar)[held_out].sort().values.to)
+
+    @property
+    def d_vocab(self) -> int:
+        return self._grammar.d_vocab
+
+    @property
+    def n_ctx(self) -> int:
+        return self.config.n_ctx
+
+    @property
+    def held_out_operations(self) -> tuple[int, ...]:
+        """The numbers of operations whose test expressions are never training targets."""
+        config = self.config
+        numbers = range(1, config.max_operations + 1) if config.hold_out else ()
+        return tuple(number for number in numbers if self._grammar.count(number) >= 100 * config.test_per_m)
+
+    def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
+        """Draw rows of expressions; `info["operations"]` is, per token, m of its expression (0 in the padding)."""
+        config, grammar = self.config, self._grammar
+        mean_length = grammar.mean_length((config.max_operations + 1) / 2)
+        per_row = int(1.1 * config.n_ctx / mean_length) + 2 if config.packed else 1
+        shape = (batch_size * per_row,)
+        numbers = torch.randint(1, config.max_operations + 1, shape, generator=generator, device=device)
+        drawn = sample_expressions(numbers, config.max_operations, grammar, generator)
+        excluded = are_among(fingerprints(drawn, grammar), self._held_out_on(numbers.device))
+        return pack(drawn, excluded, batch_size, config.n_ctx, grammar, config.loss_on)
+
+    def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
+        """The first test expressions, one a row, numbers of operations taking turns."""
+        return self._test_rows(slice(batch_size), self.n_ctx, device)
+
+    def _test_rows(self, which: slice, n_ctx: int, device: Device) -> Batch:
+        chosen = self._test_set[which]
+        none = torch.zeros_like(chosen.length, dtype=torch.bool)
+        return pack(chosen, none, len(none), n_ctx, self._grammar, self.config.loss_on).to(device)
+
+    def _chance(self, number: int) -> float:
+        """The share of the most frequent answer among the test expressions of `number` operations."""
+        batch = self._test_rows(self._of(number), self._grammar.longest(number), "cpu")
+        answers = batch.tokens[batch.score_mask].view(-1, self.config.coefficients)
+        return float(answers.unique(dim=0, return_counts=True)[1].max()) / len(answers)
+
+    def _of(self, number: int, per_m: int | None = None) -> slice:
+        """The first `per_m` test expressions of `number` operations, or all of them."""
+        step = self.config.test_operations
+        return slice(number - 1, (per_m or self.config.test_per_m) * step, step)
+
+    def evaluate(
+        self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
+    ) -> Evaluation:
+        """Share of expressions whose every coefficient is right under greedy decoding, per number of operations m.
+
+        The headline averages over the training range of m, as does the loss. Chance is the best constant guess for
+        each m, the most frequent answer of the test set; guessing uniformly gives 1 / p^k, which is no more.
+        """
+        config = self.config
+        per_m = config.test_per_m if full else config.quick_per_m
+
+        def score(numbers: range) -> tuple[TeacherForced, list[float]]:
+            rows = [
+                self._test_rows(self._of(number, per_m), self._grammar.longest(number), device) for number in numbers
+            ]
+            batches = [part for group in rows for part in group.split(500)]
+            result, right = exact_matches(predict, batches, n_future)
+            return result, right.view(len(numbers), per_m).double().mean(dim=1).tolist()
+
+        inside = range(1, config.max_operations + 1)
+        outside = range(config.max_operations + 1, config.test_operations + 1)
+        result, values = score(inside)
+        values += score(outside)[1] if outside else []
+        chances = [self._chance(number) for number in (*inside, *outside)]
+        mean_value, mean_chance = sum(values[: len(inside)]) / len(inside), sum(chances[: len(inside)]) / len(inside)
+        scores = [_score("exact_match", mean_value, mean_chance, per_m * len(inside))]
+        for number, value, chance in zip((*inside, *outside), values, chances, strict=True):
+            scores.append(_score(f"exact_match_m{number}", value, chance, per_m))
+        return Evaluation(scores=tuple(scores), loss=result.loss)
+
+    def token_strings(self, tokens: Sequence[int]) -> list[str]:
+        return [self._grammar.string(int(token)) for token in tokens]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return " ".join(self.token_strings(tokens))
+
+
+def _score(name: str, value: float, chance: float, count: int) -> Score:
+    return Score(name=name, value=value, chance=chance, ceiling=1.0, unit="share of expressions", count=count)
+
+
+def _is_prime(number: int) -> bool:
+    return number >= 2 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+CONFIG, TASK = PolynomialConfig, Polynomial

@@ -1,0 +1,50 @@
+"""Exact match of polynomial answers: in one forward, and by greedy decoding, which gives the same.
+
+Greedy decoding reproduces an answer exactly if and only if each token of it is the likeliest after the right ones
+before it. So one forward with the answer given (`exact_matches`) says what as many forwards as the answer has tokens
+would say (`greedy_answers`, the plain version; a test compares the two).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tasks.base import Batch, Predict
+from tasks.scoring import TeacherForced, teacher_forced
+from tasks.targets import IGNORED, score_targets
+
+
+def exact_matches(
+    predict: Predict, batches: Sequence[Batch], n_future: int
+) -> tuple[TeacherForced, Bool[Tensor, " n"]]:
+    """The means over all tokens, and which rows of all batches have every scored token right."""
+    likeliest: list[Tensor] = []
+
+    def watched(tokens: Int[Tensor, "batch pos"], offsets: Sequence[int]) -> Float[Tensor, "batch pos offset d_vocab"]:
+        logits_BTKV = predict(tokens, offsets)
+        likeliest.append(logits_BTKV[:, :, 0].argmax(dim=-1))
+        return logits_BTKV
+
+    result = teacher_forced(watched, batches, n_future)
+    right: list[Tensor] = []
+    for batch, likeliest_BT in zip(batches, likeliest, strict=True):
+        targets_BT = score_targets(batch, 1)
+        right.append(((likeliest_BT == targets_BT) | (targets_BT == IGNORED)).all(dim=1).cpu())
+    return result, torch.cat(right)
+
+
+@torch.no_grad()
+def greedy_answers(predict: Predict, batch: Batch, coefficients: int) -> Int[Tensor, "batch coef"]:
+    """What `predict` answers to rows of one expression each, whose answers it does not see.
+
+    Prompts differ in length and are padded on the right, where a causal model does not look.
+    """
+    row_B = torch.arange(len(batch.tokens), device=batch.tokens.device)
+    first_B = batch.score_mask.long().argmax(dim=1)
+    tokens = batch.tokens.masked_fill(batch.score_mask, 0)
+    for step in range(coefficients):
+        logits_BTV = predict(tokens, (1,))[:, :, 0]
+        tokens[row_B, first_B + step] = logits_BTV[row_B, first_B + step - 1].argmax(dim=-1)
+    return tokens[batch.score_mask].view(len(tokens), coefficients)

@@ -1,0 +1,249 @@
+"""Rows of generated stories, all at once: no loop over rows, stories or sentences.
+
+A row is laid out twice by the same step (`lay_out`): stories into sentences, then sentences into tokens. Both times there
+are enough pieces to overfill the row, and what sticks out is cropped, so that a row has no padding.
+
+Dimension letters: B row, P story of a row, S sentence of a row, T token, C character, O place in a sentence's order of
+characters (X, Y, Z), W word slot; templates and cases index the tables of `tasks/story_grammar.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tasks.base import Batch, Device, seeded_generator
+from tasks.story_grammar import CASE_BODY, CASE_ENDING, CASE_SCENERY, N_CASES, NAME_SLOTS, Grammar, join_words, orders
+from tasks.story_names import Casts, first_parts, make_casts, pair_tables, second_parts
+from tasks.story_words import STORY_SLOTS
+
+_LARGE = 2**31
+"""Random integers below this, modulo a small number, are uniform to one part in a million."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameRules:
+    """Which names there are and which second parts may follow a first one (see `tasks/story_names.py`)."""
+
+    n_first: int
+    n_second: int
+    ambiguity: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How long rows and stories are: tokens in a row, the least and most characters and sentences of a story."""
+
+    n_ctx: int
+    characters: tuple[int, int]
+    sentences: tuple[int, int]
+    scenery: float
+    """The share of the sentences in the middle that name nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    """The grammar as padded tables on one device; each `n_` table holds the true lengths of the one before it."""
+
+    codes: Tensor  # [template, code]
+    n_codes: Tensor
+    templates: Tensor  # [case, choice]
+    n_templates: Tensor
+    orders: Tensor  # [case, choice, O]
+    n_orders: Tensor
+    slot_words: Tensor  # [W, choice]
+    n_slot_words: Tensor
+
+    def to(self, device: Device) -> "_Tables":
+        return _Tables(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+class GeneratedStories:
+    """Stories of a grammar. `sample` draws them with names for training, `test_set` with names kept for the test.
+
+    Tokens: the words of the grammar (the end of a story is 0), then all first parts, then all second parts of names.
+    """
+
+    def __init__(self, grammar: Grammar, names: NameRules, layout: Layout) -> None:
+        self.grammar, self.layout = grammar, layout
+        first, second = first_parts(names.n_first), second_parts(names.n_second)
+        self._strings = (*grammar.words, *first, *second)
+        self.first_start = len(grammar.words)
+        self.second_start = self.first_start + len(first)
+        training, reserved = pair_tables(names.n_first, names.n_second, names.ambiguity)
+        most = layout.characters[1]
+        self._training, self._reserved = make_casts(training, most), make_casts(reserved, most)
+        self._cpu_tables = _make_tables(grammar)
+        self._on_device: dict[torch.device, tuple[_Tables, Casts]] = {}
+        # Enough sentences to fill a row with the shortest template, and enough stories for these sentences.
+        self._n_sentences = -(-layout.n_ctx // int(self._cpu_tables.n_codes.min()))
+        self._n_stories = -(-self._n_sentences // layout.sentences[0])
+
+    @property
+    def d_vocab(self) -> int:
+        return len(self._strings)
+
+    def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
+        """Rows of stories whose names are pairs for training. `info["characters"]`: how many the token's story has."""
+        device = torch.device(device)
+        if device not in self._on_device:
+            self._on_device[device] = (self._cpu_tables.to(device), self._training.to(device))
+        tables, casts = self._on_device[device]
+        return self._sample(batch_size, generator, tables, casts)
+
+    def test_set(self, count: int, seed: int) -> Batch:
+        """Rows of one story each, with names never seen in training; always the same ones for a seed."""
+        return _first_story(self._sample(count, seeded_generator(seed), self._cpu_tables, self._reserved))
+
+    def seen_test_set(self, count: int, seed: int) -> Batch:
+        """As `test_set`, with names that training draws from."""
+        return _first_story(self._sample(count, seeded_generator(seed), self._cpu_tables, self._training))
+
+    def token_strings(self, tokens: Sequence[int]) -> list[str]:
+        return [self._strings[int(token)] for token in tokens]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Readable text, one line for each story."""
+        return join_words(self.token_strings(tokens), [int(token) >= self.second_start for token in tokens])
+
+    def _sample(self, batch_size: int, generator: torch.Generator, tables: _Tables, casts: Casts) -> Batch:
+        n_story_draws = 2 + len(STORY_SLOTS) + casts.n_draws
+        n_sentence_draws = 3 + len(self.grammar.slot_words) - len(STORY_SLOTS)
+        draws_BP = _draws((batch_size, self._n_stories, n_story_draws), generator)
+        draws_BS = _draws((batch_size, self._n_sentences, n_sentence_draws), generator)
+        cast_BP = _between(draws_BP[..., 0], self.layout.characters)
+        length_BP = _between(draws_BP[..., 1], self.layout.sentences)
+        story_BS, index_BS = lay_out(length_BP, self._n_sentences)
+        cast_BS, length_BS = cast_BP.gather(1, story_BS), length_BP.gather(1, story_BS)
+        case_BS, template_BS = _templates(index_BS, length_BS, cast_BS, draws_BS[..., :2], self.layout.scenery, tables)
+        order_BSO = tables.orders[case_BS, draws_BS[..., 2] % tables.n_orders[case_BS]]
+        pairs_BPC = casts.draw(draws_BP[..., -casts.n_draws :])
+        names_BSO = self._names(pairs_BPC, story_BS, order_BSO)
+        words_BSW = _words(draws_BP[..., 2 : 2 + len(STORY_SLOTS)], draws_BS[..., 3:], story_BS, tables)
+
+        sentence_BT, place_BT = lay_out(tables.n_codes[template_BS], self.layout.n_ctx)
+        code_BT = tables.codes[template_BS.gather(1, sentence_BT), place_BT]
+        slots_BSW = torch.cat([names_BSO, words_BSW], dim=2)
+        n_slots = slots_BSW.shape[2]
+        filled_BT = slots_BSW.flatten(1).gather(1, sentence_BT * n_slots + code_BT.clamp(max=n_slots - 1))
+        tokens_BT = torch.where(code_BT < n_slots, filled_BT, code_BT - n_slots)
+        documents_BT = story_BS.gather(1, sentence_BT)
+        return Batch(
+            tokens=tokens_BT,
+            loss_mask=torch.ones_like(tokens_BT, dtype=torch.bool),
+            score_mask=mentioned_before(tokens_BT, documents_BT, self.second_start),
+            documents=documents_BT,
+            info={"characters": cast_BS.gather(1, sentence_BT)},
+        )
+
+    def _names(self, pairs_BPC: Tensor, story_BS: Tensor, order_BSO: Tensor) -> Tensor:
+        """Tokens of the name slots X1 X2 Y1 Y2 Z1 Z2 of each sentence."""
+        n_characters = pairs_BPC.shape[2]
+        start = torch.tensor([self.first_start, self.second_start], device=pairs_BPC.device)
+        who_BS = (story_BS[..., None] * n_characters + order_BSO).flatten(1)
+        # Where a case has no Z its order says 0, and where it has too few characters no template uses the slot.
+        names = (pairs_BPC + start).flatten(1, 2).gather(1, who_BS[..., None].expand(-1, -1, 2))
+        return names.view(*story_BS.shape, len(NAME_SLOTS))
+
+
+def lay_out(
+    lengths: Int[Tensor, "batch piece"], total: int
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Lay pieces end to end over `total` places: which piece each place lies in, and how far from its start.
+
+    Lengths 2 3 4 over 7 places give the pieces 0 0 1 1 1 2 2 and the distances 0 1 0 1 2 0 1. The lengths are at least 1
+    and add up to at least `total`; what goes past it is cropped.
+    """
+    starts = lengths.cumsum(dim=1) - lengths
+    marks = lengths.new_zeros(len(lengths), total + 1)
+    marks.scatter_(1, starts.clamp(max=total), 1)  # pieces past the end all mark the extra place
+    piece = marks[:, :total].cumsum(dim=1) - 1
+    return piece, torch.arange(total, device=lengths.device) - starts.gather(1, piece)
+
+
+def mentioned_before(
+    tokens: Int[Tensor, "batch pos"], documents: Int[Tensor, "batch pos"], second_start: int
+) -> Bool[Tensor, "batch pos"]:
+    """Second parts of names (tokens from `second_start` on) that already occurred in the same document of the row."""
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    key = torch.where(tokens >= second_start, documents * _LARGE + tokens, -1 - position)
+    in_order, where = key.sort(dim=1, stable=True)
+    repeats = torch.zeros_like(tokens, dtype=torch.bool)
+    repeats[:, 1:] = in_order[:, 1:] == in_order[:, :-1]
+    return torch.zeros_like(repeats).scatter(1, where, repeats)
+
+
+def _first_story(batch: Batch) -> Batch:
+    """Rows cut after their first story; what follows becomes padding."""
+    first = batch.documents == 0
+    return Batch(
+        tokens=torch.where(first, batch.tokens, 0),
+        loss_mask=batch.loss_mask & first,
+        score_mask=batch.score_mask & first,
+        documents=torch.where(first, 0, -1),
+        info={name: torch.where(first, value, 0) for name, value in batch.info.items()},
+    )
+
+
+def _draws(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(_LARGE, shape, generator=generator, device=generator.device)
+
+
+def _between(draws: Tensor, limits: tuple[int, int]) -> Tensor:
+    """Large random integers as integers from the lower to the upper limit, both included."""
+    return limits[0] + draws % (limits[1] - limits[0] + 1)
+
+
+def _templates(
+    index: Tensor, length: Tensor, cast: Tensor, draws: Tensor, scenery: float, tables: _Tables
+) -> tuple[Tensor, Tensor]:
+    """The case and the template of every sentence, from its place in its story, the story's length and cast.
+
+    Sentence j of the n in the middle takes one of the j-th n-th of its templates, which are in the order of a story.
+    """
+    meetings = cast - 2
+    is_ending, is_middle = index == length - 1, (index > meetings) & (index < length - 1)
+    is_scenery = is_middle & (draws[..., 1] < scenery * _LARGE)
+    case = torch.where(is_middle, CASE_BODY, CASE_ENDING) + cast - 2
+    case = torch.where(is_middle | is_ending, case, index).masked_fill(is_scenery, CASE_SCENERY)
+    step = torch.where(is_middle, index - meetings - 1, 0)
+    steps = torch.where(is_middle, length - meetings - 2, 1)
+    size = tables.n_templates[case]
+    low, high = step * size // steps, (step + 1) * size // steps
+    return case, tables.templates[case, low + draws[..., 0] % (high - low).clamp(min=1)]
+
+
+def _words(story_draws: Tensor, sentence_draws: Tensor, story_BS: Tensor, tables: _Tables) -> Tensor:
+    """Tokens of the word slots of each sentence: its story's words, then its own."""
+    n_story = story_draws.shape[-1]
+    slot = torch.arange(len(tables.slot_words), device=story_BS.device)
+    story_slot, sentence_slot = slot[:n_story], slot[n_story:]
+    of_story = tables.slot_words[story_slot, story_draws % tables.n_slot_words[story_slot]]
+    of_sentence = tables.slot_words[sentence_slot, sentence_draws % tables.n_slot_words[sentence_slot]]
+    return torch.cat([of_story.gather(1, story_BS[..., None].expand(-1, -1, n_story)), of_sentence], dim=2)
+
+
+def _make_tables(grammar: Grammar) -> _Tables:
+    codes, n_codes = _padded(grammar.codes)
+    templates, n_templates = _padded(grammar.templates)
+    slot_words, n_slot_words = _padded(grammar.slot_words)
+    cases = [orders(case) for case in range(N_CASES)]
+    most = max(map(len, cases))
+    return _Tables(
+        codes=codes,
+        n_codes=n_codes,
+        templates=templates,
+        n_templates=n_templates,
+        orders=torch.tensor([case + case[:1] * (most - len(case)) for case in cases]),
+        n_orders=torch.tensor([len(case) for case in cases]),
+        slot_words=slot_words,
+        n_slot_words=n_slot_words,
+    )
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths as one table filled up with zeros, and their lengths."""
+    lengths = [len(row) for row in rows]
+    return torch.tensor([[*row, *[0] * (max(lengths) - len(row))] for row in rows]), torch.tensor(lengths)

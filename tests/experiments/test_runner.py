@@ -1,0 +1,162 @@
+"""Stored trainings: what a run folder holds, stopping, failing, and resuming bit for bit after a real kill."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from playground import load_run
+from playground.config import OptimConfig, RunConfig, TrainConfig
+from playground.experiments.compare import compare_run
+from playground.experiments.runner import NonFiniteLoss, new_run_id, resume, train
+from playground.runs.store import RunError
+from tasks.induction import InductionConfig
+from tests.cases import small_config
+
+
+def tiny(**train) -> RunConfig:
+    """A whole training that takes about a second."""
+    values = {"steps": 30, "batch_size": 8, "eval_every": 10, "log_every": 4, "checkpoint_every": 7, "threads": 1}
+    return RunConfig(
+        task=InductionConfig(n_ctx=16, d_vocab=11, min_distance=3, max_distance=6, test_rows=32),
+        model=small_config(n_future=2, d_vocab=None, n_ctx=None),
+        optim=OptimConfig(lr=3e-3, warmup_steps=5),
+        train=TrainConfig(**(values | train)),
+    )
+
+
+def same_numbers(ours: Path, theirs: Path) -> None:
+    """Metrics (times apart), attention scores and weights equal to the last bit."""
+    for name in ("metrics.jsonl", "attention.jsonl"):
+        rows = [[json.loads(line) for line in (path / name).read_text().splitlines()] for path in (ours, theirs)]
+        for row in (*rows[0], *rows[1]):
+            row.pop("seconds", None)
+        assert rows[0] == rows[1]
+    last = str(load_run(theirs).checkpoints[-1])
+    for name in ("weights.safetensors", "resume.safetensors"):
+        tensors = [load_file(path / "checkpoints" / last / name) for path in (ours, theirs)]
+        assert tensors[0].keys() == tensors[1].keys()
+        assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0] if key != "seconds")
+
+
+def test_a_run_folder_explains_itself(tmp_path):
+    run = train(tiny(), tmp_path)
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "attention.jsonl", "checkpoints", "config.json", "metrics.jsonl", "run.json"]  # fmt: skip
+    record = load_run(run.path).record
+    assert (record.state, record.step, record.tokens) == ("finished", 30, 30 * 8 * 16)
+    assert record.scores[0].name == "repeat_accuracy"
+    assert set(record.final) >= {"repeat_accuracy", "repeat_loss"}
+    assert record.versions["torch"] == torch.__version__
+    metrics = run.metrics
+    assert metrics[metrics.kind == "eval"].step.tolist() == [0, 10, 20, 30]
+    assert metrics[metrics.kind == "train"].step.tolist() == [4, 8, 12, 16, 20, 24, 28, 30]
+    assert {"loss_1", "loss_2", "test_loss_1", "test_loss_2", "repeat_accuracy"} <= set(metrics)
+    assert run.attention.steps == (0, 10, 20, 30)
+    assert run.attention.scores[0].layers == ("blocks.0", "future_heads.0", "future_heads.1")
+    assert run.checkpoints == [0, 7, 14, 21, 28, 30]
+    assert run.config.model.d_vocab == 11
+    assert run.model(7).n_future == 2
+    assert run.task.n_ctx == 16
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
+    first, second = train(tiny(), tmp_path), train(tiny(), tmp_path)
+    assert second.id == f"{first.id}-2"
+    same_numbers(first.path, second.path)
+    other = train(dataclasses.replace(tiny(), seed=1), tmp_path)
+    assert other.metrics.loss_1.dropna().tolist() != first.metrics.loss_1.dropna().tolist()
+
+
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path):
+    whole = train(tiny(), tmp_path / "whole")
+    asked = iter(range(1000))
+    stopped = train(tiny(), tmp_path / "stopped", should_stop=lambda: "enough" if next(asked) == 17 else "")
+    assert (stopped.record.state, stopped.record.reason, stopped.record.step) == ("stopped", "enough", 17)
+    resumed = resume(stopped)
+    assert resumed.record.state == "finished"
+    same_numbers(resumed.path, whole.path)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_kill_9_at_a_random_moment_and_resume_is_bit_identical(tmp_path, attempt):
+    program = (
+        "import sys; from tests.experiments.test_runner import tiny; from playground.experiments.runner import train\n"
+        "train(tiny(steps=150), sys.argv[1], run_id='victim')\n"
+    )
+    environment = os.environ | {"PLAYGROUND_NO_TYPECHECK": "1"}
+    victim = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=environment)
+    metrics = tmp_path / "victim" / "metrics.jsonl"
+    rows_before_kill = random.Random(attempt).randint(1, 30)
+    while victim.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= rows_before_kill):
+        time.sleep(0.002)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    killed = load_run(tmp_path / "victim")
+    assert killed.record.state == "interrupted"
+    resumed = resume(killed)
+    assert resumed.record.state == "finished"
+    same_numbers(resumed.path, train(tiny(steps=150), tmp_path / "whole").path)
+
+
+def test_a_line_cut_short_by_a_kill_is_written_again(tmp_path):
+    asked = iter(range(1000))
+    run = train(tiny(), tmp_path, should_stop=lambda: "enough" if next(asked) == 17 else "")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 18, "lo')
+    assert resume(run).metrics.step.max() == 30
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
+    run = train(tiny(), tmp_path)
+    for checkpoint in run.checkpoints:
+        for file in (run.path / "checkpoints" / str(checkpoint)).iterdir():
+            file.unlink()
+    record = json.loads((run.path / "run.json").read_text()) | {"status": "stopped"}
+    (run.path / "run.json").write_text(json.dumps(record))
+    same_numbers(resume(load_run(run.path)).path, train(tiny(), tmp_path).path)
+
+
+def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
+    config = dataclasses.replace(tiny(), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
+    with pytest.raises(NonFiniteLoss, match=r"the loss of offset \d became (nan|inf) at step \d+; a lower learning rate"):
+        train(config, tmp_path, run_id="diverged")
+    record = load_run(tmp_path / "diverged").record
+    assert record.state == "failed"
+    assert "offset" in record.reason and "step" in record.reason
+    assert compare_run(load_run(tmp_path / "diverged")).status == "failed"
+
+
+def test_refusals(tmp_path):
+    run = train(tiny(steps=2), tmp_path)
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        resume(run)
+    with pytest.raises(RunError, match="choose another id"):
+        train(tiny(steps=2), tmp_path, run_id=run.id)
+    with pytest.raises(RunError, match="has no checkpoint at step 1; there are: 0, 2"):
+        run.model(1)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch sees no GPU here"):
+            train(tiny(device="cuda"), tmp_path)
+
+
+def test_ids_are_readable_and_free(tmp_path):
+    config = tiny()
+    name = new_run_id(config, tmp_path)
+    assert name == f"induction-n2-layers-s0-{config.hash()}"
+    assert new_run_id(config, tmp_path, {name}) == f"{name}-2"
+
+
+def test_threads_are_restored(tmp_path):
+    before = torch.get_num_threads()
+    train(tiny(steps=1), tmp_path)
+    assert torch.get_num_threads() == before

@@ -1,0 +1,150 @@
+"""The command line as a person or a script uses it, in processes of its own where signals or status matter."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from playground.cli import main
+
+TINY = ["--task", "induction", "--n-layers", "3", "--n-future", "2", "--d-model", "16", "--n-heads", "2", "--n-ctx", "16",
+        "--max-distance", "6", "--min-distance", "3", "--d-vocab", "11", "--batch-size", "8", "--eval-every", "10",
+        "--threads", "1"]  # fmt: skip
+ENVIRONMENT = os.environ | {"PLAYGROUND_NO_TYPECHECK": "1"}
+
+
+def train(runs_dir, *more: str) -> dict:
+    command = [sys.executable, "-m", "playground", "train", *TINY, "--runs-dir", str(runs_dir), "--json", *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in ("0", "1"):
+        train(folder, "--steps", "12", "--seed", seed, "--run-id", f"run-{seed}")
+    return folder
+
+
+def test_train_ends_with_one_json_line(tmp_path):
+    answer = train(tmp_path, "--steps", "3")
+    assert answer.keys() == {"run", "path", "status"}
+    assert answer["status"] == "finished"
+    config = json.loads((tmp_path / answer["run"] / "config.json").read_text())
+    assert (config["model"]["n_future"], config["model"]["d_vocab"], config["task"]["max_distance"]) == (2, 11, 6)
+
+
+def test_compare_json_has_one_object_a_run(runs_dir, capsys):
+    assert main(["compare", "run-0", "run-1", "--runs-dir", str(runs_dir), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert rows[0].keys() >= {
+        "run", "task", "preset", "n_future", "control", "seed", "tokens", "seconds", "score_name", "higher_is_better",
+        "score", "chance", "ceiling", "t50_tokens", "parameters", "next_token_depth", "tokens_per_second"}  # fmt: skip
+    assert rows[0]["tokens"] == 12 * 8 * 16
+    assert (rows[0]["next_token_depth"], rows[0]["ceiling"]) == (2, 1.0)
+
+
+def test_tables_name_the_runs(runs_dir, capsys):
+    assert main(["compare", "run-0", "run-1", "--runs-dir", str(runs_dir)]) == 0
+    assert main(["runs", "list", "--runs-dir", str(runs_dir)]) == 0
+    assert main(["runs", "show", "run-0", "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("run-1") == 2
+    assert "next-token depth" in out
+
+
+def test_runs_json(runs_dir, capsys):
+    assert main(["runs", "list", "--runs-dir", str(runs_dir), "--json"]) == 0
+    assert main(["runs", "show", "run-0", "--runs-dir", str(runs_dir), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["run"] for line in lines] == ["run-0", "run-1", "run-0"]
+    assert lines[2]["config"]["task"]["name"] == "induction"
+
+
+def test_rm_removes_and_an_empty_folder_says_how_to_begin(tmp_path, capsys):
+    answer = train(tmp_path, "--steps", "2")
+    assert main(["runs", "rm", answer["run"], "--runs-dir", str(tmp_path)]) == 0
+    assert main(["runs", "list", "--runs-dir", str(tmp_path)]) == 0
+    assert "python -m playground train --preset induction-cpu" in capsys.readouterr().out
+
+
+BAD = [
+    ([], None),
+    (["trian"], "there is no command 'trian'; did you mean 'train'?"),
+    (["train"], "write --preset"),
+    (["train", "--preset", "induction"], "there is no preset 'induction'; did you mean 'induction-cpu'?"),
+    (["train", "--task", "story"], "there is no task 'story'; did you mean 'stories'?"),
+    (["train", "--preset", "induction-cpu", "--size", "2M"], "there is no size '2M'; did you mean '3M'?"),
+    (["train", "--preset", "induction-cpu", "--n-future", "9"], "n_future 9 leaves no trunk of 3 layers"),
+    (["train", "--preset", "induction-cpu", "--d-model", "65"], "d_model 65 is not divisible by n_heads 4"),
+    (["train", "--preset", "induction-cpu", "--max-distance", "99"], "max_distance 99 leaves nothing to score"),
+    (["train", "--preset", "induction-cpu", "--run-id", "a/b"], "run id 'a/b' cannot name a folder"),
+    (["compare", "nothing"], "there is no run 'nothing'"),
+    (["compare"], "write at least one run"),
+    (["resume", "nothing"], "there is no run 'nothing'"),
+    (["runs", "rm"], "write at least one run"),
+    (["runs", "show", "run-"], "is the beginning of 2 runs"),
+    (["resume", "run-0"], "is finished; there is nothing to resume"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=str)
+def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys):
+    where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in ("train", "resume", "compare", "runs") else []
+    status = main([*argv, *where])
+    error = capsys.readouterr().err
+    if message is None:
+        assert status == 0
+    else:
+        assert status == 2
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("argv", [["train", "--preset", "induction-cpu", "--n-futur", "2"], ["train", "--preset", "induction-cpu",
+                                  "--steps", "many"], ["runs", "lst"], ["compare", "--jsn"]], ids=str)  # fmt: skip
+def test_unknown_options_exit_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code == 2
+    assert capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "--help"], ["compare", "--help"], ["runs", "--help"]], ids=str)  # fmt: skip
+def test_help(argv, capsys):
+    try:
+        assert main(argv) == 0
+    except SystemExit as stop:
+        assert not stop.code
+    assert "python -m playground" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, number, status):
+    command = [sys.executable, "-m", "playground", "train", *TINY, "--steps", "100000", "--runs-dir", str(tmp_path),
+               "--run-id", "long"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    metrics = tmp_path / "long" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "go on with: python -m playground resume long" in error
+    record = json.loads((tmp_path / "long" / "run.json").read_text())
+    assert record["status"] == "stopped"
+    assert (tmp_path / "long" / "checkpoints" / str(record["step"])).is_dir()
+
+
+def test_a_diverging_training_exits_with_1(tmp_path, capsys):
+    argv = ["train", *TINY, "--steps", "30", "--lr", "1e30", "--clip", "1e30", "--warmup-steps", "0", "--runs-dir", str(tmp_path)]  # fmt: skip
+    assert main([*argv, "--json"]) == 1
+    assert "offset" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""The loop with fakes around it: schedule, counters, callbacks, stopping, the clock."""
+
+import time
+
+import pytest
+import torch
+
+from playground.config import OptimConfig, RunConfig, TrainConfig
+from playground.training.evaluation import evaluate, evaluating
+from playground.training.loop import Clock, fit, start_state
+from playground.training.optim import learning_rate, make_optimizer
+from tasks.induction import Induction, InductionConfig
+from tests.cases import make_batch, random_tokens, small_config, small_model
+
+
+def _config(**train) -> RunConfig:
+    return RunConfig(
+        task=InductionConfig(n_ctx=12, d_vocab=11, min_distance=3, max_distance=6, test_rows=16),
+        model=small_config(n_future=2),
+        optim=OptimConfig(lr=3e-3, warmup_steps=0),
+        train=TrainConfig(**({"steps": 5, "batch_size": 3} | train)),
+    )
+
+
+def _start(config: RunConfig):
+    return start_state(small_model(n_future=2), config, torch.Generator().manual_seed(0))
+
+
+def test_each_step_is_one_optimizer_step_on_one_batch():
+    config, drawn, seen = _config(), [], []
+
+    def sample():
+        drawn.append(make_batch(random_tokens(seed=len(drawn))))
+        return drawn[-1]
+
+    state = fit(_start(config), sample, config, [lambda state: seen.append((state.step, state.tokens, state.lr))])
+    assert len(drawn) == state.step == 5
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5]
+    assert [tokens for _, tokens, _ in seen] == [36, 72, 108, 144, 180]
+    assert [lr for _, _, lr in seen] == [learning_rate(step, 5, config.optim) for step in range(5)]
+    assert all(row.shape == (3,) for row in state.pending)  # two offsets and the gradient norm
+
+
+def test_the_loss_falls_on_a_batch_seen_again_and_again():
+    config = _config(steps=40)
+    batch = make_batch(random_tokens())
+    state = fit(_start(config), lambda: batch, config)
+    assert state.pending[-1][:2].sum() < 0.7 * state.pending[0][:2].sum()
+
+
+@pytest.mark.parametrize("backward", ["per_head", "one_graph"])
+def test_both_backward_ways_train_alike(backward):
+    config = _config(backward=backward)
+    state = fit(_start(config), lambda: make_batch(random_tokens()), config)
+    reference = _config(backward="one_graph")
+    other = fit(_start(reference), lambda: make_batch(random_tokens()), reference)
+    torch.testing.assert_close(state.pending[-1], other.pending[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_stopping_is_asked_before_every_step():
+    config = _config()
+    answers = iter([False, False, True])
+    assert fit(_start(config), lambda: make_batch(random_tokens()), config, (), lambda: next(answers)).step == 2
+
+
+def test_gradients_are_clipped():
+    config = RunConfig(task=_config().task, model=small_config(n_future=2), optim=OptimConfig(clip=1e-12),
+                       train=TrainConfig(steps=1))  # fmt: skip
+    norms = []
+    model = _start(config)
+    original = model.optimizer.step
+
+    def step():
+        norms.append(torch.stack([p.grad.norm() for p in model.model.parameters()]).norm().item())
+        original()
+
+    model.optimizer.step = step
+    fit(model, lambda: make_batch(random_tokens()), config)
+    assert norms[0] <= 1.1e-12
+
+
+def test_weight_decay_spares_norms():
+    optimizer = make_optimizer(small_model(normalization="LN"), OptimConfig(weight_decay=0.3))
+    decay = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
+    assert decay == {0.3: {2}, 0.0: {1}}
+
+
+def test_learning_rate_ends_near_its_floor():
+    config = OptimConfig(lr=2.0, warmup_steps=10, min_lr_ratio=0.03)
+    rates = [learning_rate(step, 1000, config) for step in range(1000)]
+    assert rates[0] == 0.2
+    assert max(rates) == 2.0 == rates[9]
+    assert rates[-1] == pytest.approx(0.06, rel=1e-3)
+    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_the_clock_leaves_out_pauses():
+    clock = Clock(5.0)
+    with clock.paused():
+        time.sleep(0.05)
+    assert 5.0 <= clock.seconds < 5.04
+
+
+def test_evaluation_restores_the_mode_and_keeps_no_gradients():
+    model = small_model(n_future=2).train()
+    task = Induction(_config().task)
+    result = evaluate(model, task)
+    assert model.training
+    assert len(result.loss) == 2
+    assert result.scores[0].name == "repeat_accuracy"
+    with evaluating(model.eval()):
+        assert not torch.is_grad_enabled()
+    assert not model.training

@@ -1,0 +1,95 @@
+"""The n-token loss against a slow loop, and its two gradients against each other."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from playground.training.loss import n_token_losses, one_graph_backward, per_head_backward
+from tasks.base import Batch
+from tests.cases import make_batch, random_tokens, small_model
+
+
+def _masks() -> dict[str, Batch]:
+    tokens = random_tokens(rows=4)
+    generator = torch.Generator().manual_seed(1)
+    documents = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, -1]]).repeat(4, 1)
+    return {
+        "everything": make_batch(tokens),
+        "random targets": make_batch(tokens, loss_mask=torch.rand(4, 12, generator=generator) > 0.5),
+        "documents and padding": make_batch(tokens, documents=documents, loss_mask=documents >= 0),
+        "one row without targets": make_batch(tokens, loss_mask=torch.tensor([True, False, True, True])[:, None].repeat(1, 12)),
+        "last token only": make_batch(tokens, loss_mask=F.one_hot(torch.full((4,), 11), 12).bool()),
+        "no target at all": make_batch(tokens, loss_mask=torch.zeros(4, 12, dtype=torch.bool)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", _masks())
+@pytest.mark.parametrize("n_future", [1, 2, 4, 8])
+def test_head_by_head_gradients_equal_one_graph(n_future, mask):
+    model, batch = small_model(n_layers=9, n_future=n_future), _masks()[mask]
+    results = []
+    for backward in (one_graph_backward, per_head_backward):
+        model.zero_grad()
+        results.append((backward(model, batch), [p.grad for p in model.parameters()]))
+    (plain_losses, plain), (losses, gradients) = results
+    assert losses.shape == (n_future,)
+    torch.testing.assert_close(losses, plain_losses)
+    for ours, theirs in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", _masks())
+def test_head_by_head_gradients_are_the_same_function_in_double_precision(mask):
+    model, batch = small_model(n_layers=5, n_future=4).double(), _masks()[mask]
+    results = []
+    for backward in (one_graph_backward, per_head_backward):
+        model.zero_grad()
+        backward(model, batch)
+        results.append([p.grad for p in model.parameters()])
+    for plain, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("mask", _masks())
+def test_losses_equal_a_loop_over_positions(mask):
+    model, batch = small_model(n_layers=4, n_future=3), _masks()[mask]
+    losses = n_token_losses(model, batch)
+    log_p = model(batch.tokens, (1, 2, 3)).log_softmax(-1)
+    for offset in (1, 2, 3):
+        terms = [
+            -log_p[row, t, offset - 1, batch.tokens[row, t + offset]].item()
+            for row in range(4)
+            for t in range(12 - offset)
+            if batch.loss_mask[row, t + offset]
+            and batch.documents[row, t] == batch.documents[row, t + offset] >= 0
+        ]  # fmt: skip
+        expected = sum(terms) / len(terms) if terms else 0.0
+        assert losses[offset - 1].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradients_add_up_over_calls():
+    model, batch = small_model(n_future=2), make_batch(random_tokens())
+    per_head_backward(model, batch)
+    once = model.W_E.grad.clone()
+    per_head_backward(model, batch)
+    torch.testing.assert_close(model.W_E.grad, 2 * once)
+
+
+def test_every_offset_reaches_the_trunk_and_only_its_own_head():
+    model = small_model(n_layers=4, n_future=3)
+    tokens = random_tokens()
+    losses = n_token_losses(model, make_batch(tokens))
+    for offset in (1, 2, 3):
+        model.zero_grad()
+        losses[offset - 1].backward(retain_graph=True)
+        assert model.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+        for other in (1, 2, 3):
+            gradient = model.future_heads[other - 1].attn.qkv.weight.grad
+            assert (gradient is not None and gradient.abs().sum() > 0) == (other == offset)
+
+
+def test_a_fresh_model_starts_near_the_uniform_loss():
+    losses = n_token_losses(small_model(n_future=2), make_batch(random_tokens(rows=64)))
+    assert all(abs(loss - math.log(11)) < 1.0 for loss in losses.tolist())
