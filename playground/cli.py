@@ -180,7 +180,9 @@ def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_
         received.append(number)
 
     def should_stop() -> str:
-        return {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}[received[0]] if received else ""
+        if not received:
+            return ""
+        return "stopped by Ctrl-C" if received[0] == signal.SIGINT else "stopped by SIGTERM"
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -55,9 +55,7 @@ class Live(Lines):
     def started(self, record: RunRecord) -> None:
         super().started(record)
         self.since, self.tokens_before = time.perf_counter(), record.tokens
-        self.bar = self.progress.add_task(
-            "", total=record.steps, completed=record.step, losses="", score="", speed=""
-        )
+        self.bar = self.progress.add_task("", total=record.steps, completed=record.step, losses="", score="", speed="")
         self.progress.start()
 
     def row(self, row: dict[str, Any], record: RunRecord) -> None:

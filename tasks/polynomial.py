@@ -13,9 +13,11 @@ for negation, addition, multiplication and composition (polynomial_ring.py says 
 In infix notation every binary operation has brackets: "( neg 1 2 + 3 0 )".
 
 The paper leaves open how expressions are drawn and written. Here m is uniform, then operators, shape (`tree_shape`)
-and coefficients are. Training rows hold as many expressions as fit (`packed`), the last one cut, so complete ones are
-slightly shorter than drawn; expressions are separate documents, yet attention sees all of the row. Test rows hold
-one expression each. Pause tokens and "|" are never targets.
+and coefficients are. Training rows hold as many expressions as fit (`packed`), each a document of its own, although
+attention sees all of the row; test rows hold one expression, as the first in a training row stands. The last one of a
+row is cut, and a long one more often: of the complete ones 21% have m = 1 and 18% have m = 5 with the default
+configuration (23% and 17% with p = 3, k = 2, infix, `n_ctx` 64). Without `packed` each has 20%.
+Pause tokens and "|" are never targets.
 
 No expression of the test set is a target in training (`hold_out`), apart from numbers of operations with fewer than
 100 x `test_per_m` expressions: holding those back would starve training, so there the score is that of a table learnt.

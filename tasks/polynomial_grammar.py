@@ -47,7 +47,7 @@ class Grammar:
 
     def longest(self, operations: int) -> int:
         """Tokens of the longest expression of that many operations, from "|" to the last coefficient of the answer."""
-        return round(self._length(operations, operations if self.binary else 0))
+        return round(self._length(float(operations), float(operations if self.binary else 0)))
 
     def mean_length(self, operations: float) -> float:
         """Mean length over random expressions; linear in the number of operations, so that a mean number may be given."""

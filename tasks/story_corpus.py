@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from tasks.base import Batch, Device, seeded_generator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+else:
+    Tokenizer = Any  # imported where it is used, so that the other tasks do not need the package
 
 SEPARATOR = "<|endoftext|>"
 """What stands between stories, and the token at the end of each; always token 0."""
@@ -219,7 +221,7 @@ def split_stories(stories: list[str]) -> tuple[list[str], list[str]]:
     return training, test
 
 
-def train_tokenizer(stories: list[str], vocab: int) -> "Tokenizer":
+def train_tokenizer(stories: list[str], vocab: int) -> Tokenizer:
     """A byte-level BPE tokenizer with `SEPARATOR` as token 0; it can encode any text, and has `vocab` tokens at most."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -246,17 +248,23 @@ def find_names(stories: list[str], words: Counter[str]) -> frozenset[str]:
     )
 
 
-def find_new_names(tokenizer: "Tokenizer", known: set[str], generator: torch.Generator) -> list[NewName]:
-    """Random names that the tokenizer makes exactly two tokens of, with and without a space before, and no known word."""
+def find_new_names(tokenizer: Tokenizer, known: set[str], generator: torch.Generator) -> list[NewName]:
+    """Random names that the tokenizer makes exactly two tokens of, with and without a space before.
+
+    Neither a name nor its first part is a word of the training stories (`known`), single letters apart.
+    """
     vocabulary = tokenizer.get_vocab()
-    firsts = sorted(part for part in vocabulary if re.fullmatch(r"[A-Z][a-z]*", part) and f"Ġ{part}" in vocabulary)
+    capital = (part for part in vocabulary if re.fullmatch(r"[A-Z][a-z]*", part) and f"Ġ{part}" in vocabulary)
+    firsts = sorted(part for part in capital if len(part) == 1 or part.lower() not in known)
     seconds = sorted(part for part in vocabulary if re.fullmatch(r"[a-z]{2,}", part))
     found: list[NewName] = []
     n_pairs = len(firsts) * len(seconds)
     for pair in torch.randperm(n_pairs, generator=generator)[:N_CANDIDATE_TRIES].tolist():
         first, second = firsts[pair % len(firsts)], seconds[pair // len(firsts)]
-        if (first + second).lower() in known or len(found) == N_CANDIDATES:
+        if (first + second).lower() in known:
             continue
+        if len(found) == N_CANDIDATES:
+            break
         new = NewName(spaced=vocabulary[f"Ġ{first}"], plain=vocabulary[first], second=vocabulary[second])
         spaced, plain = tokenizer.encode(f" {first}{second}").ids, tokenizer.encode(first + second).ids
         if spaced == [new.spaced, new.second] and plain == [new.plain, new.second]:

@@ -1,30 +1,47 @@
 """Names of two parts: which pairs training may use, which are kept for the test, and how a cast is drawn.
 
-Both parts are put in a hidden order (fixed seed). With F first and S second parts, the first part at place f pairs with
-the second parts at places g, g+1, ... (modulo S), where g = f*S // F:
+The pairs kept for the test come in BLOCKS. Both kinds of parts are put in a hidden order (fixed seed) and cut into equally
+many blocks; a first part of block b never goes with the reserved second parts of block b in training, as many as a story
+can have characters, and every cast of the test has all its parts from one block. Six first and six second parts, casts
+of two:
 
-    the first R of these    kept for the test, never in training (R = max(1, S // 8))
-    the next `ambiguity`    used in training (all that are left when `ambiguity` is None)
+                second    0 1 2 3 4 5       x    reserved: only in the test
+    first 0, 1            x x . . . .       .    training (with a `name_ambiguity`, so many of them in each line)
+    first 2, 3            . . x x . .
+    first 4, 5            . . . . x x
 
-So every second part follows equally many first parts (exactly, when F and S are equal), and each one occurs in training.
+Were reserved pairs scattered, a model could learn in training that a first part excludes the reserved second part, and be
+right to prefer the OTHER characters' second parts in the test: below chance. Inside a block all of them are excluded
+alike, so that nothing but the mentions in the row tells them apart.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tasks.base import seeded_generator
+from tasks.base import Device, seeded_generator
 from tasks.story_grammar import all_words
 from tasks.story_words import FIRST_PARTS, SECOND_PARTS
 
 PAIR_SEED = 20_404
-"""Seed of the hidden order. No field of a configuration, so that no setting moves test names into training."""
-N_SPARE, MIN_SPARE = 1024, 64
-"""Casts kept ready (and how few will do) for the rare draw in which no try is valid."""
+"""Seed of the hidden order. No field of a configuration, so that no seed of a run moves test names into training."""
+N_LISTED, MIN_LISTED = 1024, 64
+"""Casts drawn beforehand (and how few will do)."""
 N_TRIES = 4
 """Casts drawn at a time; the first valid one is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameRules:
+    """Which names there are: parts, how many second parts follow a first one in training, characters of a story."""
+
+    n_first: int
+    n_second: int
+    ambiguity: int | None
+    max_characters: int
 
 
 def first_parts(count: int) -> list[str]:
@@ -37,71 +54,131 @@ def second_parts(count: int) -> list[str]:
     return _parts([*SECOND_PARTS, *_syllables()], count, "n_second_names")
 
 
-def n_reserved(n_second: int) -> int:
-    """How many second parts per first part are kept for the test."""
-    return max(1, n_second // 8)
+def name_blocks(rules: NameRules) -> list[tuple[list[int], list[int]]]:
+    """First parts and reserved second parts of each block: at least, and exactly, as many as a story has characters."""
+    first, second = _hidden_order(rules)
+    count = min(rules.n_first, rules.n_second) // rules.max_characters
+    first_edges = [block * rules.n_first // count for block in range(count + 1)]
+    starts = [block * rules.n_second // count for block in range(count)]
+    return [
+        (first[first_edges[block] : first_edges[block + 1]], second[start : start + rules.max_characters])
+        for block, start in enumerate(starts)
+    ]
 
 
-def pair_tables(
-    n_first: int, n_second: int, ambiguity: int | None
-) -> tuple[Int[Tensor, "n_first allowed"], Int[Tensor, "n_first reserved"]]:
-    """Second parts that may follow each first part: in training, and in the test."""
-    generator = seeded_generator(PAIR_SEED)
-    place_F = torch.randperm(n_first, generator=generator)
-    part_S = torch.randperm(n_second, generator=generator)
-    reserved = n_reserved(n_second)
-    steps = torch.arange(reserved + (n_second - reserved if ambiguity is None else ambiguity))
-    seconds_FN = part_S[((place_F * n_second // n_first)[:, None] + steps) % n_second]
-    return seconds_FN[:, reserved:].contiguous(), seconds_FN[:, :reserved].contiguous()
+def training_pairs(rules: NameRules) -> Int[Tensor, "n_first allowed"]:
+    """Second parts that may follow each first part in training; every second part follows about equally many."""
+    first, second = _hidden_order(rules)
+    reserved = {part: set(seconds) for firsts, seconds in name_blocks(rules) for part in firsts}
+    amount = rules.n_second - rules.max_characters if rules.ambiguity is None else rules.ambiguity
+    table = torch.zeros(rules.n_first, amount, dtype=torch.long)
+    for place, part in enumerate(first):
+        # Half way round the ring of second parts, and so away from the block; it starts elsewhere for each first part.
+        start = place * rules.n_second // rules.n_first + rules.n_second // 2
+        ring = [second[(start + step) % rules.n_second] for step in range(rules.n_second)]
+        table[part] = torch.tensor([other for other in ring if other not in reserved[part]][:amount])
+    return table
+
+
+@runtime_checkable
+class Casts(Protocol):
+    """A source of casts: characters (C) with different first parts and different second parts."""
+
+    @property
+    def n_draws(self) -> int:
+        """How many large random integers one cast is made of."""
+        ...
+
+    def draw(self, draws: Int[Tensor, "*batch draw"]) -> Int[Tensor, "*batch character pair"]:
+        """A cast for each `n_draws` random integers."""
+        ...
+
+    def to(self, device: Device) -> "Casts":
+        """The same source on `device`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Casts:
-    """A source of casts: `size` characters with different first parts and different second parts.
+class ListedCasts:
+    """Casts out of a list."""
 
-    Dimension letters: F first part, N choice of second part, W spare cast, R try, C character.
+    casts: Int[Tensor, "listed character pair"]
+
+    n_draws = 1
+
+    def draw(self, draws: Int[Tensor, "*batch draw"]) -> Int[Tensor, "*batch character pair"]:
+        return self.casts[draws[..., 0] % len(self.casts)]
+
+    def to(self, device: Device) -> "ListedCasts":
+        return ListedCasts(casts=self.casts.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeCasts:
+    """Casts drawn afresh: `size` pairs out of a table, again if two share a part, and a listed cast if that never ends.
+
+    Dimension letters: F first part, N choice of second part, R try, C character.
     """
 
     size: int
     seconds_FN: Int[Tensor, "n_first choices"]
-    spare_WC: Int[Tensor, "spare character pair"]
+    listed: ListedCasts
+
+    @property
+    def n_draws(self) -> int:
+        return 2 * N_TRIES * self.size + self.listed.n_draws
 
     def draw(self, draws: Int[Tensor, "*batch draw"]) -> Int[Tensor, "*batch character pair"]:
-        """Casts made of large random integers, `2 * N_TRIES * size + 1` for each in the last dimension."""
-        spare = draws[..., 0] % len(self.spare_WC)
-        keys_RC2 = draws[..., 1:].unflatten(-1, (N_TRIES, self.size, 2))
+        keys_RC2 = draws[..., self.listed.n_draws :].unflatten(-1, (N_TRIES, self.size, 2))
         first_RC = keys_RC2[..., 0] % self.seconds_FN.shape[0]
         second_RC = self.seconds_FN[first_RC, keys_RC2[..., 1] % self.seconds_FN.shape[1]]
         tries_RC2 = torch.stack([first_RC, second_RC], dim=-1)
-        tries_RC2 = torch.cat([tries_RC2, self.spare_WC[spare].unsqueeze(-3)], dim=-3)
+        tries_RC2 = torch.cat([tries_RC2, self.listed.draw(draws).unsqueeze(-3)], dim=-3)
         chosen = _all_different(tries_RC2).to(torch.uint8).argmax(dim=-1)  # the first one: argmax takes the earliest
         index = chosen[..., None, None, None].expand(*chosen.shape, 1, self.size, 2)
         return tries_RC2.gather(-3, index).squeeze(-3)
 
-    @property
-    def n_draws(self) -> int:
-        """How many random integers one cast takes."""
-        return 2 * N_TRIES * self.size + 1
-
-    def to(self, device: torch.device) -> "Casts":
-        """The same source on `device`."""
-        return Casts(size=self.size, seconds_FN=self.seconds_FN.to(device), spare_WC=self.spare_WC.to(device))
+    def to(self, device: Device) -> "FreeCasts":
+        return FreeCasts(size=self.size, seconds_FN=self.seconds_FN.to(device), listed=self.listed.to(device))
 
 
-def make_casts(seconds_FN: Int[Tensor, "n_first choices"], size: int) -> Casts:
-    """A source of casts from a table of pairs. Raises ValueError when the pairs allow (next to) no cast."""
+def training_casts(rules: NameRules) -> FreeCasts:
+    """Casts of names for training. Raises ValueError when the pairs allow (next to) no cast, or miss a second part."""
     generator = seeded_generator(PAIR_SEED)
-    n_first, choices = seconds_FN.shape
-    first = torch.randint(n_first, (64 * N_SPARE, size), generator=generator)
-    second = seconds_FN[first, torch.randint(choices, first.shape, generator=generator)]
-    casts = torch.stack([first, second], dim=-1)
-    valid = casts[_all_different(casts)][:N_SPARE]
-    if len(valid) < MIN_SPARE:
+    seconds_FN = training_pairs(rules)
+    if len(seconds_FN.unique()) < rules.n_second:
         raise ValueError(
-            f"{n_first} first names with {choices} second ones each hardly allow {size} different characters; "
-            "write larger n_first_names and n_second_names, or a smaller max_characters"
+            f"with {rules.n_first} first and {rules.n_second} second names and a name_ambiguity of {rules.ambiguity} some "
+            "second names never occur; write a larger name_ambiguity"
         )
-    return Casts(size=size, seconds_FN=seconds_FN, spare_WC=valid)
+    first = torch.randint(rules.n_first, (64 * N_LISTED, rules.max_characters), generator=generator)
+    second = seconds_FN[first, torch.randint(seconds_FN.shape[1], first.shape, generator=generator)]
+    casts = torch.stack([first, second], dim=-1)
+    valid = casts[_all_different(casts)][:N_LISTED]
+    if len(valid) < MIN_LISTED:
+        raise ValueError(
+            f"{rules.n_first} first names with {seconds_FN.shape[1]} second ones each hardly allow {rules.max_characters} "
+            "different characters; write larger n_first_names and n_second_names, or a smaller max_characters"
+        )
+    return FreeCasts(size=rules.max_characters, seconds_FN=seconds_FN, listed=ListedCasts(casts=valid))
+
+
+def reserved_casts(rules: NameRules) -> ListedCasts:
+    """Casts of names kept for the test, each out of one block."""
+    generator = seeded_generator(PAIR_SEED)
+    blocks = name_blocks(rules)
+    casts: list[Tensor] = []
+    for index in range(N_LISTED):
+        firsts, seconds = (torch.tensor(parts) for parts in blocks[index % len(blocks)])
+        chosen = torch.randperm(len(firsts), generator=generator)[: rules.max_characters]
+        casts.append(torch.stack([firsts[chosen], seconds[torch.randperm(len(seconds), generator=generator)]], dim=1))
+    return ListedCasts(casts=torch.stack(casts))
+
+
+def _hidden_order(rules: NameRules) -> tuple[list[int], list[int]]:
+    generator = seeded_generator(PAIR_SEED)
+    first = torch.randperm(rules.n_first, generator=generator).tolist()
+    return first, torch.randperm(rules.n_second, generator=generator).tolist()
 
 
 def _all_different(casts: Int[Tensor, "*batch character pair"]) -> Tensor:

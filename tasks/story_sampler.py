@@ -16,20 +16,11 @@ from torch import Tensor
 
 from tasks.base import Batch, Device, seeded_generator
 from tasks.story_grammar import CASE_BODY, CASE_ENDING, CASE_SCENERY, N_CASES, NAME_SLOTS, Grammar, join_words, orders
-from tasks.story_names import Casts, first_parts, make_casts, pair_tables, second_parts
+from tasks.story_names import Casts, NameRules, first_parts, reserved_casts, second_parts, training_casts
 from tasks.story_words import STORY_SLOTS
 
 _LARGE = 2**31
 """Random integers below this, modulo a small number, are uniform to one part in a million."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NameRules:
-    """Which names there are and which second parts may follow a first one (see `tasks/story_names.py`)."""
-
-    n_first: int
-    n_second: int
-    ambiguity: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +63,7 @@ class GeneratedStories:
         self._strings = (*grammar.words, *first, *second)
         self.first_start = len(grammar.words)
         self.second_start = self.first_start + len(first)
-        training, reserved = pair_tables(names.n_first, names.n_second, names.ambiguity)
-        most = layout.characters[1]
-        self._training, self._reserved = make_casts(training, most), make_casts(reserved, most)
+        self._training, self._reserved = training_casts(names), reserved_casts(names)
         self._cpu_tables = _make_tables(grammar)
         self._on_device: dict[torch.device, tuple[_Tables, Casts]] = {}
         # Enough sentences to fill a row with the shortest template, and enough stories for these sentences.

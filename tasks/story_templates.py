@@ -49,9 +49,9 @@ MEETING: tuple[str, ...] = (
     "{Y} knocked at the door of {X}.",
     "“Please may {X} come too?” asked {Y}.",
     "{Y} had a cousin called {X}, who was always {joy}.",
-    "There was also {X}, who was a little {worry}.",
+    "There was also {X}, a friend of {Y}, who was a little {worry}.",
     "{X} heard {Y} singing and came outside.",
-    "At the corner stood {X} with a {animal}.",
+    "At the corner stood {X} and waved to {Y}.",
     "From the {place} came {X}, and {Y} was {joy}.",
 )
 """Brings in character X; Y is already there."""
@@ -64,7 +64,7 @@ BODY: tuple[str, ...] = (
     "{X} showed the {look} {thing} to {Y}.",
     "“What is that, {X}?” asked {Y}.",
     "“It is my {look} {thing},” {say} {X}.",
-    "{Y} had never seen such a {look} {thing}.",
+    "{X} had never seen such a {look} {thing}.",
     "{X} took {Y} by the hand.",
     "“Let us go to the {place},” {say} {X} to {Y}.",
     "{X} {move} ahead and {Y} {move} behind.",

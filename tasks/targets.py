@@ -46,7 +46,7 @@ def score_targets(batch: Batch, offset: int) -> Int[Tensor, "batch pos"]:
 def _delayed(mask: Bool[Tensor, "batch pos"], steps: int) -> Bool[Tensor, "batch pos"]:
     """The mask moved `steps` to the right: row [1, 0, 0] becomes [0, 1, 0] for one step."""
     moved = torch.zeros_like(mask)
-    moved[:, steps:] = mask[:, : mask.shape[1] - steps]
+    moved[:, steps:] = mask[:, : max(mask.shape[1] - steps, 0)]
     return moved
 
 

@@ -11,7 +11,9 @@ from tasks.base import Batch
 
 MODEL_OPTIONS: list[dict[str, Any]] = [
     {"normalization": normalization, "positions": positions, "mlp": mlp}
-    for normalization, positions, mlp in itertools.product(["RMS", "LN"], ["rotary", "standard"], ["gated", "gelu", "none"])
+    for normalization, positions, mlp in itertools.product(
+        ["RMS", "LN"], ["rotary", "standard"], ["gated", "gelu", "none"]
+    )
 ]
 """Every combination of the model's options."""
 

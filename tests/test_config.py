@@ -21,7 +21,7 @@ IMPOSSIBLE = [
     (lambda: ModelConfig(n_layers=2, n_future=2), "n_future 2 leaves no trunk of 2 layers under control 'layers'; write n_layers=3"),
     (lambda: ModelConfig(n_future=8, n_ctx=8, control="trunk"), "n_future 8 reaches past a context of 8 tokens; write n_future <= 7"),
     (lambda: ModelConfig(d_model=12, n_heads=4), "rotary positions need an even d_head"),
-    (lambda: ModelConfig(control="layer"), "control is 'layer'; write one of 'layers', 'trunk'"),  # type: ignore[arg-type]
+    (lambda: ModelConfig(control="layer"), "control is 'layer'; write one of 'layers', 'trunk'"),
     (lambda: ModelConfig(n_future=0), "n_future is 0; write at least 1"),
     (lambda: OptimConfig(lr=0), "lr is 0; write a learning rate above 0"),
     (lambda: OptimConfig(lr=float("nan")), "lr is nan"),

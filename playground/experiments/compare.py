@@ -1,10 +1,25 @@
 """One row a run: the figures by which runs are compared."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
 
 from playground.experiments.statistics import crossing
-from playground.runs.store import Run
+from playground.runs.record import RunRecord
+
+
+@runtime_checkable
+class StoredMetrics(Protocol):
+    """What is read of a run: its record and its metrics. `Run` has both."""
+
+    @property
+    def record(self) -> RunRecord: ...
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Rows as `Run.metrics` gives them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +55,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare_run(run: Run) -> Comparison:
+def compare_run(run: StoredMetrics) -> Comparison:
     """The row of one run, finished or not."""
     record = run.record
     info = record.scores[0] if record.scores else None

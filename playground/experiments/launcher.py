@@ -102,7 +102,12 @@ def start_job(
     for seed in seeds:
         for n_future in n_futures:
             config = make_config(
-                preset, n_future=n_future, control=control, seed=seed, steps=steps, threads=threads  # type: ignore[arg-type]
+                preset,
+                n_future=n_future,
+                control=control,
+                seed=seed,
+                steps=steps,
+                threads=threads,  # type: ignore[arg-type]
             )
             taken = {entry.run for entry in entries}
             entries.append(
@@ -110,9 +115,7 @@ def start_job(
                       steps=config.train.steps, run=new_run_id(config, Path(runs_dir), taken))
             )  # fmt: skip
     job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
-    job = Job(
-        id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, entries=tuple(entries)
-    )
+    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, entries=tuple(entries))
     write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
     log = (folder / f"{job.id}.log").open("w")
     subprocess.Popen(

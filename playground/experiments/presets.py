@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from playground.config import SIZES, Control, ModelConfig, OptimConfig, RunConfig, TrainConfig, nearest
-from tasks.byte_text import BytesConfig
+from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
 from tasks.polynomial import PolynomialConfig
 from tasks.stories import StoriesConfig
@@ -30,35 +30,35 @@ def induction_cpu() -> RunConfig:
     return RunConfig(
         task=InductionConfig(),
         model=ModelConfig(n_layers=3, n_heads=4, d_model=64),
-        optim=OptimConfig(lr=3e-3, warmup_steps=50),
-        train=TrainConfig(steps=600, batch_size=64, eval_every=20, checkpoint_every=100),
+        optim=OptimConfig(lr=4e-3, warmup_steps=150),
+        train=TrainConfig(steps=700, batch_size=64, eval_every=20, checkpoint_every=100),
     )
 
 
 def stories_cpu() -> RunConfig:
     return RunConfig(
-        task=StoriesConfig(n_ctx=64),
-        model=ModelConfig(n_layers=3, n_heads=4, d_model=64, control="trunk"),
-        optim=OptimConfig(lr=2e-3, warmup_steps=100),
-        train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=500),
+        task=StoriesConfig(n_ctx=64, n_words=8, n_templates=48),
+        model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
+        optim=OptimConfig(lr=3e-3, warmup_steps=100),
+        train=TrainConfig(steps=2400, batch_size=64, eval_every=50, checkpoint_every=400),
     )
 
 
 def polynomial_cpu() -> RunConfig:
     return RunConfig(
-        task=PolynomialConfig(p=3, k=2),
-        model=ModelConfig(n_layers=3, n_heads=4, d_model=64),
-        optim=OptimConfig(lr=3e-3, warmup_steps=100),
-        train=TrainConfig(steps=3000, batch_size=128, eval_every=200, checkpoint_every=500),
+        task=PolynomialConfig(prime=5, coefficients=2, max_operations=3, test_operations=6, n_ctx=48),
+        model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
+        optim=OptimConfig(lr=4e-3, warmup_steps=100),
+        train=TrainConfig(steps=4000, batch_size=64, eval_every=200, checkpoint_every=1000),
     )
 
 
 def bytes_cpu() -> RunConfig:
     return RunConfig(
-        task=BytesConfig(n_ctx=128),
+        task=ByteTextConfig(n_ctx=128),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=128),
         optim=OptimConfig(lr=3e-3, warmup_steps=100),
-        train=TrainConfig(steps=1500, batch_size=32, eval_every=100, checkpoint_every=500),
+        train=TrainConfig(steps=1000, batch_size=16, eval_every=50, checkpoint_every=250),
     )
 
 
@@ -95,7 +95,7 @@ def polynomial_gpu() -> RunConfig:
 
 def bytes_gpu() -> RunConfig:
     return RunConfig(
-        task=BytesConfig(n_ctx=1024),
+        task=ByteTextConfig(n_ctx=1024),
         model=_at_size("30M"),
         optim=OptimConfig(lr=1e-3, warmup_steps=200),
         train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=1000),

@@ -267,5 +267,3 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the device ran out of memory; a smaller --batch-size, model or context fits"
     return f"{error}" if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
-
-

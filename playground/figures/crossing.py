@@ -52,7 +52,9 @@ def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -
                 )
             )  # fmt: skip
     apply_style(figure, style)
-    figure.update_xaxes(title_text="training tokens to half way from chance to ceiling", tickformat="~s", rangemode="tozero")
+    figure.update_xaxes(
+        title_text="training tokens to half way from chance to ceiling", tickformat="~s", rangemode="tozero"
+    )
     figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
     return figure.update_layout(height=110 + 44 * max(1, len(labels)), showlegend=False, margin={"t": 16})
 

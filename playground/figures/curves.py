@@ -21,7 +21,7 @@ MOST_POINTS = 300
 X_TITLES = {"tokens": "training tokens seen", "step": "training step"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
     """One quantity of one run along training."""
 
@@ -35,6 +35,8 @@ class Curve:
     """Number among the groups of equal n_future and control; chooses the shade."""
     panel: str = ""
     """Title of the panel it is drawn in."""
+    in_mean: bool = True
+    """Whether it counts for the group's mean; a run that ended early, or repeats a seed, is drawn thin and does not."""
     steps: NDArray[np.int64]
     tokens: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -74,13 +76,14 @@ def curves_figure(
     )  # fmt: skip
     named: set[str] = set()
     for index, panel in enumerate(panels):
-        place = {"row": index // columns + 1, "col": index % columns + 1}
+        row, col = index // columns + 1, index % columns + 1
         for label in dict.fromkeys(curve.label for curve in curves):
             group = [curve for curve in curves if curve.label == label and curve.panel == panel]
             for trace in _group_traces(group, x, y_title, label not in named):
                 named.add(label)
-                figure.add_trace(trace, **place)
-        figure.update_xaxes(title_text=X_TITLES[x], tickformat="~s", nticks=7 if columns < 3 else 4, **place)
+                figure.add_trace(trace, row=row, col=col)
+        nticks = 7 if columns < 3 else 4
+        figure.update_xaxes(title_text=X_TITLES[x], tickformat="~s", nticks=nticks, row=row, col=col)
     for reference in references:
         _draw(figure, reference, y_range)
     figure.update_yaxes(title_text=y_title, col=1)
@@ -119,11 +122,13 @@ def _group_traces(group: Sequence[Curve], x: X, y_title: str, in_legend: bool) -
         return []
     first = group[0]
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
-    alone = len(group) == 1
-    traces = [_seed_line(curve, x, y_title, color, dash, alone) for curve in group]
-    mean = None if alone else mean_curve(group, x)
+    counted = [curve for curve in group if curve.in_mean] or list(group)
+    alone = len(counted) == 1
+    ordered = [curve for curve in group if curve not in counted] + counted
+    traces = [_seed_line(curve, x, y_title, color, dash, alone and curve is counted[0]) for curve in ordered]
+    mean = None if alone else mean_curve(counted, x)
     if mean is not None:
-        traces += _mean_lines(mean, group, y_title, color, dash)
+        traces += _mean_lines(mean, counted, y_title, color, dash)
     traces[-1].showlegend = in_legend
     return traces
 

@@ -13,19 +13,15 @@ so that its size does not grow with depth.
 """
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from playground.model.transformer import MTPTransformer
+from torch import Tensor, nn
 
 
 @torch.no_grad()
-def init_weights(model: "MTPTransformer", generator: torch.Generator) -> None:
+def init_weights(model: nn.Module, next_token_depth: int, generator: torch.Generator) -> None:
     """Draw all weights anew from `generator` (a CPU generator), in the order of `named_parameters`."""
-    sublayers = 2 * model.config.next_token_depth
+    sublayers = 2 * next_token_depth
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -66,9 +66,7 @@ class Rotary(nn.Module):
         return self.get_buffer("cos")[:length], self.get_buffer("sin")[:length]
 
 
-def rotate(
-    x: Float[Tensor, "batch pos head d_head"], rotation: Rotation
-) -> Float[Tensor, "batch pos head d_head"]:
+def rotate(x: Float[Tensor, "batch pos head d_head"], rotation: Rotation) -> Float[Tensor, "batch pos head d_head"]:
     """Turn each adjacent pair (x[2i], x[2i+1]) by its position's i-th angle."""
     cos, sin = (part[:, None, :].to(x.dtype) for part in rotation)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)

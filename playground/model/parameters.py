@@ -32,7 +32,6 @@ class ParameterCount:
         return self.embedding + self.trunk + self.final_norm + self.unembedding + self.one_head
 
 
-
 def count_parameters(config: ModelConfig) -> ParameterCount:
     """Count from the configuration alone; tests hold it equal to a built model's.
 

@@ -51,7 +51,7 @@ class MTPTransformer(HookedRootModule):
         self.future_heads = nn.ModuleList(Block(config) for _ in range(config.n_future))
         self.ln_final = Norm(config)
         self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False)
-        init_weights(self, generator or torch.Generator().manual_seed(0))
+        init_weights(self, config.next_token_depth, generator or torch.Generator().manual_seed(0))
         self.setup()
 
     @property
@@ -84,9 +84,7 @@ class MTPTransformer(HookedRootModule):
             resid = block(resid, rotation)
         return self.hook_trunk(resid)
 
-    def future_resid(
-        self, z: Float[Tensor, "batch pos d_model"], offset: int
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def future_resid(self, z: Float[Tensor, "batch pos d_model"], offset: int) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream behind the future head of one offset."""
         if not 1 <= offset <= self.n_future:
             raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {self.n_future}")

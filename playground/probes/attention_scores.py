@@ -12,6 +12,8 @@ each query's target is a random position before it or its own.
 Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws of the null.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -83,7 +85,7 @@ def attention_patterns(
     model.eval()
     offsets = tuple(range(1, model.n_future + 1))
     try:
-        hooks = [(lambda name: name.endswith("hook_pattern"), keep)]
+        hooks: list[Any] = [(lambda name: name.endswith("hook_pattern"), keep)]
         model.run_with_hooks(tokens.to(model.W_E.device), offsets, fwd_hooks=hooks)
     finally:
         model.train(was_training)

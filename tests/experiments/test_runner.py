@@ -97,7 +97,9 @@ def test_kill_9_at_a_random_moment_and_resume_is_bit_identical(tmp_path, attempt
     victim = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=environment)
     metrics = tmp_path / "victim" / "metrics.jsonl"
     rows_before_kill = random.Random(attempt).randint(1, 30)
-    while victim.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= rows_before_kill):
+    while victim.poll() is None and not (
+        metrics.exists() and len(metrics.read_text().splitlines()) >= rows_before_kill
+    ):
         time.sleep(0.002)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
@@ -128,7 +130,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
 
 def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
     config = dataclasses.replace(tiny(), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
-    with pytest.raises(NonFiniteLoss, match=r"the loss of offset \d became (nan|inf) at step \d+; a lower learning rate"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"the loss of offset \d became (nan|inf) at step \d+; a lower learning rate"
+    ):
         train(config, tmp_path, run_id="diverged")
     record = load_run(tmp_path / "diverged").record
     assert record.state == "failed"

@@ -80,7 +80,9 @@ def test_logits_equal_an_independent_implementation(options):
     logits = model(tokens, OFFSETS)
     assert logits.shape == (3, 12, 2, 11)
     for index, offset in enumerate(OFFSETS):
-        torch.testing.assert_close(logits[:, :, index].double(), _reference(model, tokens, offset), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            logits[:, :, index].double(), _reference(model, tokens, offset), rtol=1e-4, atol=1e-5
+        )
     torch.testing.assert_close(model(tokens), logits[:, :, 0])
 
 

@@ -1,1 +1,1 @@
-"""The pages of the app, one file each."""
+"""The pages. Each file is a script that Streamlit runs from top to bottom."""

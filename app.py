@@ -1,0 +1,18 @@
+"""The playground in the browser: `streamlit run app.py`. Page set-up and navigation; the pages are in playground/ui/pages."""
+
+import streamlit as st
+
+from playground.ui.guard import guarded
+from playground.ui.sidebar import sidebar
+
+st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
+page = st.navigation(
+    [
+        st.Page("playground/ui/pages/train.py", title="Train", default=True),
+        st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
+        st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
+        st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
+    ]
+)
+guarded(sidebar)()
+guarded(page.run)()

@@ -1,0 +1,67 @@
+"""From stored runs to the curves that figures draw. Needs no torch.
+
+`in_mean` of a curve is decided by whoever knows the other runs: `dataclasses.replace(curve, in_mean=False)`.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from playground.experiments.groups import Group
+from playground.figures.curves import Curve
+from playground.figures.losses import offset_name
+from playground.results import AttentionHistory
+from playground.runs.record import RunRecord
+
+
+def loss_curves(
+    record: RunRecord, metrics: pd.DataFrame, group: Group, *, kind: str = "eval", scale: float = 1.0
+) -> list[Curve]:
+    """The loss of each offset: on the test set (kind "eval") or while training ("train"), times `scale`."""
+    prefix = "test_loss_" if kind == "eval" else "loss_"
+    curves = [
+        _curve(record, metrics, group, kind, f"{prefix}{offset}", offset_name(offset), scale)
+        for offset in range(1, record.n_future + 1)
+    ]
+    return [curve for curve in curves if curve is not None]
+
+
+def score_curve(record: RunRecord, metrics: pd.DataFrame, group: Group, name: str) -> Curve | None:
+    """One score along training; None when the run has not measured it (yet)."""
+    return _curve(record, metrics, group, "eval", name)
+
+
+def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
+    """The largest prefix-matching score of all attention heads along training."""
+    if not history.steps:
+        return None
+    values = np.array([np.nanmax(scores.prefix_matching) for scores in history.scores])
+    return _from_arrays(record, group, np.array(history.steps), np.array(history.tokens), values)
+
+
+def _curve(
+    record: RunRecord, metrics: pd.DataFrame, group: Group, kind: str, column: str, panel: str = "", scale: float = 1.0
+) -> Curve | None:
+    if column not in metrics:
+        return None
+    rows = metrics[metrics["kind"] == kind]
+    values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64) * scale
+    if not np.isfinite(values).any():
+        return None
+    return _from_arrays(record, group, np.asarray(rows["step"]), np.asarray(rows["tokens"]), values, panel)
+
+
+def _from_arrays(
+    record: RunRecord,
+    group: Group,
+    steps: NDArray[Any],
+    tokens: NDArray[Any],
+    values: NDArray[np.float64],
+    panel: str = "",
+) -> Curve:
+    return Curve(
+        run=record.run, label=group.label, n_future=record.n_future, control=group.control, seed=record.seed,
+        variant=group.variant, panel=panel, steps=steps.astype(np.int64), tokens=tokens.astype(np.int64), values=values,
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""The figures of the Compare page, from chosen runs: each function gives a figure, or None when there is nothing to draw."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from playground.experiments.curves import loss_curves, score_curve
+from playground.experiments.groups import Group
+from playground.figures.crossing import Crossing, crossing_figure
+from playground.figures.curves import Curve, X
+from playground.figures.losses import NATS_PER_BIT, loss_figure
+from playground.figures.operations import ByOperations, operations_figure
+from playground.figures.scores import score_figure
+from playground.figures.style import Style
+from playground.results import ScoreInfo
+from playground.ui.comparisons import comparison
+from playground.ui.files import StoredRun
+
+BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The runs on the page, their groups, and which of them count for means."""
+
+    runs: Sequence[StoredRun]
+    groups: Mapping[str, Group]
+    counted: set[str]
+
+    def marked(self, curves: Sequence[Curve | None]) -> list[Curve]:
+        """Curves that are there, told whether they count."""
+        there = [curve for curve in curves if curve is not None]
+        return [curve if curve.run in self.counted else dataclasses.replace(curve, in_mean=False) for curve in there]
+
+
+def score_infos(runs: Sequence[StoredRun]) -> dict[str, ScoreInfo]:
+    """All scores of the runs by name, headline first; scores for each m are left to their own figure."""
+    infos = {info.name: info for run in runs for info in run.record.scores}
+    return {name: info for name, info in infos.items() if not BY_OPERATIONS.fullmatch(name)}
+
+
+def draw_score(chosen: Chosen, name: str, x: X, style: Style) -> go.Figure | None:
+    """One score with every distinct chance and ceiling among the runs."""
+    curves = chosen.marked([score_curve(run.record, run.metrics, chosen.groups[run.id], name) for run in chosen.runs])
+    infos = [info for run in chosen.runs for info in run.record.scores if info.name == name]
+    return score_figure(curves, infos, x=x, style=style) if curves and infos else None
+
+
+def draw_losses(chosen: Chosen, kind: str, x: X, style: Style) -> go.Figure | None:
+    """Loss of each offset, on the test set or while training."""
+    curves = _losses(chosen, kind, 1.0)
+    quantity = "test loss" if kind == "eval" else "training loss"
+    return loss_figure(curves, quantity=quantity, x=x, style=style) if curves else None
+
+
+def draw_bits(chosen: Chosen, x: X, style: Style) -> go.Figure | None:
+    """Bits per byte of each offset on the held-out files."""
+    curves = _losses(chosen, "eval", 1 / NATS_PER_BIT)
+    return loss_figure(curves, quantity="bits per byte", unit="held-out files", x=x, style=style) if curves else None
+
+
+def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
+    """Exact match by number of operations: final values, or the newest of a run that is not finished."""
+    rows: list[ByOperations] = []
+    chance: dict[int, float] = {}
+    for run in chosen.runs:
+        if run.id not in chosen.counted:
+            continue
+        values = _by_operations(run, chance)
+        group = chosen.groups[run.id]
+        if values:
+            rows.append(
+                ByOperations(run=run.id, label=group.label, n_future=group.n_future, control=group.control,
+                             seed=run.record.seed, variant=group.variant, values=values)
+            )  # fmt: skip
+    limits = {run.config.get("task", {}).get("max_operations") for run in chosen.runs}
+    limit = limits.pop() if len(limits) == 1 else None
+    return operations_figure(rows, dict(sorted(chance.items())), trained_up_to=limit, style=style) if rows else None
+
+
+def crossings(chosen: Chosen) -> list[Crossing]:
+    """When the headline score of each counted run got half way; runs without a measured score are left out."""
+    found: list[Crossing] = []
+    for run in chosen.runs:
+        row, group = comparison(run), chosen.groups[run.id]
+        if run.id in chosen.counted and row.score is not None:
+            found.append(
+                Crossing(run=run.id, label=group.label, n_future=group.n_future, seed=row.seed, variant=group.variant,
+                         tokens=row.t50_tokens, seen=row.tokens)
+            )  # fmt: skip
+    return found
+
+
+def draw_crossings(found: Sequence[Crossing], style: Style) -> go.Figure | None:
+    """The crossings, a row for each group."""
+    return crossing_figure(found, style=style) if found else None
+
+
+def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
+    curves = [
+        curve
+        for run in chosen.runs
+        for curve in loss_curves(run.record, run.metrics, chosen.groups[run.id], kind=kind, scale=scale)
+    ]
+    return sorted(
+        chosen.marked(curves),
+        key=lambda curve: (len(curve.panel), curve.panel) if "next" not in curve.panel else (0, ""),
+    )
+
+
+def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]:
+    """Exact match by m of one run; what chance gives is written into `chance`."""
+    values: dict[int, float] = {}
+    metrics = run.metrics
+    for info in run.record.scores:
+        match = BY_OPERATIONS.fullmatch(info.name)
+        if match is None:
+            continue
+        m = int(match[2])
+        chance[m] = info.chance
+        if info.name in run.record.final:
+            values[m] = run.record.final[info.name]
+        elif info.name in metrics:
+            measured = metrics[info.name].dropna()
+            if len(measured):
+                values[m] = float(measured.iloc[-1])
+    return values

@@ -1,0 +1,73 @@
+"""The rows of the comparison table, computed once for each version of a run's files."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from playground.experiments.compare import Comparison, compare_run
+from playground.experiments.groups import Group
+from playground.runs.record import RunRecord
+from playground.ui.files import StoredRun
+from playground.ui.words import STATES, short
+
+_known: dict[Path, tuple[RunRecord, pd.DataFrame, Comparison]] = {}
+NOT_REACHED = "not reached"
+
+
+def comparison(run: StoredRun) -> Comparison:
+    """`compare_run`, remembered; the status is always fresh, since a process can end without writing."""
+    record, metrics = run.record, run.metrics
+    known = _known.get(run.path)
+    if known is None or known[0] is not record or known[1] is not metrics:
+        known = (record, metrics, compare_run(run))
+        _known[run.path] = known
+    return dataclasses.replace(known[2], status=record.state)
+
+
+def t50_text(row: Comparison) -> str:
+    """The token count of the crossing, or that it was not reached; a dash when nothing has been measured."""
+    if row.t50_tokens is not None:
+        return short(row.t50_tokens)
+    return NOT_REACHED if row.score is not None else "-"
+
+
+def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.DataFrame:
+    """The table on the page, one row a run."""
+    return pd.DataFrame(
+        {
+            "model": [groups[row.run].label for row in rows],
+            "seed": [row.seed for row in rows],
+            "status": [STATES[row.status] for row in rows],
+            "score": [row.score for row in rows],
+            "t50 (tokens)": [t50_text(row) for row in rows],
+            "parameters": [row.parameters for row in rows],
+            "next-token depth": [row.next_token_depth for row in rows],
+            "tokens/s": [row.tokens_per_second for row in rows],
+            "tokens seen": [row.tokens for row in rows],
+            "step": [row.step for row in rows],
+            "of steps": [row.steps for row in rows],
+            "preset": [row.preset or "own settings" for row in rows],
+            "device": [row.device for row in rows],
+            "run": [row.run for row in rows],
+        }
+    )
+
+
+def table_csv(rows: Sequence[Comparison]) -> str:
+    """All figures of the table as CSV; `t50` says whether half way was reached."""
+    table = pd.DataFrame([row.to_dict() for row in rows])
+    table["t50"] = ["reached" if row.t50_tokens is not None else NOT_REACHED for row in rows]
+    return table.to_csv(index=False)
+
+
+def metrics_csv(runs: Sequence[StoredRun]) -> str:
+    """Every stored row of the runs' metrics as CSV, with what tells the runs apart in front."""
+    frames: list[pd.DataFrame] = []
+    for run in runs:
+        frame = run.metrics.copy()
+        for place, name in enumerate(("run", "task", "preset", "n_future", "control", "seed")):
+            frame.insert(place, name, getattr(run.record, name))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True).to_csv(index=False) if frames else ""

@@ -1,0 +1,194 @@
+"""Trainings as they go: progress, curves and attention heads, read from the stored files once a second."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from playground.experiments.curves import loss_curves, score_curve, strongest_head_curve
+from playground.experiments.groups import group_runs
+from playground.experiments.launcher import Entry, Job, stop_job
+from playground.figures.heads import heads_now_figure, null_of
+from playground.figures.losses import loss_figure
+from playground.figures.scores import score_figure, strongest_head_figure
+from playground.results import AttentionHistory
+from playground.ui.charts import chart
+from playground.ui.files import Store, StoredRun, read_store
+from playground.ui.guard import guarded
+from playground.ui.trainings import can_stop, is_resuming, resume_run, stop_run, stored_jobs
+from playground.ui.words import STATES, duration, plural, short
+
+POLL_SECONDS = 1.0
+MOST_LINES = 8
+MOST_MAPS = 8
+CHART_HEIGHT = 290
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What the live view shows: jobs with their entries, and runs that were started elsewhere."""
+
+    jobs: tuple[Job, ...]
+    runs: tuple[StoredRun, ...]
+    waiting: tuple[Entry, ...]
+    """Entries whose run folder is not there yet: queued, starting, or failed before the first step."""
+    resuming: tuple[str, ...] = ()
+    """Runs asked to go on whose process has not said so yet."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is still going on."""
+        training = any(run.record.state == "running" for run in self.runs)
+        return training or bool(self.resuming) or any(job.active for job in self.jobs)
+
+    @property
+    def names(self) -> list[str]:
+        """Ids of the jobs, and of the runs that belong to none."""
+        own = {entry.run for job in self.jobs for entry in job.entries}
+        return [job.id for job in self.jobs] + [run.id for run in self.runs if run.id not in own]
+
+
+def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
+    """Jobs that are at work or named in `chosen`, and every run in training."""
+    jobs = tuple(job for job in stored_jobs(folder) if job.id in chosen or job.active)
+    entries = [entry for job in jobs for entry in job.entries]
+    known = {run.id: run for run in store.runs}
+    mine = [known[entry.run] for entry in entries if entry.run in known]
+    names = {run.id for run in mine} | {entry.run for entry in entries}
+    others = [run for run in store.runs if run.record.state == "running" or run.id in chosen]
+    runs = (*mine, *(run for run in others if run.id not in names))
+    return Watched(
+        jobs=jobs,
+        runs=runs,
+        waiting=tuple(entry for entry in entries if entry.run not in known),
+        resuming=tuple(run.id for run in runs if is_resuming(run.record)),
+    )
+
+
+def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
+    """Draw the trainings; while `active`, again every second, and the whole page once when they end."""
+
+    @st.fragment(run_every=POLL_SECONDS if active else None)
+    @guarded
+    def poll() -> None:
+        watched = watch(folder, read_store(folder), chosen)
+        if active and not watched.active:
+            st.rerun()
+        _stop_buttons(watched)
+        _progress(watched, folder)
+        _charts(watched.runs)
+
+    poll()
+
+
+def _stop_buttons(watched: Watched) -> None:
+    own = {entry.run for job in watched.jobs if job.active for entry in job.entries}
+    with st.container(horizontal=True):
+        for number, job in enumerate((job for job in watched.jobs if job.active), start=1):
+            label = "Stop" if number == 1 else f"Stop training {number}"
+            if st.button(label, key=f"stop-{job.id}", icon=":material/stop_circle:", help="Writes a checkpoint first."):
+                stop_job(job)
+                st.toast("Stopping: each run writes a checkpoint first.")
+        for run in watched.runs:
+            if run.id not in own and can_stop(run.record) and st.button(f"Stop {run.id}", key=f"stop-{run.id}"):
+                stop_run(run.record)
+                st.toast(f"Stopping {run.id}: it writes a checkpoint first.")
+
+
+def _progress(watched: Watched, folder: Path) -> None:
+    for run in watched.runs[:MOST_LINES]:
+        _run_line(run, folder)
+    more = watched.runs[MOST_LINES:]
+    if more:
+        done = sum(run.record.state == "finished" for run in more)
+        st.caption(f"and {plural(len(more), 'more run')}, {done} of them finished")
+    failed = [entry for entry in watched.waiting if entry.status == "failed"]
+    for entry in failed[:MOST_LINES]:
+        st.warning(f"{_entry_name(entry)} did not start. {entry.message}", icon=":material/warning:")
+    starting = [entry for entry in watched.waiting if entry.status == "running"]
+    queued = [entry for entry in watched.waiting if entry.status == "queued"]
+    if starting or (queued and not watched.runs):
+        st.progress(0.0, f"Starting {plural(len(starting or queued), 'training')}: loading PyTorch takes a few seconds")
+    if queued and (starting or watched.runs):
+        names = ", ".join(_entry_name(entry) for entry in queued[:MOST_LINES])
+        st.caption(f"Waiting: {names}{' ..' if len(queued) > MOST_LINES else ''}")
+
+
+def _entry_name(entry: Entry) -> str:
+    return f"n = {entry.n_future}, {entry.control}, seed {entry.seed}"
+
+
+def _run_line(run: StoredRun, folder: Path) -> None:
+    record = run.record
+    state = record.state
+    name = f"**n = {record.n_future}**, {record.control}, seed {record.seed}"
+    text = f"{name}: {STATES[state]}, step {record.step:,} of {record.steps:,}"
+    if record.tokens_per_second:
+        text += f", {short(record.tokens_per_second)} tokens/s"
+    if state == "running" and record.step:
+        left = (record.steps - record.step) * record.seconds / record.step
+        text += f", about {duration(left)} left"
+    st.progress(min(1.0, record.step / max(1, record.steps)), text)
+    if state == "failed":
+        st.warning(f"It failed: {record.reason or 'no reason was stored'}.", icon=":material/warning:")
+    if is_resuming(record):
+        st.caption("Going on: loading PyTorch takes a few seconds.")
+    elif state in ("stopped", "interrupted"):
+        resume_button(run, folder)
+
+
+def resume_button(run: StoredRun, folder: Path) -> None:
+    """Offer to go on from the last checkpoint."""
+    label = f"Resume {run.id} from step {run.checkpoints[-1] if run.checkpoints else 0:,}"
+    if st.button(label, key=f"resume-{run.id}", icon=":material/play_arrow:"):
+        resume_run(folder, run.id)
+        st.session_state["watched"] = [*st.session_state.get("watched", []), run.id]
+        st.rerun()
+
+
+def _charts(runs: Sequence[StoredRun]) -> None:
+    """Loss, score, strongest head and heat-maps of the runs; what has no row yet is left out."""
+    groups = group_runs({run.id: run.config for run in runs})
+    losses = [curve for run in runs for curve in loss_curves(run.record, run.metrics, groups[run.id], kind="train")]
+    infos = {run.record.scores[0].name: run.record.scores[0] for run in runs if run.record.scores}
+    histories = {run.id: run.attention for run in runs}
+    if not losses and not any(history.steps for history in histories.values()):
+        if runs:
+            st.caption("The first figures appear with the first evaluation.")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Loss** of each offset on the training batches")
+        if losses:
+            chart(loss_figure(losses, quantity="loss", height=CHART_HEIGHT), "live-loss")
+    with right:
+        for name, info in infos.items():
+            st.markdown("**Score** on the fixed test set")
+            having = [run for run in runs if run.record.scores and run.record.scores[0].name == name]
+            found = (score_curve(run.record, run.metrics, groups[run.id], name) for run in having)
+            curves = [curve for curve in found if curve is not None]
+            chart(score_figure(curves, [info], height=CHART_HEIGHT), f"live-score-{name}")
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Strongest induction head**: when it rises, one has formed")
+        found = (strongest_head_curve(run.record, histories[run.id], groups[run.id]) for run in runs)
+        newest = [history.scores[-1] for history in histories.values() if history.steps]
+        null = max((null_of(scores, "prefix_matching") for scores in newest), default=None)
+        heads = [curve for curve in found if curve is not None]
+        chart(strongest_head_figure(heads, null=null, height=CHART_HEIGHT), "live-strongest")
+    with right:
+        st.markdown("**Attention heads**: an induction head lights up yellow")
+        maps = _newest_maps(runs, histories)
+        if maps:
+            chart(heads_now_figure(maps, columns=2), "live-heads")
+
+
+def _newest_maps(runs: Sequence[StoredRun], histories: dict[str, AttentionHistory]) -> dict[str, AttentionHistory]:
+    """Histories to draw, by title: those in training first."""
+    ordered = sorted(runs, key=lambda run: run.record.state != "running")[:MOST_MAPS]
+    kept = [run for run in runs if run in ordered and histories[run.id].steps]
+    titles = {run.id: f"n = {run.record.n_future}, seed {run.record.seed}" for run in kept}
+    if len(set(titles.values())) < len(titles):
+        titles = {run.id: run.id for run in kept}
+    return {titles[run.id]: histories[run.id] for run in kept}

@@ -1,0 +1,179 @@
+"""Compare: stored runs side by side, by task: score, loss of each offset, when it crossed half way, a table, downloads."""
+
+from collections.abc import Callable, Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from playground.experiments.groups import group_runs
+from playground.figures.crossing import Crossing, median_tokens
+from playground.figures.scores import readable
+from playground.ui.charts import Look, chart, choose_look, html_download
+from playground.ui.compare_figures import (
+    Chosen,
+    crossings,
+    draw_bits,
+    draw_crossings,
+    draw_losses,
+    draw_operations,
+    draw_score,
+    score_infos,
+)
+from playground.ui.comparisons import comparison, metrics_csv, shown_table, table_csv
+from playground.ui.empty import no_rows, no_runs
+from playground.ui.files import StoredRun, read_store, runs_folder
+from playground.ui.selection import choose_filters, choose_task, counted_runs
+from playground.ui.words import plural, short
+
+Draw = Callable[[], go.Figure | None]
+
+
+def main() -> None:
+    """Draw the page."""
+    store = read_store(runs_folder())
+    st.title("Compare")
+    st.markdown("Next-token training (n = 1) beside n-token training: what each learned, and when.")
+    if not store.runs:
+        no_runs(store, "This page sets runs side by side once there are some.")
+        return
+    task = choose_task(store)
+    of_task = [run for run in store.runs if run.record.task == task]
+    runs = choose_filters(of_task).keep(of_task)
+    if not runs:
+        st.info("No run passes these filters; remove one of them.", icon=":material/filter_alt_off:")
+        return
+    groups = group_runs({run.id: run.config for run in runs})
+    chosen = Chosen(runs=runs, groups=groups, counted=counted_runs(runs, groups))
+    _verdict(chosen)
+    if any("kind" in run.metrics and len(run.metrics) for run in runs):
+        _figures(chosen, task)
+    else:
+        no_rows(runs, "stored a measurement")
+    _table(chosen)
+    _what_it_means(runs)
+
+
+def _verdict(chosen: Chosen) -> None:
+    """The comparison in a sentence for each model."""
+    found = crossings(chosen)
+    info = next(iter(score_infos(chosen.runs).values()), None)
+    if info is None or not found:
+        return
+    aim = info.chance + 0.5 * (info.ceiling - info.chance)
+    lines = [
+        f"Half way from chance ({info.chance:.3g}) to {'ceiling' if info.higher_is_better else 'floor'} "
+        f"({info.ceiling:.3g}) in **{readable(info.name)}**, that is {aim:.3g} ({info.unit}), is crossed for good:"
+    ]
+    for label in dict.fromkeys(item.label for item in found):
+        lines.append(_verdict_line(label, [item for item in found if item.label == label]))
+    st.markdown("\n".join(lines))
+
+
+def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
+    middle = median_tokens(group)
+    reached = sum(item.tokens is not None for item in group)
+    seeds = f"{reached} of {plural(len(group), 'seed')} got there" if len(group) > 1 else "1 seed"
+    if middle is None:
+        longest = short(max(item.seen for item in group))
+        return (
+            f"- **{label}**: not reached within {longest} tokens ({seeds})"
+            if reached
+            else f"- **{label}**: not reached within {longest} tokens"
+        )
+    return f"- **{label}**: after **{short(middle)} tokens** ({'median, ' if len(group) > 1 else ''}{seeds})"
+
+
+def _figures(chosen: Chosen, task: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        axis = st.segmented_control(
+            "Horizontal axis", ["tokens", "steps"], default="tokens", required=True, key="axis", persist_state="session"
+        )
+        look = choose_look()
+    x = "step" if axis == "steps" else "tokens"
+    infos = score_infos(chosen.runs)
+    if infos:
+        name = next(iter(infos))
+        if len(infos) > 1:
+            name = st.selectbox("Score", list(infos), format_func=readable, key=f"score-{task}") or name
+        _section("Score", lambda: draw_score(chosen, name, x, look.style), f"{task}-{name}", look)
+    _section("Exact match by number of operations", lambda: draw_operations(chosen, look.style), f"{task}-by-m", look)
+    _section(
+        "Tokens to half way (t50)", lambda: draw_crossings(crossings(chosen), look.style), f"{task}-t50", look,
+        "One dot a run; an open arrow is a run that has not got there yet and is known to need more. The bar is the "
+        "median over seeds.",
+    )  # fmt: skip
+    if task == "bytes":
+        _section("Bits per byte, per offset", lambda: draw_bits(chosen, x, look.style), f"{task}-bits", look)
+    _losses(chosen, task, x, look)
+
+
+def _losses(chosen: Chosen, task: str, x: str, look: Look) -> None:
+    on = st.segmented_control(
+        "Loss on", ["test set", "training batches"], default="test set", required=True, key="loss-on",
+        persist_state="session",
+    )  # fmt: skip
+    kind = "train" if on == "training batches" else "eval"
+    _section(
+        "Loss per offset", lambda: draw_losses(chosen, kind, "step" if x == "step" else "tokens", look.style),
+        f"{task}-loss-{kind}", look, "Offset 1 is the next token; only models with n at least k predict offset k.",
+    )  # fmt: skip
+
+
+def _section(title: str, draw: Draw, name: str, look: Look, says: str = "") -> None:
+    """A figure under its title, with its download; nothing at all when there is nothing to draw."""
+    figure = draw()
+    if figure is None:
+        return
+    st.subheader(title, anchor=False)
+    if says:
+        st.caption(says)
+    chart(figure, name, look=look)
+    html_download(lambda: figure, name)
+
+
+def _table(chosen: Chosen) -> None:
+    rows = [comparison(run) for run in chosen.runs]
+    st.subheader("Runs", anchor=False)
+    st.dataframe(
+        shown_table(rows, chosen.groups), hide_index=True, key="table",
+        column_config={
+            "score": st.column_config.NumberColumn(format="%.4f", help="Headline score: final, or newest so far."),
+            "t50 (tokens)": st.column_config.TextColumn(help="Tokens to half way from chance to ceiling."),
+            "parameters": st.column_config.NumberColumn(format="localized", help="All of them, embeddings included."),
+            "next-token depth": st.column_config.NumberColumn(help="Layers between the embedding and the next token."),
+            "tokens/s": st.column_config.NumberColumn(format="localized", help="Input tokens a second of training."),
+            "tokens seen": st.column_config.NumberColumn(format="compact"),
+        },
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        st.download_button(
+            "Table as CSV", lambda: table_csv(rows), "runs.csv", "text/csv", on_click="ignore", key="csv-table"
+        )
+        st.download_button(
+            "All measurements as CSV", lambda: metrics_csv(chosen.runs), "measurements.csv", "text/csv",
+            on_click="ignore", key="csv-metrics",
+        )  # fmt: skip
+
+
+def _what_it_means(runs: Sequence[StoredRun]) -> None:
+    """What the runs on the page can and cannot show."""
+    seeds = len({run.record.seed for run in runs})
+    controls = {run.record.control for run in runs if run.record.n_future > 1}
+    notes = ["Thin lines are single seeds, bold lines their mean, bands its 95% bootstrap interval."]
+    if seeds < 5:
+        notes.append(f"{plural(seeds, 'seed')} here: a claim needs at least 5.")
+    if controls == {"layers"}:
+        notes.append(
+            "Under the control layers an n-token model has n - 1 layers less on its path to the next token; whether the "
+            "loss or the depth makes a difference, runs under the control trunk tell."
+        )
+    elif controls == {"trunk"}:
+        notes.append(
+            "Under the control trunk an n-token model has more parameters; runs under layers have as many layers."
+        )
+    if any(run.record.state not in ("finished", "running") for run in runs):
+        notes.append("Runs that ended early are drawn thin and left out of means, unless there are no others.")
+    st.caption(" ".join(notes))
+
+
+main()

@@ -1,0 +1,100 @@
+"""Train: choose a task and a list of n, press one button, and watch."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from playground.experiments.launcher import start_job
+from playground.ui.estimate import Plan
+from playground.ui.files import Store, read_store, runs_folder
+from playground.ui.live import live_view, resume_button, watch
+from playground.ui.train_form import train_form
+from playground.ui.words import plural, task_title
+
+MOST_UNFINISHED = 8
+
+
+def main() -> None:
+    """Draw the page."""
+    folder = runs_folder()
+    store = read_store(folder)
+    chosen = st.session_state.get("watched", [])
+    watched = watch(folder, store, chosen)
+    st.title("Train")
+    st.markdown(
+        "Train a next-token model (**n = 1**) and models that predict the next **n** tokens at once on a task whose "
+        "answers are known, and watch what forms inside them."
+    )
+    if watched.active:
+        st.session_state["watched"] = chosen = watched.names
+        st.subheader("Training now", anchor=False)
+        st.caption("It goes on when this page is reloaded or closed.")
+        live_view(folder, chosen, active=True)
+        with st.expander("Train something else"):
+            _form(folder, store)
+        return
+    if chosen:
+        st.subheader("Done", anchor=False)
+        _what_next(store, [run.id for run in watched.runs])
+        live_view(folder, chosen, active=False)
+        st.subheader("Train again", anchor=False)
+    _form(folder, store)
+    if not chosen:
+        _earlier(folder, store)
+
+
+def _form(folder: Path, store: Store) -> None:
+    slot = st.container()
+    with slot, st.spinner("Loading the tasks"):
+        from playground.experiments.presets import PRESETS
+    with slot:
+        plan = train_form(PRESETS, [run.record for run in store.runs])
+        if plan is not None:
+            _start(folder, plan)
+
+
+def _start(folder: Path, plan: Plan) -> None:
+    try:
+        with st.spinner("Starting"):
+            job = start_job(
+                folder, plan.preset, n_futures=list(plan.n_futures), seeds=list(plan.seeds),
+                control=plan.control, steps=plan.steps, parallel=plan.parallel,
+            )  # fmt: skip
+    except (ValueError, OSError) as error:
+        st.warning(f"Nothing was started: {error}", icon=":material/warning:")
+        return
+    st.session_state["watched"] = [job.id]
+    st.rerun()
+
+
+def _what_next(store: Store, runs: list[str]) -> None:
+    """Where to go from a training that has ended."""
+    tasks = {run.record.task for run in store.runs if run.id in runs}
+    query = {"task": next(iter(tasks))} if tasks else {}
+    with st.container(horizontal=True):
+        st.page_link(
+            "playground/ui/pages/compare.py", label="Compare the runs", icon=":material/stacked_line_chart:",
+            query_params=query,
+        )  # fmt: skip
+        st.page_link(
+            "playground/ui/pages/heads.py", label="Replay how the heads formed", icon=":material/grid_view:",
+            query_params=query,
+        )  # fmt: skip
+
+
+def _earlier(folder: Path, store: Store) -> None:
+    """What an earlier visit left: finished runs to look at, unfinished ones to go on with."""
+    finished = [run for run in store.runs if run.record.state == "finished"]
+    if finished:
+        tasks = ", ".join(sorted({task_title(run.record.task) for run in finished}))
+        st.subheader("Trained already", anchor=False)
+        st.markdown(f"{plural(len(finished), 'finished run')}: {tasks}.")
+        _what_next(store, [finished[-1].id])
+    unfinished = [run for run in store.runs if run.record.state in ("stopped", "interrupted")]
+    if unfinished:
+        with st.expander(f"{plural(len(unfinished), 'run')} not finished"):
+            for run in unfinished[::-1][:MOST_UNFINISHED]:
+                resume_button(run, folder)
+
+
+main()

@@ -1,0 +1,117 @@
+"""The settings of a training: task, preset, list of n, seeds, control, steps, and how long it will take."""
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from playground.config import RunConfig
+from playground.experiments.presets import Preset
+from playground.runs.record import RunRecord
+from playground.ui.estimate import Plan, cores, estimate
+from playground.ui.words import CONTROL_HELP, TASKS, plural, task_title
+
+CHOICES_OF_N = (1, 2, 3, 4, 8)
+MOST_SEEDS = 10
+
+
+def train_form(presets: Mapping[str, Preset], records: Sequence[RunRecord]) -> Plan | None:
+    """Draw the form; what to train when the button was pressed, otherwise None."""
+    configs = {name: preset.build() for name, preset in presets.items()}
+    name = _choose_preset(configs)
+    preset, config = presets[name], configs[name]
+    st.caption(preset.summary)
+    plan = _choose_rest(name, config)
+    models = len(plan.n_futures) * len(plan.seeds)
+    if not models:
+        st.info("Choose at least one n.", icon=":material/info:")
+    else:
+        st.markdown(_estimate_text(preset, config, plan, records))
+    label = f"Train {plural(models, 'model')}" if models else "Train"
+    pressed = st.button(label, type="primary", key="train", icon=":material/play_arrow:", disabled=not models)
+    return plan if pressed else None
+
+
+def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
+    by_task: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        by_task.setdefault(config.task.name, []).append(name)
+    ordered = [task for task in TASKS if task in by_task] + [task for task in by_task if task not in TASKS]
+    left, right = st.columns(2)
+    with left:
+        task = st.segmented_control(
+            "Task", ordered, default=ordered[0], format_func=task_title, key="task", required=True, bind="query-params"
+        )
+    names = by_task[task or ordered[0]]
+    with right:
+        preset = st.segmented_control(
+            "Preset", names, default=names[0], key=f"preset-{task}", required=True, persist_state="session",
+            help="Task, size and learning rate that go together. -cpu presets take minutes on a laptop, "
+            "-gpu presets take the paper's sizes.",
+        )  # fmt: skip
+    return preset or names[0]
+
+
+def _choose_rest(preset: str, config: RunConfig) -> Plan:
+    n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
+    with control_column:
+        control = st.segmented_control(
+            "Control", ["layers", "trunk"], default=config.model.control, key=f"control-{preset}", required=True,
+            persist_state="session", help=CONTROL_HELP,
+        ) or config.model.control  # fmt: skip
+    possible = [n for n in CHOICES_OF_N if control == "trunk" or n < config.model.n_layers]
+    with n_column:
+        n_futures = st.pills(
+            "Tokens to predict, n", possible, selection_mode="multi", default=[n for n in (1, 2) if n in possible],
+            key=f"n-{preset}-{control}", persist_state="session",
+            help="n = 1 is ordinary next-token training. Each n is trained as a model of its own."
+            + ("" if len(possible) == len(CHOICES_OF_N) else
+               f" This preset has {config.model.n_layers} layers; a larger n needs the control trunk."),
+        )  # fmt: skip
+    with seeds_column:
+        seeds = int(
+            st.number_input(
+                "Seeds", 1, MOST_SEEDS, 1, key="seeds", persist_state="session",
+                help="Models of each n, with other initial weights and other data. A claim needs at least 5.",
+            )
+        )  # fmt: skip
+    with steps_column:
+        steps = int(
+            st.number_input(
+                "Steps", 1, None, config.train.steps, 100, key=f"steps-{preset}", persist_state="session",
+                help=f"{config.train.batch_size} rows of {config.task.n_ctx} tokens each.",
+            )
+        )  # fmt: skip
+    first, parallel = _more(preset, seeds * len(n_futures))
+    return Plan(
+        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)), control=control,
+        steps=steps, parallel=parallel,
+    )  # fmt: skip
+
+
+def _more(preset: str, models: int) -> tuple[int, int]:
+    """First seed and how many trainings run side by side."""
+    usual = 1 if preset.endswith("-gpu") else cores()
+    with st.expander("More settings"):
+        left, right = st.columns(2)
+        first = left.number_input(
+            "First seed", 0, None, 0, key="first-seed", persist_state="session",
+            help="To add seeds to those already trained, start after the last of them.",
+        )  # fmt: skip
+        parallel = right.number_input(
+            "Trainings side by side", 1, 64, usual, key=f"parallel-{preset}", persist_state="session",
+            help=f"This machine lends {plural(cores(), 'CPU core')}; small models train fastest with one core each.",
+        )  # fmt: skip
+    return int(first), max(1, min(int(parallel), models))
+
+
+def _estimate_text(preset: Preset, config: RunConfig, plan: Plan, records: Sequence[RunRecord]) -> str:
+    expected = estimate(plan, records, seconds_per_step=preset.seconds_per_step, n_layers=config.model.n_layers)
+    if preset.name.endswith("-gpu") and not _has_gpu():
+        return f"This preset is made for a GPU, and none was found here: expect **many hours**. {expected.text()}"
+    return expected.text()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
