@@ -55,7 +55,7 @@ def _lens(config: ModelConfig, tokens: torch.Tensor) -> Callable[[], None]:
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
-    boot: Any = getattr(TransformerBridge, "boot_native")  # attached to the class when the library is imported
+    boot: Any = TransformerBridge.boot_native  # attached to the class when the library is imported
     bridge = boot(
         TransformerBridgeConfig(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head,

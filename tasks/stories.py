@@ -58,7 +58,8 @@ class StoriesConfig(TaskConfig):
     min_characters: int = 2
     """Fewest characters in a story. With `path`: the fewest that a test story must have."""
     max_characters: int = 4
-    """Most characters in a story, 4 at most. With `path` it has no effect."""
+    """Most characters in a story, 4 at most; so many second parts per first part are kept for the test. With `path` it has
+    no effect."""
     name_ambiguity: int | None = None
     """How many second parts can follow a first part in training: 1 is solved by a bigram, None (all) needs induction."""
     scenery: float = 0.1

@@ -75,9 +75,9 @@ def test_the_hash_is_stable_and_tells_configurations_apart():
 
 def test_configurations_are_frozen_and_keyword_only():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        RunConfig(task=InductionConfig()).seed = 1  # type: ignore[misc]
+        RunConfig(task=InductionConfig()).seed = 1
     with pytest.raises(TypeError):
-        ModelConfig(2)  # type: ignore[misc]
+        ModelConfig(2)
 
 
 @pytest.mark.parametrize(("control", "n_future", "trunk", "depth"), [

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import psutil
 
+from playground.config import Control
 from playground.runs.record import this_process, write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
@@ -78,7 +79,7 @@ def start_job(
     *,
     n_futures: list[int],
     seeds: list[int],
-    control: str | None = None,
+    control: Control | None = None,
     steps: int | None = None,
     parallel: int | None = None,
     device: str = "auto",
@@ -107,7 +108,7 @@ def start_job(
                 control=control,
                 seed=seed,
                 steps=steps,
-                threads=threads,  # type: ignore[arg-type]
+                threads=threads,
             )
             taken = {entry.run for entry in entries}
             entries.append(
