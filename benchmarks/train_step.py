@@ -1,7 +1,7 @@
 """One training step for n = 1: ours against a plain fused GPT and against TransformerLens's own model, in turns."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +55,8 @@ def _lens(config: ModelConfig, tokens: torch.Tensor) -> Callable[[], None]:
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
-    boot: Any = TransformerBridge.boot_native  # attached to the class when the library is imported
-    bridge = boot(
+    bridge = cast(Any, TransformerBridge).boot_native(  # attached to the class when the library is imported
+
         TransformerBridgeConfig(
             n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head,
             d_mlp=config.d_mlp, d_vocab=VOCABULARY, n_ctx=CONTEXT, act_fn="silu", gated_mlp=True,

@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.file_list    rewrites the list: drops what is gone, adds what is new, keeps the texts
 
 A line of the list is a path and what the file holds. A path that ends in a slash stands for that package's
-`__init__.py`; outside of Python code, and for tests, a path may be a pattern with `*` or `**`.
+`__init__.py` (an empty one needs no line); outside of Python code, and for tests, a path may be a pattern with `*` or `**`.
 """
 
 import ast
@@ -26,7 +26,12 @@ def files_on_disk(root: Path = ROOT) -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
         found = [path for path in found if not NEVER_LISTED & set(PurePosixPath(path).parts)]
-    return sorted(path for path in set(found) if (root / path).is_file())
+    return sorted(path for path in set(found) if (root / path).is_file() and not is_empty_package(root / path))
+
+
+def is_empty_package(path: Path) -> bool:
+    """An `__init__.py` without content only marks its folder; it needs no line."""
+    return path.name == "__init__.py" and path.stat().st_size == 0
 
 
 def entries(readme: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.file_list import covers, entries, files_on_disk, gone, line_for, missing
+from tests.file_list import covers, entries, files_on_disk, gone, is_empty_package, line_for, missing
 
 MAX_LINES = 400
 TEXT_SUFFIXES = {"", ".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".ipynb", ".cfg", ".sh", ".csv"}
@@ -65,7 +65,7 @@ def test_git_ignores_no_code(files: list[str], repository_root: Path) -> None:
 
 
 def _code(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
+    return [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts and not is_empty_package(path)]
 
 
 def test_readme_says_of_every_file_what_it_is(readme: str) -> None:

@@ -18,17 +18,8 @@ from tasks.story_templates import BODY, ENDING, MEETING, OPENING, SCENERY
 from tasks.story_words import STORY_SLOTS
 from tasks.targets import future_targets, score_targets
 
-SMALL = {
-    "n_ctx": 64,
-    "n_first_names": 16,
-    "n_second_names": 16,
-    "n_templates": 12,
-    "n_words": 4,
-    "scenery": 0.0,
-    "max_characters": 2,
-    "min_sentences": 4,
-    "max_sentences": 6,
-}
+SMALL = {"n_ctx": 64, "n_first_names": 16, "n_second_names": 16, "n_templates": 12, "n_words": 4, "scenery": 0.0}
+SMALL |= {"max_characters": 2, "min_sentences": 4, "max_sentences": 6}
 CASES = [
     {},
     SMALL,
