@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from playground.config import RunConfig
+from playground.config import Control, RunConfig
 from playground.experiments.presets import Preset
 from playground.runs.record import RunRecord
 from playground.ui.estimate import Plan, cores, estimate
@@ -54,8 +54,9 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
 def _choose_rest(preset: str, config: RunConfig) -> Plan:
     n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
     with control_column:
+        choices: list[Control] = ["layers", "trunk"]
         control = st.segmented_control(
-            "Control", ["layers", "trunk"], default=config.model.control, key=f"control-{preset}", required=True,
+            "Control", choices, default=config.model.control, key=f"control-{preset}", required=True,
             persist_state="session", help=CONTROL_HELP,
         ) or config.model.control  # fmt: skip
     possible = [n for n in CHOICES_OF_N if control == "trunk" or n < config.model.n_layers]
