@@ -18,14 +18,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if os.environ.get("PLAYGROUND_NO_TYPECHECK") != "1":
     from jaxtyping import install_import_hook
 
-    # playground.ui is left out: Streamlit runs its pages as scripts and inspects its functions itself.
-    # playground.config is left out: it checks its values itself, with sentences that the tests read.
-    layers = [
-        module.name
-        for module in pkgutil.iter_modules([str(ROOT / "playground")])
-        if module.name not in ("ui", "config")
-    ]
-    install_import_hook(["tasks", *(f"playground.{name}" for name in layers)], "beartype.beartype")
+    # Left out: playground.config, which checks itself, with better sentences; playground.ui, whose pages Streamlit
+    # runs as scripts and whose functions it inspects.
+    modules = [module.name for module in pkgutil.iter_modules([str(ROOT / "playground")])]
+    checked = [f"playground.{name}" for name in modules if name not in ("config", "ui", "__main__")]
+    install_import_hook(["tasks", *checked], "tests.type_checking.checked")
 
 from tests.browser_support import NO_BROWSER, AppServer, browser_path, open_browser, serve_app  # noqa: E402
 

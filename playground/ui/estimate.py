@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from playground.config import Control
 from playground.runs.record import RunRecord
 from playground.ui.words import duration, plural
 
@@ -47,7 +48,7 @@ class Plan:
     preset: str
     n_futures: tuple[int, ...]
     seeds: tuple[int, ...]
-    control: str
+    control: Control
     steps: int
     parallel: int
 
