@@ -18,6 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if os.environ.get("PLAYGROUND_NO_TYPECHECK") != "1":
     from jaxtyping import install_import_hook
 
+    import tests.type_checking  # noqa: F401  (the hook looks it up as an attribute of `tests`)
+
     # Left out: playground.config, which checks itself, with better sentences; playground.ui, whose pages Streamlit
     # runs as scripts and whose functions it inspects.
     modules = [module.name for module in pkgutil.iter_modules([str(ROOT / "playground")])]

@@ -1,0 +1,169 @@
+"""Reading stored runs. Listing them reads one small JSON file a run, and no torch.
+
+    runs/<id>/config.json      the whole configuration
+              run.json         status, versions, device, times, final scores (playground/runs/record.py)
+              metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
+              attention.jsonl  attention scores of every head at every evaluation
+              checkpoints/<step>/*.safetensors
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from playground.config import RunConfig, nearest
+from playground.results import AttentionHistory, AttentionScores
+from playground.runs.record import RunRecord, read_lines
+
+if TYPE_CHECKING:
+    from playground.model.transformer import MTPTransformer
+    from tasks.base import Task
+
+
+class RunError(ValueError):
+    """A run that is not there, or cannot be read. The message says which file and why."""
+
+
+@dataclass(frozen=True)
+class BrokenRun:
+    """A folder that looks like a run and cannot be read as one."""
+
+    path: Path
+    problem: str
+
+
+class Run:
+    """One stored run. Everything is read from its folder when first asked for."""
+
+    def __init__(self, path: Path | str, record: RunRecord | None = None) -> None:
+        self.path = Path(path)
+        self.record = record or read_record(self.path)
+
+    @property
+    def id(self) -> str:
+        return self.record.run
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration the run was trained with."""
+        return read_config(self.path)
+
+    @cached_property
+    def task(self) -> "Task":
+        """The task, built anew from the configuration."""
+        from tasks.registry import make_task
+
+        return make_task(self.config.task)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All rows so far. `kind` is "train" (columns step, tokens, seconds, lr, grad_norm, loss_1, .., loss_n) or
+        "eval" (step, tokens, seconds, test_loss_1, .., and one column a score)."""
+        rows = read_lines(self.path / "metrics.jsonl")
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["kind", "step", "tokens", "seconds"])
+
+    @property
+    def attention(self) -> AttentionHistory:
+        """Attention scores of every head, at every evaluation so far."""
+        rows = read_lines(self.path / "attention.jsonl")
+        return AttentionHistory(
+            steps=tuple(row["step"] for row in rows),
+            tokens=tuple(row["tokens"] for row in rows),
+            scores=tuple(AttentionScores.from_dict(row) for row in rows),
+        )
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Steps at which weights are stored, ascending."""
+        folder = self.path / "checkpoints"
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def model(self, step: int | None = None) -> "MTPTransformer":
+        """The model at a stored step (the last one by default), on the CPU.
+
+        Raises RunError when there is no checkpoint at that step, naming those there are.
+        """
+        from playground.runs.checkpoint import load_model
+
+        steps = self.checkpoints
+        if not steps:
+            raise RunError(f"run {self.id} has no checkpoint yet")
+        if step is not None and step not in steps:
+            raise RunError(f"run {self.id} has no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
+        return load_model(self.path / "checkpoints" / str(steps[-1] if step is None else step), self.config.model)
+
+    def __repr__(self) -> str:
+        record = self.record
+        return f"Run({self.id!r}, {record.state}, step {record.step} of {record.steps})"
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read `run.json`. Raises RunError when it is missing or broken."""
+    try:
+        return RunRecord.from_dict(json.loads((path / "run.json").read_text()))
+    except FileNotFoundError:
+        raise RunError(f"there is no run in {path}: run.json is missing") from None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise RunError(f"{path / 'run.json'} cannot be read: {error}") from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read `config.json`. Raises RunError when it is missing or broken."""
+    try:
+        return RunConfig.from_dict(json.loads((path / "config.json").read_text()))
+    except FileNotFoundError:
+        raise RunError(f"there is no configuration in {path}: config.json is missing") from None
+    except (ValueError, TypeError, OSError) as error:
+        raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
+
+
+def load_run(path: Path | str) -> Run:
+    """Open a stored run by its folder. Raises RunError when there is none, or it cannot be read."""
+    return Run(path)
+
+
+def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
+    """All runs of a folder, oldest first, and the folders in it that cannot be read as runs."""
+    runs: list[Run] = []
+    broken: list[BrokenRun] = []
+    root = Path(runs_dir)
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    for path in entries:
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            runs.append(Run(path))
+        except RunError as error:
+            broken.append(BrokenRun(path, str(error)))
+    return sorted(runs, key=lambda run: run.record.created), broken
+
+
+def find_run(name: str, runs_dir: Path | str) -> Run:
+    """A run by its id, by the unique beginning of its id, or by the path of its folder.
+
+    Raises RunError, naming the nearest id, when there is none.
+    """
+    root = Path(runs_dir)
+    for path in (root / name, Path(name)):
+        if name and (path / "run.json").exists():
+            return Run(path)
+    names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    matches = [candidate for candidate in names if candidate.startswith(name)]
+    if len(matches) == 1:
+        return Run(root / matches[0])
+    if matches:
+        raise RunError(f"'{name}' is the beginning of {len(matches)} runs: {', '.join(sorted(matches)[:5])}")
+    raise RunError(f"there is no run '{name}' in {root}{nearest(name, names) if names else ', which holds no runs'}")
+
+
+def remove_run(run: Run) -> None:
+    """Delete a run's folder. Raises RunError while its process is alive."""
+    if run.record.state == "running":
+        raise RunError(f"run {run.id} is still training; stop it first")
+    shutil.rmtree(run.path)
