@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, SuppressFixed, arg
 
 from playground.config import SIZES, RunConfig, nearest
 from playground.experiments.compare import compare_run
@@ -140,7 +140,11 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
         f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
     )
     return tyro.cli(
-        command, args=argv, prog="python -m playground train", description=description, config=(OmitArgPrefixes,)
+        command,
+        args=argv,
+        prog="python -m playground train",
+        description=description,
+        config=(OmitArgPrefixes, SuppressFixed),
     )
 
 

@@ -21,8 +21,9 @@ Normalization = Literal["RMS", "LN"]
 Positions = Literal["rotary", "standard"]
 Mlp = Literal["gated", "gelu", "none"]
 
-FromTask = Annotated[int | None, tyro.conf.Fixed]
-"""A value that a run takes from its task, so that the command line does not offer it a second time."""
+TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-d-vocab")]
+TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
+"""Values that a run takes from its task, so that the command line does not offer them a second time."""
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
@@ -61,9 +62,9 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     eps: float = 1e-5
     """Added to the variance in every normalisation."""
-    d_vocab: FromTask = None
+    d_vocab: TaskVocabulary = None
     """Number of tokens; None takes the task's."""
-    n_ctx: FromTask = None
+    n_ctx: TaskContext = None
     """Longest input; None takes the task's."""
 
     def __post_init__(self) -> None:

@@ -240,15 +240,17 @@ class _Session:
 
 
 def _check_finite(values: torch.Tensor, step_before: int) -> None:
-    for index, row in enumerate(values.tolist()):
-        for offset, value in enumerate(row[:-1], start=1):
-            if not math.isfinite(value):
-                raise NonFiniteLoss(
-                    f"the loss of offset {offset} became {value} at step {step_before + index + 1}; "
-                    "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
-                )
-        if not math.isfinite(row[-1]):
-            raise NonFiniteLoss(f"the gradient became {row[-1]} at step {step_before + index + 1}; lower --lr")
+    """Raise for the first loss that is not finite, or, when all are, for the first gradient that is not."""
+    for column in (slice(0, -1), slice(-1, None)):
+        broken = (~values[:, column].isfinite()).nonzero()
+        if len(broken):
+            row, which = broken[0].tolist()
+            value = values[row, column][which].item()
+            what = f"loss of offset {which + 1}" if column.start == 0 else "gradient"
+            raise NonFiniteLoss(
+                f"the {what} became {value} at step {step_before + row + 1}; "
+                "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
+            )
 
 
 def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:

@@ -53,6 +53,8 @@ class Reference:
     name: str
     value: float
     dash: str = "dot"
+    side: Literal["left", "right"] = "right"
+    """Where its name stands: at the end where curves are not."""
 
 
 def curves_figure(
@@ -173,9 +175,9 @@ def _mean_lines(
 
 def _draw(figure: go.Figure, reference: Reference, y_range: tuple[float, float] | None) -> None:
     """The line, with its name inside the plot: below a line at the top, above any other."""
-    at_top = y_range is not None and reference.value > sum(y_range) / 2
+    above = y_range is None or reference.value <= sum(y_range) / 2
     figure.add_hline(
         y=reference.value, line={"color": GREY, "width": 1.3, "dash": reference.dash},
         annotation={"text": f"{reference.name} {reference.value:.3g}", "font": {"size": 11, "color": GREY}},
-        annotation_position="bottom right" if at_top else "top right",
+        annotation_position=f"{'top' if above else 'bottom'} {reference.side}",
     )  # fmt: skip

@@ -14,6 +14,9 @@ from playground.results import AttentionHistory, AttentionScores
 ScoreName = Literal["prefix_matching", "previous_token"]
 TITLES: dict[ScoreName, str] = {"prefix_matching": "prefix matching (induction)", "previous_token": "previous token"}
 MOST_FRAMES = 80
+CELL, GAP = 40, 104
+"""Pixels: height of a cell, and what lies between two rows of panels."""
+SMALL_CELL, SMALL_GAP = 34, 84
 
 
 def layer_name(hook_name: str) -> str:
@@ -47,21 +50,21 @@ def heads_now_figure(
     """A small heat-map for each run, titled by the keys of `histories`, at its newest evaluation."""
     columns = max(1, min(columns, len(histories)))
     rows = max(1, math.ceil(len(histories) / columns))
+    plot_height = _plot_height(rows, list(histories.values()), SMALL_CELL, SMALL_GAP)
     titles = [f"{title}, step {history.steps[-1]:,}" for title, history in histories.items()]
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.28 / columns, vertical_spacing=0.35 / rows
-    )
-    deepest = 1
+        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.36 / columns,
+        vertical_spacing=SMALL_GAP / plot_height,
+    )  # fmt: skip
     for index, history in enumerate(histories.values()):
         row, col = index // columns + 1, index % columns + 1
         newest = history.scores[-1]
-        deepest = max(deepest, len(newest.layers))
         figure.add_trace(_heat_map(newest, score, history.steps[-1]), row=row, col=col)
         _label_axes(figure, newest, row, col)
     apply_style(figure, style)
     figure.update_annotations(font_size=13)
-    figure.update_layout(coloraxis=_color_axis(), margin={"t": 32, "b": 40}, uirevision="keep")
-    return figure.update_layout(height=rows * (84 + 32 * deepest))
+    figure.update_layout(coloraxis=_color_axis(), margin={"t": 32, "b": 44}, uirevision="keep")
+    return figure.update_layout(height=plot_height + 32 + 44)
 
 
 def heads_figure(
@@ -75,9 +78,10 @@ def heads_figure(
     runs = list(histories.values())
     steps = frame_steps(runs)
     rows, columns = len(scores), len(runs)
+    plot_height = _plot_height(rows, runs, CELL, GAP)
     titles = [_panel_title(title, history, name) for name in scores for title, history in histories.items()]
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.3 / rows
+        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.13, vertical_spacing=GAP / plot_height
     )
     for row, name in enumerate(scores, start=1):
         for column, history in enumerate(runs, start=1):
@@ -86,11 +90,15 @@ def heads_figure(
     figure.frames = [_frame(runs, scores, step) for step in steps]
     apply_style(figure, style)
     figure.update_annotations(font_size=13)
-    deepest = max(len(history.scores[-1].layers) for history in runs)
-    margin = {"t": 44, "b": 130, "l": 110}
-    height = rows * (92 + 38 * deepest) + 140
-    figure.update_layout(coloraxis=_color_axis(), margin=margin, height=height)
-    return figure.update_layout(**_player(steps, height - margin["t"] - margin["b"]))
+    margin = {"t": 44, "b": 150, "l": 110}
+    figure.update_layout(coloraxis=_color_axis(), margin=margin, height=plot_height + margin["t"] + margin["b"])
+    return figure.update_layout(**_player(steps, plot_height))
+
+
+def _plot_height(rows: int, runs: Sequence[AttentionHistory], cell: int, gap: int) -> int:
+    """Pixels from the top of the first panel to the bottom of the last."""
+    deepest = max((len(history.scores[-1].layers) for history in runs), default=1)
+    return rows * cell * deepest + (rows - 1) * gap
 
 
 def _panel_title(title: str, history: AttentionHistory, name: ScoreName) -> str:
@@ -145,8 +153,8 @@ def _player(steps: Sequence[int], plot_height: float) -> dict[str, Any]:
     playing = {**still, "fromcurrent": True, "frame": {"duration": max(40, 4000 // max(1, len(steps))), "redraw": True}}
     below = -70 / plot_height
     slider = {
-        "active": len(steps) - 1, "x": 0.14, "len": 0.86, "y": below, "yanchor": "top", "pad": {"t": 0},
-        "currentvalue": {"prefix": "training step ", "xanchor": "left"},
+        "active": len(steps) - 1, "x": 0.2, "len": 0.8, "y": below, "yanchor": "top", "pad": {"t": 0},
+        "currentvalue": {"prefix": "training step ", "xanchor": "right"},
         "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
     }  # fmt: skip
     start = {**playing, "fromcurrent": False}

@@ -21,7 +21,7 @@ def score_figure(
     distinct = list(dict.fromkeys((info.chance, info.ceiling) for info in infos))
     references = [Reference(name="chance", value=chance) for chance in dict.fromkeys(pair[0] for pair in distinct)]
     references += [
-        Reference(name="ceiling" if infos[0].higher_is_better else "floor", value=value, dash="longdash")
+        Reference(name="ceiling" if infos[0].higher_is_better else "floor", value=value, dash="longdash", side="left")
         for value in dict.fromkeys(pair[1] for pair in distinct)
     ]
     y_title = f"{readable(infos[0].name)} ({infos[0].unit})" if infos else ""
@@ -37,7 +37,7 @@ def strongest_head_figure(
     curves: Sequence[Curve], *, null: float | None, x: X = "tokens", height: int = 340, style: Style = "screen"
 ) -> go.Figure:
     """The largest prefix-matching score of all attention heads: when it rises, an induction head forms."""
-    references = [Reference(name="ideal head", value=1.0, dash="longdash")]
+    references = [Reference(name="ideal head", value=1.0, dash="longdash", side="left")]
     if null is not None:
         references.append(Reference(name="null band", value=null))
     return curves_figure(

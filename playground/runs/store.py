@@ -1,10 +1,10 @@
 """Reading stored runs. Listing them reads one small JSON file a run, and no torch.
 
-    runs/<id>/config.json      the whole configuration
-              run.json         status, versions, device, times, final scores (playground/runs/record.py)
-              metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
-              attention.jsonl  attention scores of every head at every evaluation
-              checkpoints/<step>/*.safetensors
+runs/<id>/config.json      the whole configuration
+          run.json         status, versions, device, times, final scores (playground/runs/record.py)
+          metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
+          attention.jsonl  attention scores of every head at every evaluation
+          checkpoints/<step>/*.safetensors
 """
 
 import json
