@@ -126,7 +126,8 @@ def _train(argv: list[str]) -> int:
 
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
     """The command line of `train` as an object, with the fields of this configuration as options and defaults."""
-    parts = {"task_config": config.task, "model": config.model, "optim": config.optim, "train": config.train}
+    checked = {"task_config": config.task, "model": config.model, "optim": config.optim, "train": config.train}
+    parts = {name: _unchecked(part) for name, part in checked.items()}
     command = make_dataclass(
         "Train",
         [(name, type(part), field(default=part)) for name, part in parts.items()],
@@ -139,13 +140,23 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
     description = (
         f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
     )
-    return tyro.cli(
+    given = tyro.cli(
         command,
         args=argv,
         prog="python -m playground train",
         description=description,
         config=(OmitArgPrefixes, SuppressFixed),
     )
+    return dataclasses.replace(
+        given, **{name: type(part)(**vars(getattr(given, name))) for name, part in checked.items()}
+    )
+
+
+def _unchecked(part: Any) -> Any:
+    """The same values in a class that checks nothing: impossible combinations then raise our sentence, not a box."""
+    cls = type(part)
+    body = {"__post_init__": lambda self: None, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), body)(**vars(part))
 
 
 def _check_run_id(run_id: str | None) -> None:

@@ -79,7 +79,7 @@ BAD = [
     ([], None),
     (["trian"], "there is no command 'trian'; did you mean 'train'?"),
     (["train"], "write --preset"),
-    (["train", "--preset", "induction"], "there is no preset 'induction'; did you mean 'induction-cpu'?"),
+    (["train", "--preset", "induction"], "there is no preset 'induction'; did you mean 'induction-"),
     (["train", "--task", "story"], "there is no task 'story'; did you mean 'stories'?"),
     (["train", "--preset", "induction-cpu", "--size", "2M"], "there is no size '2M'; did you mean '3M'?"),
     (["train", "--preset", "induction-cpu", "--n-future", "9"], "n_future 9 leaves no trunk of 3 layers"),

@@ -1,6 +1,5 @@
 """Scores of every attention head, layer by layer, at one moment of training and as an animation through it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +15,9 @@ TITLES: dict[ScoreName, str] = {"prefix_matching": "prefix matching (induction)"
 MOST_FRAMES = 80
 CELL, GAP = 40, 104
 """Pixels: height of a cell, and what lies between two rows of panels."""
-SMALL_CELL, SMALL_GAP = 34, 84
+SMALL_CELL = 30
+MOST_NUMBERS = 4
+"""A small map with more heads than this has no room for numbers."""
 
 
 def layer_name(hook_name: str) -> str:
@@ -43,28 +44,23 @@ def frame_steps(histories: Sequence[AttentionHistory], most: int = MOST_FRAMES) 
     return [steps[index] for index in np.unique(np.linspace(0, len(steps) - 1, most).round().astype(int))]
 
 
-def heads_now_figure(
-    histories: Mapping[str, AttentionHistory], *, score: ScoreName = "prefix_matching", columns: int = 4,
-    style: Style = "screen",
-) -> go.Figure:  # fmt: skip
-    """A small heat-map for each run, titled by the keys of `histories`, at its newest evaluation."""
-    columns = max(1, min(columns, len(histories)))
-    rows = max(1, math.ceil(len(histories) / columns))
-    plot_height = _plot_height(rows, list(histories.values()), SMALL_CELL, SMALL_GAP)
-    titles = [f"{title}, step {history.steps[-1]:,}" for title, history in histories.items()]
-    figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.36 / columns,
-        vertical_spacing=SMALL_GAP / plot_height,
-    )  # fmt: skip
-    for index, history in enumerate(histories.values()):
-        row, col = index // columns + 1, index % columns + 1
-        newest = history.scores[-1]
-        figure.add_trace(_heat_map(newest, score, history.steps[-1]), row=row, col=col)
-        _label_axes(figure, newest, row, col)
+def head_map_figure(
+    history: AttentionHistory, title: str, *, score: ScoreName = "prefix_matching", style: Style = "screen"
+) -> go.Figure:
+    """A small layer x head heat-map of one run at its newest evaluation, for several side by side; 0 dark, 1 yellow."""
+    newest = history.scores[-1]
+    n_layers, n_heads = newest.prefix_matching.shape
+    figure = make_subplots(rows=1, cols=1)
+    figure.add_trace(_heat_map(newest, score, history.steps[-1], numbers=n_heads <= MOST_NUMBERS), row=1, col=1)
+    _label_axes(figure, newest, 1, 1)
     apply_style(figure, style)
-    figure.update_annotations(font_size=13)
-    figure.update_layout(coloraxis=_color_axis(), margin={"t": 32, "b": 44}, uirevision="keep")
-    return figure.update_layout(height=plot_height + 32 + 44)
+    figure.update_layout(
+        coloraxis={**_color_axis(), "showscale": False}, uirevision="keep", height=SMALL_CELL * n_layers + 28 + 44,
+        margin={"l": 84, "r": 4, "t": 28, "b": 44}, font={"size": 11},
+        title={"text": f"{title}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center", "y": 1,
+               "yanchor": "top", "pad": {"t": 6}},
+    )  # fmt: skip
+    return figure
 
 
 def heads_figure(
@@ -78,7 +74,8 @@ def heads_figure(
     runs = list(histories.values())
     steps = frame_steps(runs)
     rows, columns = len(scores), len(runs)
-    plot_height = _plot_height(rows, runs, CELL, GAP)
+    deepest = max((len(history.scores[-1].layers) for history in runs), default=1)
+    plot_height = rows * CELL * deepest + (rows - 1) * GAP
     titles = [_panel_title(title, history, name) for name in scores for title, history in histories.items()]
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.13, vertical_spacing=GAP / plot_height
@@ -95,21 +92,15 @@ def heads_figure(
     return figure.update_layout(**_player(steps, plot_height))
 
 
-def _plot_height(rows: int, runs: Sequence[AttentionHistory], cell: int, gap: int) -> int:
-    """Pixels from the top of the first panel to the bottom of the last."""
-    deepest = max((len(history.scores[-1].layers) for history in runs), default=1)
-    return rows * cell * deepest + (rows - 1) * gap
-
-
 def _panel_title(title: str, history: AttentionHistory, name: ScoreName) -> str:
     last = history.scores[-1]
     return f"<b>{title}</b><br>{TITLES[name]}: ideal {last.ideal:.1f}, null band {null_of(last, name):.2f}"
 
 
-def _heat_map(scores: AttentionScores, name: ScoreName, step: int) -> go.Heatmap:
+def _heat_map(scores: AttentionScores, name: ScoreName, step: int, *, numbers: bool = True) -> go.Heatmap:
     values = getattr(scores, name)
     null = getattr(scores, f"null_{name}")
-    text = np.where(values > null, np.char.mod("%.2f", np.nan_to_num(values)), "")
+    text = np.where((values > null) & numbers, np.char.mod("%.2f", np.nan_to_num(values)), "")
     return go.Heatmap(
         z=values, coloraxis="coloraxis", text=text, texttemplate="%{text}", textfont={"size": 11}, xgap=2, ygap=2,
         customdata=np.dstack([null, np.broadcast_to(np.array(scores.layers)[:, None], values.shape)]),

@@ -42,8 +42,10 @@ def pattern_figure(
     apply_style(figure, style)
     positions = list(range(length))
     ticks = {"tickvals": positions, "ticktext": list(tokens), "tickfont": {"size": max(7, min(12, 620 // length))}}
-    figure.update_xaxes(title_text="key: the token looked at", side="bottom", tickangle=-90, showgrid=False, **ticks)
-    figure.update_yaxes(title_text="query: the token that looks", autorange="reversed", showgrid=False, **ticks)
+    figure.update_xaxes(
+        title_text="key: the token looked at", range=[-0.5, length - 0.5], tickangle=-90, showgrid=False, **ticks
+    )
+    figure.update_yaxes(title_text="query: the token that looks", range=[length - 0.5, -0.5], showgrid=False, **ticks)
     legend = {"x": 1, "xanchor": "right", "y": 1}
     return figure.update_layout(
         title={"text": title, "font": {"size": 14}}, height=680, legend=legend, margin={"t": 70}

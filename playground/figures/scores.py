@@ -8,6 +8,9 @@ from playground.figures.curves import Curve, Reference, X, curves_figure, span
 from playground.figures.style import Style
 from playground.results import ScoreInfo
 
+ROOM_FOR_UNIT = 320
+"""Figures from this height on write the unit along the axis."""
+
 
 def readable(name: str) -> str:
     """A column's name as words: `repeat_accuracy` is `repeat accuracy`."""
@@ -24,7 +27,9 @@ def score_figure(
         Reference(name="ceiling" if infos[0].higher_is_better else "floor", value=value, dash="longdash", side="left")
         for value in dict.fromkeys(pair[1] for pair in distinct)
     ]
-    y_title = f"{readable(infos[0].name)} ({infos[0].unit})" if infos else ""
+    y_title = readable(infos[0].name) if infos else ""
+    if infos and height >= ROOM_FOR_UNIT:
+        y_title += f"<br>({infos[0].unit})"
     values = [float(value) for curve in curves for value in curve.values if value == value]
     edges = [reference.value for reference in references]
     y_range = span([*edges, *values]) if edges else None
@@ -41,6 +46,6 @@ def strongest_head_figure(
     if null is not None:
         references.append(Reference(name="null band", value=null))
     return curves_figure(
-        curves, y_title="prefix matching, largest of all heads", x=x, references=references, y_range=(-0.06, 1.06),
+        curves, y_title="largest prefix matching", x=x, references=references, y_range=(-0.06, 1.06),
         height=height, style=style,
     )  # fmt: skip

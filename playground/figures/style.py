@@ -5,6 +5,7 @@ Backgrounds are transparent and lines have a middle lightness, so that a figure 
 (2008), told apart in the common colour blindnesses.
 """
 
+from functools import cache
 from typing import Any, Literal
 
 import plotly.graph_objects as go
@@ -32,7 +33,7 @@ SCALE = "Viridis"
 def color_of(n_future: int, variant: int = 0) -> str:
     """Line colour of an n; `variant` 1, 2, .. shades it, for several models of the same n and control."""
     color = COLORS.get(n_future) or list(COLORS.values())[n_future % len(COLORS)]
-    share = min(variant, 3) * 0.22
+    share = min(variant, 2) * 0.38
     mixed = [round((1 - share) * int(color[i : i + 2], 16) + share * 128) for i in (1, 3, 5)]
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
@@ -62,6 +63,7 @@ def chart_config(name: str, image_format: ImageFormat = "png") -> dict[str, Any]
     }
 
 
+@cache
 def _template(style: Style) -> go.layout.Template:
     text = "black" if style == "paper" else "#737c85"
     background = "white" if style == "paper" else "rgba(0, 0, 0, 0)"

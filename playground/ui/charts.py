@@ -31,12 +31,14 @@ def choose_look() -> Look:
     return Look(style="paper" if paper else "screen", image_format="svg" if image == "SVG" else "png")
 
 
-def chart(figure: go.Figure, name: str, *, look: Look | None = None, alt: str | None = None) -> None:
-    """Draw a figure; `name` is its key on the page and the name of its files."""
+def chart(
+    figure: go.Figure, name: str, *, look: Look | None = None, alt: str | None = None, width: int | None = None
+) -> None:
+    """Draw a figure; `name` is its key on the page and the name of its files. `width` in pixels, or all there is."""
     look = look or Look()
     theme = "streamlit" if look.style == "screen" else None
     config = chart_config(name, look.image_format)
-    st.plotly_chart(figure, width="stretch", theme=theme, key=name, config=config, alt=alt)
+    st.plotly_chart(figure, width=width or "stretch", theme=theme, key=name, config=config, alt=alt)
 
 
 def html_download(build: Callable[[], go.Figure], name: str) -> None:

@@ -6,23 +6,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from playground.experiments.curves import loss_curves, score_curve, strongest_head_curve
-from playground.experiments.groups import group_runs
 from playground.experiments.launcher import Entry, Job, stop_job
-from playground.figures.heads import heads_now_figure, null_of
-from playground.figures.losses import loss_figure
-from playground.figures.scores import score_figure, strongest_head_figure
-from playground.results import AttentionHistory
-from playground.ui.charts import chart
 from playground.ui.files import Store, StoredRun, read_store
 from playground.ui.guard import guarded
+from playground.ui.live_charts import live_charts
 from playground.ui.trainings import can_stop, is_resuming, resume_run, stop_run, stored_jobs
 from playground.ui.words import STATES, duration, plural, short
 
 POLL_SECONDS = 1.0
 MOST_LINES = 8
-MOST_MAPS = 8
-CHART_HEIGHT = 290
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +59,24 @@ def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
 
 
 def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
-    """Draw the trainings; while `active`, again every second, and the whole page once when they end."""
+    """Draw the trainings; while `active`, again every second, and the whole page when a run starts or ends."""
+    before = _states(watch(folder, read_store(folder), chosen))
 
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
     def poll() -> None:
         watched = watch(folder, read_store(folder), chosen)
-        if active and not watched.active:
+        if active and (not watched.active or _states(watched) != before):
             st.rerun()
         _stop_buttons(watched)
         _progress(watched, folder)
-        _charts(watched.runs)
+        live_charts(watched.runs)
 
     poll()
+
+
+def _states(watched: Watched) -> dict[str, str]:
+    return {run.id: run.record.state for run in watched.runs}
 
 
 def _stop_buttons(watched: Watched) -> None:
@@ -87,7 +84,12 @@ def _stop_buttons(watched: Watched) -> None:
     with st.container(horizontal=True):
         for number, job in enumerate((job for job in watched.jobs if job.active), start=1):
             label = "Stop" if number == 1 else f"Stop training {number}"
-            if st.button(label, key=f"stop-{job.id}", icon=":material/stop_circle:", help="Writes a checkpoint first."):
+            if st.button(
+                label,
+                key=f"stop-{job.id}",
+                icon=":material/stop_circle:",
+                help="Writes a checkpoint first, so that it can be resumed.",
+            ):
                 stop_job(job)
                 st.toast("Stopping: each run writes a checkpoint first.")
         for run in watched.runs:
@@ -145,50 +147,3 @@ def resume_button(run: StoredRun, folder: Path) -> None:
         resume_run(folder, run.id)
         st.session_state["watched"] = [*st.session_state.get("watched", []), run.id]
         st.rerun()
-
-
-def _charts(runs: Sequence[StoredRun]) -> None:
-    """Loss, score, strongest head and heat-maps of the runs; what has no row yet is left out."""
-    groups = group_runs({run.id: run.config for run in runs})
-    losses = [curve for run in runs for curve in loss_curves(run.record, run.metrics, groups[run.id], kind="train")]
-    infos = {run.record.scores[0].name: run.record.scores[0] for run in runs if run.record.scores}
-    histories = {run.id: run.attention for run in runs}
-    if not losses and not any(history.steps for history in histories.values()):
-        if runs:
-            st.caption("The first figures appear with the first evaluation.")
-        return
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Loss** of each offset on the training batches")
-        if losses:
-            chart(loss_figure(losses, quantity="loss", height=CHART_HEIGHT), "live-loss")
-    with right:
-        for name, info in infos.items():
-            st.markdown("**Score** on the fixed test set")
-            having = [run for run in runs if run.record.scores and run.record.scores[0].name == name]
-            found = (score_curve(run.record, run.metrics, groups[run.id], name) for run in having)
-            curves = [curve for curve in found if curve is not None]
-            chart(score_figure(curves, [info], height=CHART_HEIGHT), f"live-score-{name}")
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Strongest induction head**: when it rises, one has formed")
-        found = (strongest_head_curve(run.record, histories[run.id], groups[run.id]) for run in runs)
-        newest = [history.scores[-1] for history in histories.values() if history.steps]
-        null = max((null_of(scores, "prefix_matching") for scores in newest), default=None)
-        heads = [curve for curve in found if curve is not None]
-        chart(strongest_head_figure(heads, null=null, height=CHART_HEIGHT), "live-strongest")
-    with right:
-        st.markdown("**Attention heads**: an induction head lights up yellow")
-        maps = _newest_maps(runs, histories)
-        if maps:
-            chart(heads_now_figure(maps, columns=2), "live-heads")
-
-
-def _newest_maps(runs: Sequence[StoredRun], histories: dict[str, AttentionHistory]) -> dict[str, AttentionHistory]:
-    """Histories to draw, by title: those in training first."""
-    ordered = sorted(runs, key=lambda run: run.record.state != "running")[:MOST_MAPS]
-    kept = [run for run in runs if run in ordered and histories[run.id].steps]
-    titles = {run.id: f"n = {run.record.n_future}, seed {run.record.seed}" for run in kept}
-    if len(set(titles.values())) < len(titles):
-        titles = {run.id: run.id for run in kept}
-    return {titles[run.id]: histories[run.id] for run in kept}

@@ -1,6 +1,7 @@
 """The settings of a training: task, preset, list of n, seeds, control, steps, and how long it will take."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import streamlit as st
 
@@ -54,9 +55,8 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
 def _choose_rest(preset: str, config: RunConfig) -> Plan:
     n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
     with control_column:
-        choices: list[Control] = ["layers", "trunk"]
         control = st.segmented_control(
-            "Control", choices, default=config.model.control, key=f"control-{preset}", required=True,
+            "Control", ["layers", "trunk"], default=config.model.control, key=f"control-{preset}", required=True,
             persist_state="session", help=CONTROL_HELP,
         ) or config.model.control  # fmt: skip
     possible = [n for n in CHOICES_OF_N if control == "trunk" or n < config.model.n_layers]
@@ -84,7 +84,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         )  # fmt: skip
     first, parallel = _more(preset, seeds * len(n_futures))
     return Plan(
-        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)), control=control,
+        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)), control=cast(Control, control),
         steps=steps, parallel=parallel,
     )  # fmt: skip
 

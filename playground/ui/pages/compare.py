@@ -43,6 +43,7 @@ def main() -> None:
         st.info("No run passes these filters; remove one of them.", icon=":material/filter_alt_off:")
         return
     groups = group_runs({run.id: run.config for run in runs})
+    runs.sort(key=lambda run: (run.record.n_future, groups[run.id].control, groups[run.id].variant, run.record.seed))
     chosen = Chosen(runs=runs, groups=groups, counted=counted_runs(runs, groups))
     _verdict(chosen)
     if any("kind" in run.metrics and len(run.metrics) for run in runs):

@@ -1,5 +1,6 @@
 """Train: choose a task and a list of n, press one button, and watch."""
 
+from collections import Counter
 from pathlib import Path
 
 import streamlit as st
@@ -7,9 +8,9 @@ import streamlit as st
 from playground.experiments.launcher import start_job
 from playground.ui.estimate import Plan
 from playground.ui.files import Store, read_store, runs_folder
-from playground.ui.live import live_view, resume_button, watch
+from playground.ui.live import Watched, live_view, resume_button, watch
 from playground.ui.train_form import train_form
-from playground.ui.words import plural, task_title
+from playground.ui.words import STATES, plural, task_title
 
 MOST_UNFINISHED = 8
 
@@ -20,27 +21,36 @@ def main() -> None:
     store = read_store(folder)
     chosen = st.session_state.get("watched", [])
     watched = watch(folder, store, chosen)
-    st.title("Train")
-    st.markdown(
-        "Train a next-token model (**n = 1**) and models that predict the next **n** tokens at once on a task whose "
-        "answers are known, and watch what forms inside them."
-    )
     if watched.active:
         st.session_state["watched"] = chosen = watched.names
-        st.subheader("Training now", anchor=False)
-        st.caption("It goes on when this page is reloaded or closed.")
+        st.title("Training")
         live_view(folder, chosen, active=True)
         with st.expander("Train something else"):
             _form(folder, store)
         return
+    st.title("Train")
     if chosen:
-        st.subheader("Done", anchor=False)
-        _what_next(store, [run.id for run in watched.runs])
+        _ended(watched)
         live_view(folder, chosen, active=False)
         st.subheader("Train again", anchor=False)
+    else:
+        st.markdown(
+            "Train a next-token model (**n = 1**) and models that predict the next **n** tokens at once on a task whose "
+            "answers are known, and watch what forms inside them."
+        )
     _form(folder, store)
     if not chosen:
         _earlier(folder, store)
+
+
+def _ended(watched: Watched) -> None:
+    """What became of the trainings, and where to go from here."""
+    states = Counter(run.record.state for run in watched.runs)
+    ended = ", ".join(f"{plural(states[state], 'run')} {word}" for state, word in STATES.items() if states[state])
+    st.markdown(f"**Done**: {ended or 'nothing was trained'}.")
+    tasks = {run.record.task for run in watched.runs if run.attention.steps}
+    if tasks:
+        _what_next(tasks.pop())
 
 
 def _form(folder: Path, store: Store) -> None:
@@ -67,10 +77,9 @@ def _start(folder: Path, plan: Plan) -> None:
     st.rerun()
 
 
-def _what_next(store: Store, runs: list[str]) -> None:
-    """Where to go from a training that has ended."""
-    tasks = {run.record.task for run in store.runs if run.id in runs}
-    query = {"task": next(iter(tasks))} if tasks else {}
+def _what_next(task: str) -> None:
+    """The two pages that say more about stored runs."""
+    query = {"task": task_title(task)}
     with st.container(horizontal=True):
         st.page_link(
             "playground/ui/pages/compare.py", label="Compare the runs", icon=":material/stacked_line_chart:",
@@ -89,7 +98,7 @@ def _earlier(folder: Path, store: Store) -> None:
         tasks = ", ".join(sorted({task_title(run.record.task) for run in finished}))
         st.subheader("Trained already", anchor=False)
         st.markdown(f"{plural(len(finished), 'finished run')}: {tasks}.")
-        _what_next(store, [finished[-1].id])
+        _what_next(finished[-1].record.task)
     unfinished = [run for run in store.runs if run.record.state in ("stopped", "interrupted")]
     if unfinished:
         with st.expander(f"{plural(len(unfinished), 'run')} not finished"):
