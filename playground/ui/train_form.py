@@ -84,8 +84,8 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         )  # fmt: skip
     first, parallel = _more(preset, seeds * len(n_futures))
     return Plan(
-        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)), control=cast(Control, control),
-        steps=steps, parallel=parallel,
+        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)),
+        control=cast(Control, control), steps=steps, parallel=parallel,
     )  # fmt: skip
 
 
