@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from playground.figures.panels import Layout, panel_title, place, suffix
 from playground.figures.style import GREY, SCALE, Style, apply_style
 from playground.results import AttentionHistory, AttentionScores
 
@@ -15,6 +15,7 @@ TITLES: dict[ScoreName, str] = {"prefix_matching": "prefix matching (induction)"
 MOST_FRAMES = 80
 CELL, GAP = 40, 104
 """Pixels: height of a cell, and what lies between two rows of panels."""
+MARGIN = {"t": 44, "b": 150, "l": 110, "r": 16}
 SMALL_CELL = 30
 MOST_NUMBERS = 4
 """A small map with more heads than this has no room for numbers."""
@@ -50,17 +51,15 @@ def head_map_figure(
     """A small layer x head heat-map of one run at its newest evaluation, for several side by side; 0 dark, 1 yellow."""
     newest = history.scores[-1]
     n_layers, n_heads = newest.prefix_matching.shape
-    figure = make_subplots(rows=1, cols=1)
-    figure.add_trace(_heat_map(newest, score, history.steps[-1], numbers=n_heads <= MOST_NUMBERS), row=1, col=1)
-    _label_axes(figure, newest, 1, 1)
-    apply_style(figure, style)
-    figure.update_layout(
-        coloraxis={**_color_axis(), "showscale": False}, uirevision="keep", height=SMALL_CELL * n_layers + 28 + 44,
-        margin={"l": 84, "r": 4, "t": 28, "b": 44}, font={"size": 11},
-        title={"text": f"{title}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center", "y": 1,
-               "yanchor": "top", "pad": {"t": 6}},
-    )  # fmt: skip
-    return figure
+    heat_map = _heat_map(newest, score, history.steps[-1], numbers=n_heads <= MOST_NUMBERS)
+    layout = place(0, 0, 0, (1, 1), (0, 0)) | {
+        "coloraxis": {**_color_axis(), "showscale": False}, "uirevision": "keep",
+        "height": SMALL_CELL * n_layers + 28 + 44, "margin": {"l": 84, "r": 4, "t": 28, "b": 44}, "font": {"size": 11},
+        "title": {"text": f"{title}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center",
+                  "y": 1, "yanchor": "top", "pad": {"t": 6}},
+    }  # fmt: skip
+    _label_axes(layout, newest, 0)
+    return apply_style(go.Figure({"data": [heat_map], "layout": layout}), style)
 
 
 def heads_figure(
@@ -73,63 +72,66 @@ def heads_figure(
     """
     runs = list(histories.values())
     steps = frame_steps(runs)
-    rows, columns = len(scores), len(runs)
+    shape = (len(scores), len(runs))
     deepest = max((len(history.scores[-1].layers) for history in runs), default=1)
-    plot_height = rows * CELL * deepest + (rows - 1) * GAP
-    titles = [_panel_title(title, history, name) for name in scores for title, history in histories.items()]
-    figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.13, vertical_spacing=GAP / plot_height
-    )
-    for row, name in enumerate(scores, start=1):
-        for column, history in enumerate(runs, start=1):
-            figure.add_trace(_heat_map(history.scores[-1], name, history.steps[-1]), row=row, col=column)
-            _label_axes(figure, history.scores[-1], row, column)
-    figure.frames = [_frame(runs, scores, step) for step in steps]
-    apply_style(figure, style)
-    figure.update_annotations(font_size=13)
-    margin = {"t": 44, "b": 150, "l": 110}
-    figure.update_layout(coloraxis=_color_axis(), margin=margin, height=plot_height + margin["t"] + margin["b"])
-    return figure.update_layout(**_player(steps, plot_height))
+    plot_height = shape[0] * CELL * deepest + (shape[0] - 1) * GAP
+    layout: Layout = {"coloraxis": _color_axis(), "margin": MARGIN, "annotations": [], "shapes": []}
+    layout |= {"height": plot_height + MARGIN["t"] + MARGIN["b"]} | _player(steps, plot_height)
+    panels = [(name, title) for name in scores for title in histories]
+    for index, (name, title) in enumerate(panels):
+        layout |= place(index, *divmod(index, shape[1]), shape, (GAP / plot_height, 0.13))
+        layout["annotations"].append(panel_title(index, _panel_text(title, histories[title], name)))
+        _label_axes(layout, histories[title].scores[-1], index)
+    frames = [{"name": str(step), "data": _maps(runs, scores, step)} for step in steps]
+    for frame in frames:
+        frame["traces"] = list(range(len(frame["data"])))
+    data = frames[-1]["data"] if frames else []
+    return apply_style(go.Figure({"data": data, "layout": layout, "frames": frames}), style)
 
 
-def _panel_title(title: str, history: AttentionHistory, name: ScoreName) -> str:
+def _panel_text(title: str, history: AttentionHistory, name: ScoreName) -> str:
     last = history.scores[-1]
     return f"<b>{title}</b><br>{TITLES[name]}: ideal {last.ideal:.1f}, null band {null_of(last, name):.2f}"
 
 
-def _heat_map(scores: AttentionScores, name: ScoreName, step: int, *, numbers: bool = True) -> go.Heatmap:
+def _heat_map(scores: AttentionScores, name: ScoreName, step: int, *, numbers: bool = True) -> dict[str, Any]:
     values = getattr(scores, name)
     null = getattr(scores, f"null_{name}")
     text = np.where((values > null) & numbers, np.char.mod("%.2f", np.nan_to_num(values)), "")
-    return go.Heatmap(
-        z=values, coloraxis="coloraxis", text=text, texttemplate="%{text}", textfont={"size": 11}, xgap=2, ygap=2,
-        customdata=np.dstack([null, np.broadcast_to(np.array(scores.layers)[:, None], values.shape)]),
-        hovertemplate=(
+    return {
+        "type": "heatmap", "z": values, "coloraxis": "coloraxis", "text": text, "texttemplate": "%{text}",
+        "textfont": {"size": 11}, "xgap": 2, "ygap": 2,
+        "customdata": np.dstack([null, np.broadcast_to(np.array(scores.layers)[:, None], values.shape)]),
+        "hovertemplate": (
             f"%{{customdata[1]}}, head %{{x}}<br>{TITLES[name]} %{{z:.3f}}<br>null band %{{customdata[0]:.3f}}, "
             f"ideal {scores.ideal:.1f}<br>step {step:,}<extra></extra>"
         ),
-    )  # fmt: skip
+    }  # fmt: skip
 
 
-def _label_axes(figure: go.Figure, scores: AttentionScores, row: int, col: int) -> None:
+def _label_axes(layout: Layout, scores: AttentionScores, index: int) -> None:
     """Layers upwards from the first, as tokens flow; a line parts the trunk from the future heads."""
     n_layers, n_heads = scores.prefix_matching.shape
-    figure.update_xaxes(title_text="attention head", tickvals=list(range(n_heads)), showgrid=False, row=row, col=col)
+    at = suffix(index)
     names = [layer_name(layer) for layer in scores.layers]
-    figure.update_yaxes(tickvals=list(range(n_layers)), ticktext=names, showgrid=False, row=row, col=col)
+    layout[f"xaxis{at}"] |= {"title": {"text": "attention head"}, "tickvals": list(range(n_heads)), "showgrid": False}
+    layout[f"yaxis{at}"] |= {"tickvals": list(range(n_layers)), "ticktext": names, "showgrid": False}
     n_trunk = sum(layer.startswith("blocks.") for layer in scores.layers)
     if 0 < n_trunk < n_layers:
-        figure.add_shape(
-            type="line", x0=-0.5, x1=n_heads - 0.5, y0=n_trunk - 0.5, y1=n_trunk - 0.5,
-            line={"color": GREY, "width": 3}, row=row, col=col,
-        )  # fmt: skip
+        ends = {"x0": -0.5, "x1": n_heads - 0.5, "y0": n_trunk - 0.5, "y1": n_trunk - 0.5}
+        line = {"color": GREY, "width": 3}
+        layout.setdefault("shapes", []).append(
+            {"type": "line", "xref": f"x{at}", "yref": f"y{at}", "line": line, **ends}
+        )
 
 
-def _frame(runs: Sequence[AttentionHistory], names: Sequence[ScoreName], step: int) -> go.Frame:
-    maps = [
-        _heat_map(run.scores[at_step(run, step)], name, run.steps[at_step(run, step)]) for name in names for run in runs
-    ]
-    return go.Frame(name=str(step), data=maps, traces=list(range(len(maps))))
+def _maps(runs: Sequence[AttentionHistory], names: Sequence[ScoreName], step: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name in names:
+        for run in runs:
+            index = at_step(run, step)
+            found.append(_heat_map(run.scores[index], name, run.steps[index]))
+    return found
 
 
 def _color_axis() -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _score(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
     infos = {run.record.scores[0].name: run.record.scores[0] for run in runs if run.record.scores}
     for name, info in infos.items():
         st.markdown("**Score** on the fixed test set")
-        _draw(f"live-score-{name}", _version(runs, groups), lambda info=info: _score_figure(runs, groups, info))
+        _draw(f"live-score-{name}", _evaluations(runs, groups), lambda info=info: _score_figure(runs, groups, info))
 
 
 def _score_figure(runs: Sequence[StoredRun], groups: dict[str, Group], info: ScoreInfo) -> go.Figure | None:
