@@ -77,7 +77,7 @@ def heads_figure(
     plot_height = shape[0] * CELL * deepest + (shape[0] - 1) * GAP
     layout: Layout = {"coloraxis": _color_axis(), "margin": MARGIN, "annotations": [], "shapes": []}
     layout |= {"height": plot_height + MARGIN["t"] + MARGIN["b"]} | _player(steps, plot_height)
-    panels = [(name, title) for name in scores for title in histories]
+    panels: list[tuple[ScoreName, str]] = [(name, title) for name in scores for title in histories]
     for index, (name, title) in enumerate(panels):
         layout |= place(index, *divmod(index, shape[1]), shape, (GAP / plot_height, 0.13))
         layout["annotations"].append(panel_title(index, _panel_text(title, histories[title], name)))

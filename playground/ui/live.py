@@ -65,12 +65,14 @@ def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
     def poll() -> None:
+        import time as T, sys as S; t0=T.thread_time(); p0=T.process_time(); w0=T.time()
         watched = watch(folder, read_store(folder), chosen)
         if active and (not watched.active or _states(watched) != before):
             st.rerun()
         _stop_buttons(watched)
         _progress(watched, folder)
         live_charts(watched.runs)
+        print('poll', round((T.thread_time()-t0)*1000), round((T.process_time()-p0)*1000), round((T.time()-w0)*1000), 'total', round(T.process_time(),1), round(T.time(),1), file=S.stderr, flush=True)
 
     poll()
 
