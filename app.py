@@ -3,6 +3,7 @@
 import streamlit as st
 
 from playground.ui.guard import guarded
+from playground.ui.memory import spare_libraries
 from playground.ui.sidebar import sidebar
 
 st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
@@ -16,3 +17,4 @@ page = st.navigation(
 )
 guarded(sidebar)()
 guarded(page.run)()
+spare_libraries()

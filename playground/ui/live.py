@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from playground.experiments.launcher import Entry, Job, stop_job
 from playground.ui.files import Store, StoredRun, read_store
 from playground.ui.guard import guarded
 from playground.ui.live_charts import live_charts
-from playground.ui.trainings import can_stop, is_resuming, resume_run, stop_run, stored_jobs
+from playground.ui.trainings import can_stop, is_resuming, resume_run, stop_job, stop_run, stored_jobs
 from playground.ui.words import STATES, duration, plural, short
+
+if TYPE_CHECKING:
+    from playground.experiments.launcher import Entry, Job
 
 POLL_SECONDS = 1.0
 MOST_LINES = 8
@@ -21,9 +24,9 @@ MOST_LINES = 8
 class Watched:
     """What the live view shows: jobs with their entries, and runs that were started elsewhere."""
 
-    jobs: tuple[Job, ...]
+    jobs: "tuple[Job, ...]"
     runs: tuple[StoredRun, ...]
-    waiting: tuple[Entry, ...]
+    waiting: "tuple[Entry, ...]"
     """Entries whose run folder is not there yet: queued, starting, or failed before the first step."""
     resuming: tuple[str, ...] = ()
     """Runs asked to go on whose process has not said so yet."""
@@ -65,14 +68,12 @@ def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
     def poll() -> None:
-        import time as T, sys as S; t0=T.thread_time(); p0=T.process_time(); w0=T.time()
         watched = watch(folder, read_store(folder), chosen)
         if active and (not watched.active or _states(watched) != before):
             st.rerun()
         _stop_buttons(watched)
         _progress(watched, folder)
         live_charts(watched.runs)
-        print('poll', round((T.thread_time()-t0)*1000), round((T.process_time()-p0)*1000), round((T.time()-w0)*1000), 'total', round(T.process_time(),1), round(T.time(),1), file=S.stderr, flush=True)
 
     poll()
 
@@ -119,7 +120,7 @@ def _progress(watched: Watched, folder: Path) -> None:
         st.caption(f"Waiting: {names}{' ..' if len(queued) > MOST_LINES else ''}")
 
 
-def _entry_name(entry: Entry) -> str:
+def _entry_name(entry: "Entry") -> str:
     return f"n = {entry.n_future}, {entry.control}, seed {entry.seed}"
 
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from playground.experiments.launcher import Job, jobs_folder, read_job
 from playground.runs.record import RunRecord
 from playground.ui.files import FileCache
 
-_jobs: FileCache[Job] = FileCache(read_job)
+if TYPE_CHECKING:
+    from playground.experiments.launcher import Job
+
 _resumed: dict[str, float] = {}
 """When each run was asked to go on, by run id."""
 PROJECT = Path(__file__).parents[2]
@@ -21,13 +23,34 @@ PATIENCE = 60.0
 """Seconds that a resumed training is given to say that it runs."""
 
 
-def stored_jobs(folder: Path) -> list[Job]:
+def jobs_folder(folder: Path) -> Path:
+    """Where the files of a runs folder's jobs lie; the launcher's own function, which would load PyTorch."""
+    return folder / ".jobs"
+
+
+def _read_job(path: Path) -> "Job":
+    from playground.experiments.launcher import read_job
+
+    return read_job(path)
+
+
+_jobs: "FileCache[Job]" = FileCache(_read_job)
+
+
+def stored_jobs(folder: Path) -> "list[Job]":
     """All jobs of a runs folder, oldest first; unreadable files are left out."""
     jobs: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
         with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
             jobs.append(_jobs.get(path))
     return jobs
+
+
+def stop_job(job: "Job") -> None:
+    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
+    from playground.experiments import launcher
+
+    launcher.stop_job(job)
 
 
 def resume_run(folder: Path, run_id: str) -> None:

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from playground.config import ModelConfig
 from playground.figures.architecture import architecture_figure
 from playground.ui.charts import chart
 from playground.ui.words import CONTROL_HELP, plural
@@ -74,6 +73,8 @@ def _architecture() -> None:
     control = right.segmented_control(
         "Control", ["layers", "trunk"], default="layers", required=True, key="about-control", help=CONTROL_HELP
     )
+    from playground.config import ModelConfig
+
     config = ModelConfig(n_layers=N_LAYERS, n_future=n_future, control="trunk" if control == "trunk" else "layers")
     figure = architecture_figure(n_future=n_future, n_trunk_layers=config.n_trunk_layers)
     chart(figure, "architecture", alt="Tokens flow through the trunk into n future heads, which share one unembedding.")

@@ -2,33 +2,33 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from playground.experiments.launcher import start_job
-from playground.ui.estimate import Plan
 from playground.ui.files import Store, read_store, runs_folder
 from playground.ui.live import Watched, live_view, resume_button, watch
-from playground.ui.train_form import train_form
 from playground.ui.words import STATES, plural, task_title
+
+if TYPE_CHECKING:
+    from playground.ui.estimate import Plan
 
 MOST_UNFINISHED = 8
 
 
 def main() -> None:
     """Draw the page."""
+    st.title("Train")
     folder = runs_folder()
     store = read_store(folder)
     chosen = st.session_state.get("watched", [])
     watched = watch(folder, store, chosen)
     if watched.active:
         st.session_state["watched"] = chosen = watched.names
-        st.title("Training")
         live_view(folder, chosen, active=True)
         with st.expander("Train something else"):
             _form(folder, store)
         return
-    st.title("Train")
     if chosen:
         _ended(watched)
         live_view(folder, chosen, active=False)
@@ -56,14 +56,18 @@ def _ended(watched: Watched) -> None:
 def _form(folder: Path, store: Store) -> None:
     slot = st.container()
     with slot, st.spinner("Loading the tasks"):
+        # Loads PyTorch, which takes seconds: after everything above is on the screen.
         from playground.experiments.presets import PRESETS
+        from playground.ui.train_form import train_form
     with slot:
         plan = train_form(PRESETS, [run.record for run in store.runs])
         if plan is not None:
             _start(folder, plan)
 
 
-def _start(folder: Path, plan: Plan) -> None:
+def _start(folder: Path, plan: "Plan") -> None:
+    from playground.experiments.launcher import start_job
+
     try:
         with st.spinner("Starting"):
             job = start_job(
