@@ -75,7 +75,7 @@ def curves_figure(
     layout: Layout = {"shapes": [], "annotations": []}
     for index, panel in enumerate(panels):
         row, col = divmod(index, columns)
-        layout |= place(index, row, col, shape, (0.22 / shape[0], 0.03))
+        layout |= place(index, row, col, shape, (0.22 / shape[0], 0.04))
         at = suffix(index)
         nticks = 7 if columns < 3 else 4
         layout[f"xaxis{at}"] |= {"title": {"text": X_TITLES[x]}, "tickformat": "~s", "nticks": nticks}

@@ -102,8 +102,10 @@ def _stop_buttons(watched: Watched) -> None:
 
 
 def _progress(watched: Watched, folder: Path) -> None:
-    for run in watched.runs[:MOST_LINES]:
-        _run_line(run, folder)
+    columns = st.columns(2)
+    for number, run in enumerate(watched.runs[:MOST_LINES]):
+        with columns[number % 2]:
+            _run_line(run, folder)
     more = watched.runs[MOST_LINES:]
     if more:
         done = sum(run.record.state == "finished" for run in more)
@@ -128,7 +130,8 @@ def _run_line(run: StoredRun, folder: Path) -> None:
     record = run.record
     state = record.state
     name = f"**n = {record.n_future}**, {record.control}, seed {record.seed}"
-    text = f"{name}: {STATES[state]}, step {record.step:,} of {record.steps:,}"
+    told = "" if state == "running" else f"{STATES[state]}, "
+    text = f"{name}: {told}step {record.step:,} of {record.steps:,}"
     if record.tokens_per_second:
         text += f", {short(record.tokens_per_second)} tokens/s"
     if state == "running" and record.step:

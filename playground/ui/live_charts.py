@@ -15,9 +15,9 @@ from playground.results import ScoreInfo
 from playground.ui.charts import chart
 from playground.ui.files import StoredRun
 
-HEIGHT = 262
+HEIGHT = 240
 MOST_MAPS = 8
-MAP_WIDTH = 225
+MAP_WIDTH = 216
 
 
 def live_charts(runs: Sequence[StoredRun]) -> None:
