@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+    from playground.experiments.compare import compare_run
     from playground.experiments.presets import make_config
     from playground.experiments.runner import resume, train
     from playground.model.transformer import MTPTransformer
@@ -30,6 +31,7 @@ _HOMES = {
     "Run": "playground.runs.store",
     "attention_patterns": "playground.probes.attention_scores",
     "attention_scores": "playground.probes.attention_scores",
+    "compare_run": "playground.experiments.compare",
     "evaluate": "playground.training.evaluation",
     "list_runs": "playground.runs.store",
     "load_run": "playground.runs.store",
@@ -47,6 +49,7 @@ __all__ = [
     "TrainConfig",
     "attention_patterns",
     "attention_scores",
+    "compare_run",
     "evaluate",
     "list_runs",
     "load_run",

@@ -18,6 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, SuppressFixed, arg
 
 from playground.config import SIZES, RunConfig, nearest
 from playground.experiments.compare import compare_run
+from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, RunError, find_run, list_runs, remove_run
 from playground.terminal import comparison_table, make_reporter, print_broken, print_run, runs_table, say
 
@@ -27,7 +28,7 @@ COMMANDS = {
     "compare": "Set stored runs side by side.",
     "runs": "List, show or remove stored runs.",
 }
-RunsDir = Annotated[Path, arg(help="Folder that holds the stored runs.")]
+RunsDir = Annotated[Path, arg(help="Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default.")]
 Json = Annotated[bool, arg(name="json", help="Print JSON lines and nothing else.")]
 RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique beginnings of them.")]
 
@@ -77,8 +78,8 @@ class TrainBase:
     """Take d_model, n_layers and n_heads from one of the paper's sizes: 1M, 3M, 10M, 30M, 100M, 300M, 1B."""
     seed: int = 0
     """Decides the initialisation and the training data."""
-    runs_dir: Path = Path("runs")
-    """Folder that holds the stored runs."""
+    runs_dir: Path = field(default_factory=default_runs_dir)
+    """Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default."""
     run_id: str | None = None
     """Name of the run and its folder; made from the configuration by default."""
     json: bool = False
@@ -167,7 +168,7 @@ def _check_run_id(run_id: str | None) -> None:
 def _resume(argv: list[str]) -> int:
     def resume(
         run: Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")],
-        runs_dir: RunsDir = Path("runs"),
+        runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
         """Go on with a run that was stopped, killed or failed, from its last checkpoint."""
@@ -184,6 +185,8 @@ def _resume(argv: list[str]) -> int:
 
 def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_json: bool) -> int:
     """Train until done, or until Ctrl-C or SIGTERM, which leave a checkpoint. Returns the exit status."""
+    import torch
+
     from playground.experiments.runner import NonFiniteLoss
 
     received: list[int] = []
@@ -203,9 +206,11 @@ def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_
     try:
         run = work(should_stop)
     except NonFiniteLoss as error:
+        if as_json and error.run is not None:
+            _print_outcome(error.run)
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         print("error: memory ran out; a smaller --batch-size, model or context fits", file=sys.stderr)
         return 1
     finally:
@@ -213,7 +218,7 @@ def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_
             signal.signal(number, handler)
     record = run.record
     if as_json:
-        print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": record.status}), flush=True)
+        _print_outcome(run)
     if record.status == "stopped":
         say(f"{record.reason} at step {record.step}; go on with: python -m playground resume {run.id} "
             f"--runs-dir {runs_dir}")  # fmt: skip
@@ -221,11 +226,15 @@ def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_
     return 0
 
 
+def _print_outcome(run: Run) -> None:
+    print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.status}), flush=True)
+
+
 # --- compare and runs ---------------------------------------------------------------------------------------------
 
 
 def _compare(argv: list[str]) -> int:
-    def compare(runs: RunNames, runs_dir: RunsDir = Path("runs"), as_json: Json = False) -> int:
+    def compare(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
         """Set stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
         if not runs:
             raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
@@ -241,7 +250,7 @@ def _compare(argv: list[str]) -> int:
 
 
 def _runs(argv: list[str]) -> int:
-    def list_(runs_dir: RunsDir = Path("runs"), as_json: Json = False) -> int:
+    def list_(runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
         """List the stored runs, oldest first."""
         runs, broken = list_runs(runs_dir)
         if as_json:
@@ -254,7 +263,7 @@ def _runs(argv: list[str]) -> int:
 
     def show(
         run: Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")],
-        runs_dir: RunsDir = Path("runs"),
+        runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
         """Show one run: configuration, parameters, status, scores."""
@@ -265,7 +274,7 @@ def _runs(argv: list[str]) -> int:
             print_run(found)
         return 0
 
-    def rm(runs: RunNames, runs_dir: RunsDir = Path("runs")) -> int:
+    def rm(runs: RunNames, runs_dir: RunsDir = default_runs_dir()) -> int:
         """Remove stored runs, for good. Runs that are still training are refused."""
         if not runs:
             raise ValueError("write at least one run: python -m playground runs rm RUN ...")

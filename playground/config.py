@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import tyro
 from beartype.door import is_bearable
 
-from tasks.base import TaskConfig
+from tasks.config import TaskConfig
 
 Control = Literal["layers", "trunk"]
 Normalization = Literal["RMS", "LN"]

@@ -66,7 +66,7 @@ class Live(Lines):
                 info = record.scores[0]
                 self.progress.update(self.bar, score=f"{info.name} {row[info.name]:.3f}")
             return
-        losses = " ".join(f"{row[name]:.3f}" for name in sorted(row) if name.startswith("loss_"))
+        losses = " ".join(f"{row[f'loss_{offset}']:.3f}" for offset in range(1, record.n_future + 1))
         speed = f"{(row['tokens'] - self.tokens_before) / (time.perf_counter() - self.since):,.0f} tokens/s"
         self.progress.update(self.bar, completed=row["step"], losses=f"loss {losses}", speed=speed)
 

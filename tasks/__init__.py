@@ -1,7 +1,28 @@
-"""Tasks whose answers are known: batches of tokens, masks and scores. Imports nothing from `playground`."""
+"""Tasks whose answers are known: batches of tokens, masks and scores. Imports nothing from `playground`.
 
-from tasks.base import Batch, Evaluation, Predict, Score, Task, TaskConfig
-from tasks.registry import config_class, make_task, register_task, task_names
+Names are loaded when first used, so that reading stored configurations does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.base import Batch, Evaluation, Predict, Score, Task
+    from tasks.config import TaskConfig
+    from tasks.registry import config_class, make_task, register_task, task_names
+
+_HOMES = {
+    "Batch": "tasks.base",
+    "Evaluation": "tasks.base",
+    "Predict": "tasks.base",
+    "Score": "tasks.base",
+    "Task": "tasks.base",
+    "TaskConfig": "tasks.config",
+    "config_class": "tasks.registry",
+    "make_task": "tasks.registry",
+    "register_task": "tasks.registry",
+    "task_names": "tasks.registry",
+}
 
 __all__ = [
     "Batch",
@@ -15,3 +36,9 @@ __all__ = [
     "register_task",
     "task_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tasks' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

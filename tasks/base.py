@@ -8,24 +8,27 @@ Dimension letters in this package: B batch, T position, K offset, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tasks.config import TaskConfig
+
+__all__ = [
+    "Batch",
+    "Device",
+    "Evaluation",
+    "Predict",
+    "Score",
+    "Task",
+    "TaskConfig",
+    "seeded_generator",
+]
+
 Device = str | torch.device
 """Where a tensor lives, as torch takes it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskConfig:
-    """Base of every task's configuration; `name` is what `make_task` and the command line call the task."""
-
-    name: ClassVar[str]
-
-    n_ctx: int = 64
-    """Context length: tokens in one row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,4 +146,15 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, number, s
 def test_a_diverging_training_exits_with_1(tmp_path, capsys):
     argv = ["train", *TINY, "--steps", "30", "--lr", "1e30", "--clip", "1e30", "--warmup-steps", "0", "--runs-dir", str(tmp_path)]  # fmt: skip
     assert main([*argv, "--json"]) == 1
-    assert "offset" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "offset" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["status"] == "failed"
+
+
+def test_the_environment_chooses_the_runs_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PLAYGROUND_RUNS_DIR", str(tmp_path / "elsewhere"))
+    assert main(["train", *TINY, "--steps", "2", "--json"]) == 0
+    run = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert run["path"] == str(tmp_path / "elsewhere" / run["run"])
+    assert main(["runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == run["run"]

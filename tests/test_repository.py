@@ -167,8 +167,8 @@ def test_modules_are_short(files: list[str], repository_root: Path) -> None:
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
-@pytest.mark.parametrize("module", ["playground.results", "playground.figures"])
-def test_figures_load_without_torch(module: str, repository_root: Path) -> None:
+@pytest.mark.parametrize("module", ["playground.results", "playground.figures", "playground.cli", "playground.ui"])
+def test_what_only_shows_loads_without_torch(module: str, repository_root: Path) -> None:
     """The layers say so of imports; this says so of what Python really loads, packages above included."""
     code = f"import sys, {module}; sys.exit(' '.join({{'torch', 'streamlit'}} & set(sys.modules)) or 0)"
     result = subprocess.run([sys.executable, "-c", code], cwd=repository_root, capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """One row a run: the figures by which runs are compared."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,7 +67,7 @@ def compare_run(run: StoredMetrics) -> Comparison:
         if info.name in rows and len(rows):
             values = rows[info.name].astype(float).tolist()
             t50 = crossing(rows["tokens"].tolist(), values, info.chance, info.ceiling)
-            score = values[-1]
+            score = next((value for value in reversed(values) if math.isfinite(value)), None)
         score = record.final.get(info.name, score)
     return Comparison(
         run=record.run, task=record.task, preset=record.preset, n_future=record.n_future, control=record.control,

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from playground.config import Control
-from playground.runs.record import this_process, write_json
+from playground.runs.record import is_alive, this_process, write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
+ENDED: dict[int, EntryStatus] = {
+    0: "finished", 130: "stopped", 143: "stopped", -signal.SIGINT: "stopped", -signal.SIGTERM: "stopped",
+}  # fmt: skip
+"""What exit statuses mean; the negative ones are of a training stopped while it was still loading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,7 @@ class Job:
             return False
         if not self.process:
             return time.time() - self.created < 30
-        with contextlib.suppress(psutil.Error):
-            started = psutil.Process(self.process["pid"]).create_time()
-            return abs(started - self.process["pid_started"]) < 5
-        return False
+        return is_alive(self.process["pid"], self.process["pid_started"])
 
 
 def jobs_folder(runs_dir: Path | str) -> Path:
@@ -118,11 +117,12 @@ def start_job(
     job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
     job = Job(id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, entries=tuple(entries))
     write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
-    log = (folder / f"{job.id}.log").open("w")
-    subprocess.Popen(
-        [sys.executable, "-m", "playground.experiments.launcher", str(folder / f"{job.id}.json")],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    path = (folder / f"{job.id}.json").resolve()
+    with path.with_suffix(".log").open("w") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "playground.experiments.launcher", str(path)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
     return job
 
 
@@ -162,9 +162,15 @@ class _Worker:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         self._write()
+        asked = False
         while self.running or (not self.stopping and self._queued()):
             while not self.stopping and self._queued() and len(self.running) < self.job.parallel:
                 self._start(self._queued()[0])
+            if self.stopping and not asked:
+                # Once: a training that is asked a second time does not wait for its checkpoint.
+                asked = True
+                for process in self.running.values():
+                    process.terminate()
             time.sleep(0.1)
             for index in [index for index, process in self.running.items() if process.poll() is not None]:
                 self._end(index)
@@ -190,14 +196,12 @@ class _Worker:
     def _end(self, index: int) -> None:
         process = self.running.pop(index)
         errors = process.stderr.read() if process.stderr else ""
-        status = {0: "finished", 130: "stopped", 143: "stopped"}.get(process.returncode, "failed")
-        lines = errors.strip().splitlines()
-        self._update(index, status=status, message=lines[-1] if lines and status == "failed" else "")
+        status = ENDED.get(process.returncode, "failed")
+        reason = (errors.strip().splitlines() or [_how_it_ended(process.returncode)])[-1]
+        self._update(index, status=status, message=reason if status == "failed" else "")
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
-        for process in self.running.values():
-            process.terminate()
 
     def _update(self, index: int, **changes: Any) -> None:
         entries = list(self.job.entries)
@@ -207,6 +211,10 @@ class _Worker:
 
     def _write(self) -> None:
         write_json(self.path, dataclasses.asdict(self.job))
+
+
+def _how_it_ended(status: int) -> str:
+    return f"its process ended with status {status}" if status > 0 else f"its process was killed by signal {-status}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Preset:
     summary: str
     """One sentence: what is trained, and what there is to see."""
     seconds_per_step: float
-    """Measured for n = 1, on two CPU cores (for `-gpu` presets on an H200); the basis of time estimates."""
+    """Measured for n = 1, on two CPU cores (for `-gpu` presets on an H100); the basis of time estimates."""
     build: Callable[[], RunConfig]
 
 
@@ -40,16 +40,16 @@ def stories_cpu() -> RunConfig:
         task=StoriesConfig(n_ctx=64, n_words=8, n_templates=48),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
         optim=OptimConfig(lr=3e-3, warmup_steps=100),
-        train=TrainConfig(steps=2400, batch_size=64, eval_every=50, checkpoint_every=400),
+        train=TrainConfig(steps=3200, batch_size=64, eval_every=50, checkpoint_every=400),
     )
 
 
 def polynomial_cpu() -> RunConfig:
     return RunConfig(
-        task=PolynomialConfig(prime=5, coefficients=2, max_operations=3, test_operations=6, n_ctx=48),
+        task=PolynomialConfig(prime=5, coefficients=2, max_operations=5, test_operations=7, n_ctx=64),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
-        optim=OptimConfig(lr=4e-3, warmup_steps=100),
-        train=TrainConfig(steps=4000, batch_size=64, eval_every=200, checkpoint_every=1000),
+        optim=OptimConfig(lr=3e-3, warmup_steps=150),
+        train=TrainConfig(steps=3500, batch_size=64, eval_every=100, checkpoint_every=500),
     )
 
 
@@ -58,7 +58,7 @@ def bytes_cpu() -> RunConfig:
         task=ByteTextConfig(n_ctx=128),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=128),
         optim=OptimConfig(lr=3e-3, warmup_steps=100),
-        train=TrainConfig(steps=1000, batch_size=16, eval_every=50, checkpoint_every=250),
+        train=TrainConfig(steps=900, batch_size=32, eval_every=50, checkpoint_every=150),
     )
 
 
@@ -70,8 +70,8 @@ def induction_gpu() -> RunConfig:
     return RunConfig(
         task=InductionConfig(n_ctx=256, d_vocab=1024, min_distance=16, max_distance=128),
         model=_at_size("1M"),
-        optim=OptimConfig(lr=1e-3, warmup_steps=200),
-        train=TrainConfig(steps=3000, batch_size=128, eval_every=50, checkpoint_every=500),
+        optim=OptimConfig(lr=4e-3, warmup_steps=300),
+        train=TrainConfig(steps=2000, batch_size=128, eval_every=50, checkpoint_every=500),
     )
 
 
@@ -98,7 +98,7 @@ def bytes_gpu() -> RunConfig:
         task=ByteTextConfig(n_ctx=1024),
         model=_at_size("30M"),
         optim=OptimConfig(lr=1e-3, warmup_steps=200),
-        train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=1000),
+        train=TrainConfig(steps=600, batch_size=64, eval_every=50, checkpoint_every=200),
     )
 
 
@@ -108,49 +108,49 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="induction-cpu",
             summary="Random tokens that repeat: an attention head turns into an induction head within a minute.",
-            seconds_per_step=0.04,
+            seconds_per_step=0.054,
             build=induction_cpu,
         ),
         Preset(
             name="stories-cpu",
             summary="Small stories with two-token names: the second token can only be copied from the first mention.",
-            seconds_per_step=0.08,
+            seconds_per_step=0.09,
             build=stories_cpu,
         ),
         Preset(
             name="polynomial-cpu",
             summary="Arithmetic on small polynomials: exact answers that get harder with every operation.",
-            seconds_per_step=0.1,
+            seconds_per_step=0.087,
             build=polynomial_cpu,
         ),
         Preset(
             name="bytes-cpu",
             summary="Bytes of the Python standard library: plain language modelling, in bits per byte.",
-            seconds_per_step=0.2,
+            seconds_per_step=0.235,
             build=bytes_cpu,
         ),
         Preset(
             name="induction-gpu",
             summary="Random repeats with 1024 tokens and a context of 256, at the paper's 1M size.",
-            seconds_per_step=0.01,
+            seconds_per_step=0.014,
             build=induction_gpu,
         ),
         Preset(
             name="stories-gpu",
             summary="Stories with 256 x 256 names and a context of 256, at the paper's 1M size.",
-            seconds_per_step=0.01,
+            seconds_per_step=0.018,
             build=stories_gpu,
         ),
         Preset(
             name="polynomial-gpu",
             summary="The paper's ring F_7[X]/(X^5) at its 10M size.",
-            seconds_per_step=0.05,
+            seconds_per_step=0.057,
             build=polynomial_gpu,
         ),
         Preset(
             name="bytes-gpu",
             summary="Bytes of the Python standard library with a context of 1024, at the paper's 30M size.",
-            seconds_per_step=0.1,
+            seconds_per_step=0.087,
             build=bytes_gpu,
         ),
     )

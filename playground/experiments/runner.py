@@ -34,6 +34,9 @@ PROBE_SEED = 20240430
 class NonFiniteLoss(RuntimeError):
     """The loss or its gradient became infinite or NaN; the message names the step and the offset."""
 
+    run: Run | None = None
+    """The stored run, failed."""
+
 
 def train(
     config: RunConfig,
@@ -130,6 +133,8 @@ class _Session:
         except BaseException as error:
             self._write_record(status="failed", reason=_describe(error))
             self.reporter.ended(self.record)
+            if isinstance(error, NonFiniteLoss):
+                error.run = Run(self.path)
             raise
         finally:
             torch.set_num_threads(threads_before)

@@ -1,9 +1,7 @@
-"""Figures over a run and over seeds: when a score crosses, and how sure a mean is (Efron 1979 for the bootstrap)."""
+"""When a score crosses half way, in a run."""
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
 
 
 def crossing(
@@ -25,15 +23,3 @@ def crossing(
         reached = value >= goal if rising else value <= goal
         first = (token if first is None else first) if reached else None
     return first
-
-
-def mean_interval(
-    values: Sequence[float], level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean over seeds and its bootstrap interval; with fewer than two values the interval is the value itself."""
-    sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < 2:
-        return float(sample.mean()), float(sample.mean()), float(sample.mean())
-    picks = np.random.default_rng(seed).integers(0, len(sample), size=(draws, len(sample)))
-    low, high = np.quantile(sample[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(sample.mean()), float(low), float(high)

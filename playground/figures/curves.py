@@ -111,7 +111,9 @@ def mean_curve(group: Sequence[Curve], x: X) -> tuple[NDArray[Any], NDArray[np.f
     shared = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
     if not shared:
         return None
-    shared = shared[:: -(-len(shared) // MOST_POINTS)]
+    every = -(-len(shared) // MOST_POINTS)
+    # Counted from the end, so that the newest point is always there.
+    shared = shared[(len(shared) - 1) % every :: every]
     places = np.array([tables[0][step][0] for step in shared])
     return places, np.array([[table[step][1] for step in shared] for table in tables])
 
@@ -149,7 +151,6 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
 
 def _seed_line(curve: Curve, x: X, quantity: str, *, bold: bool) -> dict[str, Any]:
     every = -(-len(curve.steps) // MOST_POINTS) or 1
-    # Counted from the end, so that the newest point is always there.
     keep = slice((len(curve.steps) - 1) % every, None, every)
     color, dash = color_of(curve.n_future, curve.variant), dash_of(curve.control)
     return {

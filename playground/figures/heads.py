@@ -126,11 +126,14 @@ def _label_axes(layout: Layout, scores: AttentionScores, index: int) -> None:
 
 
 def _maps(runs: Sequence[AttentionHistory], names: Sequence[ScoreName], step: int) -> list[dict[str, Any]]:
+    """One heat-map a panel, in the order of the panels."""
     found: list[dict[str, Any]] = []
     for name in names:
         for run in runs:
             index = at_step(run, step)
-            found.append(_heat_map(run.scores[index], name, run.steps[index]))
+            at = suffix(len(found))
+            axes = {"xaxis": f"x{at}", "yaxis": f"y{at}"}
+            found.append(_heat_map(run.scores[index], name, run.steps[index]) | axes)
     return found
 
 
@@ -146,7 +149,7 @@ def _player(steps: Sequence[int], plot_height: float) -> dict[str, Any]:
     playing = {**still, "fromcurrent": True, "frame": {"duration": max(40, 4000 // max(1, len(steps))), "redraw": True}}
     below = -70 / plot_height
     slider = {
-        "active": len(steps) - 1, "x": 0.2, "len": 0.8, "y": below, "yanchor": "top", "pad": {"t": 0},
+        "active": max(0, len(steps) - 1), "x": 0.2, "len": 0.8, "y": below, "yanchor": "top", "pad": {"t": 0},
         "currentvalue": {"prefix": "training step ", "xanchor": "right"},
         "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
     }  # fmt: skip

@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
@@ -125,10 +126,10 @@ class Attention(nn.Module):
 
     @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
-        return self.out.weight.T.unflatten(0, (self.n_heads, self.d_head))
+        return rearrange(self.out.weight, "d (h e) -> h e d", h=self.n_heads)
 
     def _per_head(self, which: int) -> Tensor:
-        return self.qkv.weight.unflatten(0, (3, self.n_heads, self.d_head))[which].transpose(1, 2)
+        return rearrange(self.qkv.weight, "(qkv h e) d -> qkv h d e", qkv=3, h=self.n_heads)[which]
 
 
 class GatedMLP(nn.Module):

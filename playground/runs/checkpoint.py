@@ -32,9 +32,12 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS)
     save_file(counters | _optimizer_tensors(model, optimizer), temporary / RESUME)
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(temporary, target)
+    if target.exists():  # replaced file by file: a kill in between leaves a checkpoint to go on from
+        for name in (WEIGHTS, RESUME):
+            os.replace(temporary / name, target / name)
+        temporary.rmdir()
+    else:
+        os.replace(temporary, target)
     for other in folder.iterdir():
         if other != target and other.name.isdigit() and int(other.name) < step:
             (other / RESUME).unlink(missing_ok=True)

@@ -17,6 +17,11 @@ Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
 """`interrupted` is never written: a run that says running, but whose process is gone, is read as interrupted."""
 
 
+def default_runs_dir() -> Path:
+    """Where runs are stored unless told otherwise: PLAYGROUND_RUNS_DIR, or `runs` in the current folder."""
+    return Path(os.environ.get("PLAYGROUND_RUNS_DIR") or "runs")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """The contents of `run.json`. Times are seconds since 1970, durations are seconds."""
@@ -68,10 +73,7 @@ class RunRecord:
         """Whether the process that trains this run exists; a run on another host counts as alive for ten minutes."""
         if self.host != socket.gethostname():
             return time.time() - self.updated < 600
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.pid_started) < 5
-        except psutil.Error:
-            return False
+        return is_alive(self.pid, self.pid_started)
 
     @property
     def state(self) -> Status:
@@ -89,6 +91,15 @@ class RunRecord:
         values = {key: value for key, value in values.items() if key in known}
         values["scores"] = tuple(ScoreInfo(**score) for score in values.get("scores", ()))
         return cls(**values)
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process `pid` that started then still works; one that has ended and waits for its parent does not."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 5 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def this_process() -> dict[str, Any]:

@@ -109,7 +109,7 @@ def read_record(path: Path) -> RunRecord:
         return RunRecord.from_dict(json.loads((path / "run.json").read_text()))
     except FileNotFoundError:
         raise RunError(f"there is no run in {path}: run.json is missing") from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise RunError(f"{path / 'run.json'} cannot be read: {error}") from error
 
 
@@ -119,7 +119,7 @@ def read_config(path: Path) -> RunConfig:
         return RunConfig.from_dict(json.loads((path / "config.json").read_text()))
     except FileNotFoundError:
         raise RunError(f"there is no configuration in {path}: config.json is missing") from None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
 
 
@@ -153,8 +153,9 @@ def find_run(name: str, runs_dir: Path | str) -> Run:
     for path in (root / name, Path(name)):
         if name and (path / "run.json").exists():
             return Run(path)
-    names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    matches = [candidate for candidate in names if candidate.startswith(name)]
+    entries = root.iterdir() if root.is_dir() else ()
+    names = [path.name for path in entries if path.is_dir() and not path.name.startswith(".")]
+    matches = [candidate for candidate in names if name and candidate.startswith(name)]
     if len(matches) == 1:
         return Run(root / matches[0])
     if matches:

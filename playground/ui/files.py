@@ -1,5 +1,6 @@
 """Stored runs as the pages read them: every file is parsed once, and again only when its time or size has changed."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -55,7 +56,12 @@ def _parse_attention(path: Path) -> AttentionHistory:
     )
 
 
-_records = FileCache(lambda path: RunRecord.from_dict(json.loads(path.read_text())))
+def _parse_record(path: Path) -> RunRecord:
+    """A folder that was copied or renamed goes by its new name, under which `resume` finds it, too."""
+    return dataclasses.replace(RunRecord.from_dict(json.loads(path.read_text())), run=path.parent.name)
+
+
+_records = FileCache(_parse_record)
 _configs: FileCache[dict[str, Any]] = FileCache(lambda path: json.loads(path.read_text()))
 _metrics = FileCache(_parse_metrics)
 _attention = FileCache(_parse_attention)

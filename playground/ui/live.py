@@ -38,6 +38,13 @@ class Watched:
         return training or bool(self.resuming) or any(job.active for job in self.jobs)
 
     @property
+    def lost(self) -> "tuple[Entry, ...]":
+        """Entries that nobody works on any more: the job's process is gone and has not started them."""
+        at_work = {entry.run for job in self.jobs if job.active for entry in job.entries}
+        left = (entry for entry in self.waiting if entry.status in ("queued", "running"))
+        return tuple(entry for entry in left if entry.run not in at_work)
+
+    @property
     def names(self) -> list[str]:
         """Ids of the jobs, and of the runs that belong to none."""
         own = {entry.run for job in self.jobs for entry in job.entries}
@@ -113,8 +120,11 @@ def _progress(watched: Watched, folder: Path) -> None:
     failed = [entry for entry in watched.waiting if entry.status == "failed"]
     for entry in failed[:MOST_LINES]:
         st.warning(f"{_entry_name(entry)} did not start. {entry.message}", icon=":material/warning:")
-    starting = [entry for entry in watched.waiting if entry.status == "running"]
-    queued = [entry for entry in watched.waiting if entry.status == "queued"]
+    for entry in watched.lost[:MOST_LINES]:
+        st.warning(f"{_entry_name(entry)} did not start: the process of its job is gone.", icon=":material/warning:")
+    waiting = [entry for entry in watched.waiting if entry not in watched.lost]
+    starting = [entry for entry in waiting if entry.status == "running"]
+    queued = [entry for entry in waiting if entry.status == "queued"]
     if starting or (queued and not watched.runs):
         st.progress(0.0, f"Starting {plural(len(starting or queued), 'training')}: loading PyTorch takes a few seconds")
     if queued and (starting or watched.runs):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from streamlit.delta_generator import DeltaGenerator
 
 from playground.experiments.groups import Group
@@ -97,7 +98,7 @@ def _load(run: StoredRun, step: int) -> Patterns | None:
             return _patterns(run.path, step, weights.stat().st_mtime_ns)
     except FileNotFoundError:
         st.info("The weights of this step are gone; choose another step.", icon=":material/info:")
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except (ValueError, OSError, RuntimeError, KeyError, SafetensorError) as error:
         st.info(f"This model cannot be opened: {error}", icon=":material/info:")
     return None
 

@@ -41,6 +41,6 @@ def duration(seconds: float) -> str:
 def short(number: float) -> str:
     """Three digits and a unit: `612 k`, `1.23 M`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
+        if abs(number) >= 0.9995 * size:  # 999,600 is `1 M`, not `1e+03 k`
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"

@@ -26,6 +26,7 @@ from playground.ui.selection import choose_filters, choose_task, counted_runs
 from playground.ui.words import plural, short
 
 Draw = Callable[[], go.Figure | None]
+MOST_REASONS = 3
 
 
 def main() -> None:
@@ -174,6 +175,9 @@ def _what_it_means(runs: Sequence[StoredRun]) -> None:
         )
     if any(run.record.state not in ("finished", "running") for run in runs):
         notes.append("Runs that ended early are drawn thin and left out of means, unless there are no others.")
+    failed = [run for run in runs if run.record.state == "failed"]
+    for run in failed[:MOST_REASONS]:
+        notes.append(f"{run.id} failed: {run.record.reason or 'no reason was stored'}.")
     st.caption(" ".join(notes))
 
 

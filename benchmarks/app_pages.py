@@ -1,0 +1,81 @@
+"""The app with 200 stored runs, in a real browser: seconds until the first page is drawn, and until a rerun is.
+
+First paint counts from starting the server's process to the page's title; a rerun from a click to the end of the script
+that it set off. Needs Chromium and the tools of `make test`; without them a row says so.
+"""
+
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RUNS, REPEATS = 200, 5
+FIRST_PAINT, RERUN = 5.0, 0.5
+"""Targets in seconds."""
+SWITCHES = {
+    "train": ("Task", ("Stories", "Induction")),
+    "compare": ("Horizontal axis", ("steps", "tokens")),
+    "heads": ("Camera button saves", ("SVG", "PNG")),
+}
+"""On each page a group of buttons, and the two that are pressed in turns."""
+SETTLED = "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+WATCH = """() => { window.settled = 0; const app = document.querySelector('[data-testid=stApp]');
+    window.watcher?.disconnect(); window.watcher = new MutationObserver(() => {
+        if (app.dataset.testScriptState === 'notRunning') window.settled = performance.now(); });
+    window.watcher.observe(app, {attributes: true}); window.clicked = performance.now(); }"""
+
+
+def run(_device: str) -> Iterator[dict[str, Any]]:
+    """Rows of first paint and of one rerun a page; `ratio` is the target over what was measured, so 1 or more meets it."""
+    if importlib.util.find_spec("playwright") is None:
+        yield {"benchmark": "app_pages", "skipped": "playwright is missing; `make test` installs it"}
+        return
+    from tests.browser_support import NO_BROWSER, browser_path, open_browser, serve_app
+    from tests.fake_runs import write_run
+
+    if browser_path() is None:
+        yield {"benchmark": "app_pages", "skipped": NO_BROWSER}
+        return
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
+        for number in range(RUNS):
+            preset = ("induction-cpu", "stories-cpu", "polynomial-cpu", "bytes-cpu")[number % 4]
+            write_run(Path(folder) / "runs", preset, n_future=1 + number // 4 % 2, seed=number // 8)
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        paints: list[float] = []
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            with serve_app(ROOT, Path(folder)) as server:
+                page.goto(server.url)
+                page.get_by_role("heading", name="Train", exact=True).wait_for()
+                paints.append(time.perf_counter() - started)
+        yield _row("first paint", paints, FIRST_PAINT)
+        with serve_app(ROOT, Path(folder)) as server:
+            for name, (group, labels) in SWITCHES.items():
+                page.goto(f"{server.url}/{'' if name == 'train' else name}")
+                page.get_by_role("radiogroup", name=group).wait_for()
+                page.wait_for_function(SETTLED)
+                yield _row(f"rerun of {name}", _reruns(page, group, labels), RERUN)
+
+
+def _reruns(page: Any, group: str, labels: tuple[str, str]) -> list[float]:
+    times: list[float] = []
+    for number in range(2 + 2 * REPEATS):
+        page.wait_for_timeout(600)
+        page.evaluate(WATCH)
+        page.get_by_role("radiogroup", name=group).get_by_text(labels[number % 2], exact=True).click()
+        page.wait_for_function("window.settled > 0")
+        page.wait_for_timeout(600)
+        times.append(page.evaluate("(window.settled - window.clicked) / 1000"))
+    return times[2:]
+
+
+def _row(what: str, seconds: list[float], target: float) -> dict[str, Any]:
+    middle = statistics.median(seconds)
+    return {
+        "benchmark": "app_pages", "what": what, "stored_runs": RUNS, "seconds": round(middle, 3),
+        "slowest": round(max(seconds), 3), "target": target, "ratio": round(target / middle, 3),
+    }  # fmt: skip

@@ -1,0 +1,100 @@
+"""Which runs repeat one another, and what their groups are called."""
+
+import copy
+import itertools
+
+import pytest
+
+from playground.experiments.groups import NOT_PART_OF_THE_EXPERIMENT, group_runs
+from playground.experiments.presets import PRESETS, make_config
+from tests.fake_runs import write_run
+
+BASE = make_config("induction-cpu", n_future=2).to_dict()
+
+
+def changed(*changes: tuple[str, object], base: dict = BASE) -> dict:
+    """The configuration with some of its fields, named as `model.n_layers`, set to other values."""
+    values = copy.deepcopy(base)
+    for name, value in changes:
+        *folders, last = name.split(".")
+        place = values
+        for folder in folders:
+            place = place[folder]
+        place[last] = value
+    return values
+
+
+def labels(*configs: dict) -> list[str]:
+    groups = group_runs({str(number): config for number, config in enumerate(configs)})
+    return [groups[str(number)].label for number in range(len(configs))]
+
+
+def test_no_runs_no_groups():
+    assert group_runs({}) == {}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_PART_OF_THE_EXPERIMENT))
+def test_what_does_not_change_the_experiment_keeps_runs_together(name):
+    values = {"train.device": "cuda", "train.backward": "one_graph", "preset": None}
+    assert labels(BASE, changed((name, values.get(name, 7)))) == ["n = 2, layers"] * 2
+
+
+CHANGES = [
+    (("optim.lr", 0.5), "lr 0.5"),
+    (("train.steps", 33), "steps 33"),
+    (("train.batch_size", 3), "batch_size 3"),
+    (("model.n_layers", 9), "n_layers 9"),
+    (("task.d_vocab", 12), "d_vocab 12"),
+    (("task.fixed_distance", True), "fixed_distance True"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES, ids=str)
+def test_what_changes_the_experiment_parts_runs_and_is_said(change, said):
+    first, second = labels(BASE, changed(change))
+    assert first.startswith("n = 2, layers, ") and said not in first
+    assert second == f"n = 2, layers, {said}"
+
+
+def test_each_n_and_control_has_its_label():
+    configs = [
+        make_config("induction-cpu", n_future=n, control=control).to_dict()
+        for n, control in [(1, "layers"), (1, "trunk"), (2, "layers"), (2, "trunk")]
+    ]
+    assert labels(*configs) == ["n = 1", "n = 1", "n = 2, layers", "n = 2, trunk"]
+    groups = group_runs(dict(zip("abcd", configs, strict=True)))
+    assert [(group.n_future, group.control, group.variant) for group in groups.values()] == [
+        (1, "layers", 0), (1, "layers", 0), (2, "layers", 0), (2, "trunk", 0)]  # fmt: skip
+
+
+def test_presets_are_told_apart_by_their_names():
+    configs = [make_config(name, n_future=2).to_dict() for name in PRESETS]
+    assert labels(*configs) == [f"n = 2, layers, {name}" for name in PRESETS]
+
+
+def test_variants_are_numbered_in_order_of_appearance():
+    configs = [BASE, changed(("optim.lr", 0.5)), BASE, changed(("optim.lr", 0.7))]
+    groups = group_runs(dict(zip("abcd", configs, strict=True)))
+    assert [group.variant for group in groups.values()] == [0, 1, 0, 2]
+    assert groups["a"] == groups["c"]
+
+
+def test_runs_that_differ_in_much_are_still_told_apart():
+    many = [("optim.lr", 0.5), ("optim.clip", 2.0), ("optim.beta1", 0.5), ("train.steps", 3), ("task.n_ctx", 99)]
+    sets = [changed(*chosen) for size in range(3) for chosen in itertools.combinations(many, size)]
+    found = labels(*sets)
+    assert len(set(found)) == len(sets)
+    assert all(label.startswith("n = 2, layers, ") for label in found)
+
+
+def test_stored_runs_group_by_seed(tmp_path):
+    from playground.runs.store import load_run
+
+    runs = [load_run(write_run(tmp_path, n_future=n, seed=seed, steps=20)) for n in (1, 2) for seed in range(2)]
+    groups = group_runs({run.id: run.config.to_dict() for run in runs})
+    assert [groups[run.id].label for run in runs] == ["n = 1", "n = 1", "n = 2, layers", "n = 2, layers"]
+
+
+def test_a_configuration_of_a_later_version_is_grouped_by_what_it_says():
+    assert labels({"model": {"n_future": 4}}, {"model": {"n_future": 4}, "mood": "good"}) == [
+        "n = 4, layers, mood None", "n = 4, layers, mood good"]  # fmt: skip

@@ -1,0 +1,301 @@
+"""Jobs: a real one in a process of its own, and what the worker does with fake trainings that end in every way."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from playground.experiments.launcher import (
+    Entry,
+    Job,
+    _Worker,
+    jobs_folder,
+    list_jobs,
+    read_job,
+    start_job,
+    stop_job,
+)
+from playground.experiments.presets import make_config
+from playground.runs.record import read_lines, this_process, write_json
+from playground.runs.store import list_runs, load_run
+from tests.fake_runs import GONE
+
+FAKE_TRAINING = """#!{python} -S
+import json, signal, sys, time
+options = dict(zip(sys.argv, sys.argv[1:]))
+plan = json.load(open({plans!r}))[int(options["--seed"])]
+log = open({log!r}, "a", buffering=1)
+def say(what):
+    log.write(json.dumps(dict(what=what, seed=int(options["--seed"]), command=sys.argv[1:])) + "\\n")
+def stop(number, frame):
+    say("asked to stop")
+    if plan.get("when stopped") is not None:
+        time.sleep(0.4)
+        say("end")
+        sys.exit(plan["when stopped"])
+signal.signal(signal.SIGTERM, stop)
+say("start")
+sys.stderr.write(plan.get("says", ""))
+time.sleep(plan.get("seconds", 0))
+say("end")
+if plan.get("signal"):
+    if plan["signal"] != signal.SIGKILL:
+        signal.signal(plan["signal"], signal.SIG_DFL)
+    signal.raise_signal(plan["signal"])
+sys.exit(plan.get("status", 0))
+"""
+"""Stands where Python stands in a training's command, and ends as its plan says."""
+
+
+@pytest.fixture
+def worked(tmp_path, monkeypatch):
+    """Works through a job with one fake training for each plan; gives the job and the log of the trainings."""
+    program = tmp_path / "python"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def work(*plans: dict, parallel: int = 1, meanwhile=None) -> tuple[Job, list[dict]]:
+        write_json(tmp_path / "plans.json", plans)
+        text = FAKE_TRAINING.format(
+            python=sys.executable, plans=str(tmp_path / "plans.json"), log=str(tmp_path / "log.jsonl")
+        )
+        program.write_text(text)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        job = make_job(*(entry(seed) for seed in range(len(plans))), parallel=parallel)
+        path = jobs_folder(tmp_path / "runs") / "job.json"
+        path.parent.mkdir(parents=True)
+        write_json(path, dataclasses.asdict(job))
+        monkeypatch.setattr(sys, "executable", str(program))
+        thread = threading.Thread(target=meanwhile, args=(path, tmp_path / "log.jsonl")) if meanwhile else None
+        if thread:
+            thread.start()
+        _Worker(path).work()
+        if thread:
+            thread.join()
+        return read_job(path), read_lines(tmp_path / "log.jsonl")
+
+    yield work
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def entry(seed: int = 0, **changes) -> Entry:
+    parts = {"preset": "induction-cpu", "n_future": 2, "control": "layers", "steps": 9, "run": f"run-{seed}"}
+    return Entry(seed=seed, **(parts | changes))
+
+
+def make_job(*entries: Entry, **changes) -> Job:
+    parts = {"id": "job", "created": time.time(), "parallel": 1, "threads": 3, "device": "cpu"}
+    return Job(entries=entries, **(parts | changes))
+
+
+def statuses(job: Job) -> list[str]:
+    return [entry.status for entry in job.entries]
+
+
+# --- a real job -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = start_job("runs", "induction-cpu", n_futures=[1, 2], seeds=[3], steps=2, parallel=2, device="cpu")
+    assert job.active and statuses(job) == ["queued", "queued"]
+    assert [(entry.n_future, entry.seed, entry.steps, entry.control) for entry in job.entries] == [
+        (1, 3, 2, "layers"), (2, 3, 2, "layers")]  # fmt: skip
+    (stored,) = list_jobs(tmp_path / "runs")
+    assert stored.id == job.id
+    for _ in range(1200):
+        (stored,) = list_jobs(tmp_path / "runs")
+        if not stored.active:
+            break
+        time.sleep(0.1)
+    log = jobs_folder(tmp_path / "runs") / f"{job.id}.log"
+    assert statuses(stored) == ["finished", "finished"], (stored, log.read_text())
+    assert stored.process["pid"] != os.getpid()
+    for item in stored.entries:
+        run = load_run(tmp_path / "runs" / item.run)
+        assert (run.record.state, run.record.step, run.record.preset) == ("finished", 2, "induction-cpu")
+        assert (run.record.n_future, run.record.seed, run.record.threads) == (item.n_future, 3, job.threads)
+    runs, broken = list_runs(tmp_path / "runs")
+    assert len(runs) == 2 and not broken
+
+
+# --- what start_job refuses and plans --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "induction"}, "there is no preset 'induction'"),
+        ({"n_futures": [1, 30]}, "leaves no trunk"),
+        ({"seeds": [-1]}, "seed is -1"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+    ids=str,
+)
+def test_what_is_impossible_is_refused_before_anything_starts(tmp_path, options, message):
+    values = {"preset": "induction-cpu", "n_futures": [1], "seeds": [0]} | options
+    with pytest.raises(ValueError, match=message):
+        start_job(tmp_path, values.pop("preset"), **values)
+    assert list_jobs(tmp_path) == [] and list_runs(tmp_path) == ([], [])
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch, tmp_path):
+    """The process of a job ends at once."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PLANS = [
+    ("induction-cpu", [1, 2], [0, 1, 2], None, min(6, CORES)),
+    ("induction-cpu", [1], [0], None, 1),
+    ("induction-cpu", [1, 2], [0], 1, 1),
+    ("induction-cpu", [1, 2], [0], 9, 2),
+    ("stories-gpu", [1, 2], [0, 1], None, 1),
+]
+
+
+@pytest.mark.parametrize(("preset", "n_futures", "seeds", "parallel", "expected"), PLANS, ids=str)
+def test_the_cores_are_shared_by_what_runs_side_by_side(
+    tmp_path, nothing_starts, preset, n_futures, seeds, parallel, expected
+):
+    job = start_job(tmp_path, preset, n_futures=n_futures, seeds=seeds, parallel=parallel, control="trunk")
+    assert job.parallel == expected
+    assert job.threads == max(1, CORES // expected)
+    assert [(entry.seed, entry.n_future) for entry in job.entries] == list(itertools.product(seeds, n_futures))
+    assert {entry.control for entry in job.entries} == {"trunk"}
+    assert {entry.steps for entry in job.entries} == {make_config(preset).train.steps}
+    assert read_job(jobs_folder(tmp_path) / f"{job.id}.json") == job
+
+
+def test_ids_are_free_and_differ_within_a_job(tmp_path, nothing_starts):
+    first = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0, 0])
+    names = [entry.run for entry in first.entries]
+    assert names[1] == f"{names[0]}-2"
+    (tmp_path / names[0]).mkdir()
+    (second,) = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0]).entries
+    assert second.run != names[0]
+
+
+# --- the worker, with fake trainings ---------------------------------------------------------------------------------
+
+ENDINGS = [
+    ({"status": 0}, "finished", ""),
+    ({"status": 0, "says": "a warning\n"}, "finished", ""),
+    ({"status": 1, "says": "step 3\nerror: the loss became nan\n\n"}, "failed", "error: the loss became nan"),
+    ({"status": 2, "says": "error: there is no preset 'a'"}, "failed", "error: there is no preset 'a'"),
+    ({"status": 1}, "failed", "its process ended with status 1"),
+    ({"status": 130}, "stopped", ""),
+    ({"status": 143, "says": "stopped by SIGTERM at step 3"}, "stopped", ""),
+    ({"signal": int(signal.SIGTERM)}, "stopped", ""),
+    ({"signal": int(signal.SIGKILL)}, "failed", "its process was killed by signal 9"),
+]
+
+
+def test_every_ending_has_its_status_and_a_failure_its_reason(worked):
+    job, _ = worked(*(plan for plan, _, _ in ENDINGS), parallel=3)
+    assert [(entry.status, entry.message) for entry in job.entries] == [ending[1:] for ending in ENDINGS]
+    assert not job.active
+
+
+def test_each_training_gets_what_its_entry_says(worked, tmp_path):
+    _, log = worked({})
+    command = log[0]["command"]
+    assert command[:3] == ["-m", "playground", "train"] and command[-1] == "--json"
+    options = dict(zip(command[3:-1:2], command[4:-1:2], strict=True))
+    assert options == {
+        "--preset": "induction-cpu", "--n-future": "2", "--control": "layers", "--seed": "0", "--steps": "9",
+        "--threads": "3", "--device": "cpu", "--run-id": "run-0", "--runs-dir": str(tmp_path / "runs")}  # fmt: skip
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_as_many_run_side_by_side_as_allowed_in_order(worked, parallel):
+    job, log = worked(*[{"seconds": 0.3}] * 4, parallel=parallel)
+    running = list(itertools.accumulate({"start": 1, "end": -1}[line["what"]] for line in log))
+    assert max(running) == parallel
+    starts = [line["seed"] for line in log if line["what"] == "start"]
+    assert [sorted(starts[i : i + parallel]) for i in range(0, 4, parallel)] == [
+        list(range(i, i + parallel)) for i in range(0, 4, parallel)]  # fmt: skip
+    assert statuses(job) == ["finished"] * 4
+
+
+def test_the_file_tells_what_runs_now(worked):
+    seen = []
+
+    def look(path: Path, log: Path) -> None:
+        while not read_lines(log):
+            time.sleep(0.005)
+        seen.append(read_job(path))
+
+    worked({"seconds": 0.5}, {}, meanwhile=look)
+    (job,) = seen
+    assert statuses(job) == ["running", "queued"]
+    assert job.active and job.process == this_process()
+
+
+def test_stopping_asks_what_runs_once_waits_for_it_and_starts_nothing_more(worked):
+    def stop(path: Path, log: Path) -> None:
+        while len(read_lines(log)) < 2:
+            time.sleep(0.005)
+        for _ in range(2):
+            stop_job(read_job(path))
+            time.sleep(0.15)
+
+    plans = [{"seconds": 60, "when stopped": 143}, {"seconds": 60, "when stopped": 130}, {}, {}]
+    job, log = worked(*plans, parallel=2, meanwhile=stop)
+    assert statuses(job) == ["stopped"] * 4
+    assert {line["seed"] for line in log} == {0, 1}
+    assert sum(line["what"] == "asked to stop" for line in log) == 2
+    assert sum(line["what"] == "end" for line in log) == 2
+    assert not job.active
+
+
+# --- job files ------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_oldest_first_without_broken_files(tmp_path):
+    assert list_jobs(tmp_path) == []
+    folder = jobs_folder(tmp_path)
+    folder.mkdir()
+    for name in ("20250102-b", "20250101-a"):
+        write_json(folder / f"{name}.json", dataclasses.asdict(make_job(entry(), id=name)))
+    for name, content in {"cut": "{", "list": "[]", "old": json.dumps({"id": "x"}), "number": "3"}.items():
+        (folder / f"{name}.json").write_text(content)
+    assert [job.id for job in list_jobs(tmp_path)] == ["20250101-a", "20250102-b"]
+
+
+ALIVE = {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": "here"}
+ACTIVE = [
+    ("running", ALIVE, 0, True),
+    ("queued", ALIVE, 9999, True),
+    ("finished", ALIVE, 0, False),
+    ("failed", ALIVE, 0, False),
+    ("running", ALIVE | {"pid": GONE}, 0, False),
+    ("running", ALIVE | {"pid_started": 5.0}, 0, False),
+    ("queued", {}, 1, True),
+    ("queued", {}, 100, False),
+]
+
+
+@pytest.mark.parametrize(("status", "process", "age", "active"), ACTIVE)
+def test_a_job_is_active_while_its_process_lives_and_something_is_left(status, process, age, active):
+    job = make_job(entry(status="finished"), entry(1, status=status), process=process, created=time.time() - age)
+    assert job.active == active
+
+
+def test_stopping_a_job_that_is_over_does_nothing():
+    stop_job(make_job(entry(status="finished"), process=ALIVE))
+    stop_job(make_job(entry(status="running"), process=ALIVE | {"pid": GONE}))

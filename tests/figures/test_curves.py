@@ -1,0 +1,217 @@
+"""Curves along training: thin seeds, a bold mean over what all seeds share, a band, one legend entry a group."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from playground.figures.aggregate import mean_and_band
+from playground.figures.curves import MOST_POINTS, X_TITLES, Reference, curves_figure, mean_curve, span
+from playground.figures.style import color_of, dash_of, see_through
+from tests.figures.shown import STYLES, TOKENS_A_STEP, curve, dressed, levels, texts
+
+SEEDS = [[4.0, 3.0, 1.0], [4.2, 3.5, 2.0], [4.4, 2.5, 3.0]]
+
+
+def group(n_future: int = 1, **changes) -> list:
+    return [curve(values, n_future=n_future, seed=seed, **changes) for seed, values in enumerate(SEEDS)]
+
+
+def parts(figure) -> dict[str, list]:
+    """The traces by what they are: band, mean, bold and thin lines of single runs."""
+    found: dict[str, list] = {"band": [], "mean": [], "bold": [], "thin": []}
+    for trace in figure.data:
+        if trace.fill == "toself":
+            found["band"].append(trace)
+        elif "mean of" in (trace.hovertemplate or ""):
+            found["mean"].append(trace)
+        else:
+            found["bold" if trace.opacity == 1.0 else "thin"].append(trace)
+    return found
+
+
+def test_a_run_alone_is_one_bold_line():
+    figure = curves_figure([curve([4.0, 3.0, 1.0], n_future=2, control="trunk")], y_title="loss (nats)")
+    (line,) = figure.data
+    assert list(line.x) == [0, 10 * TOKENS_A_STEP, 20 * TOKENS_A_STEP]
+    assert list(line.y) == [4.0, 3.0, 1.0]
+    assert (line.line.color, line.line.dash, line.opacity) == (color_of(2), dash_of("trunk"), 1.0)
+    assert line.showlegend and line.name == "n = 2"
+
+
+def test_seeds_are_thin_and_their_mean_is_bold_and_equals_the_plain_mean():
+    found = parts(curves_figure(group(), y_title="loss"))
+    assert [list(trace.y) for trace in found["thin"]] == SEEDS
+    (mean,) = found["mean"]
+    assert list(mean.y) == pytest.approx(np.mean(SEEDS, axis=0).tolist())
+    assert mean.line.width > max(trace.line.width for trace in found["thin"])
+    assert not found["bold"]
+
+
+def test_the_band_goes_along_the_upper_edge_and_back_along_the_lower():
+    (band,) = parts(curves_figure(group(), y_title="loss"))["band"]
+    _, low, high = mean_and_band(np.array(SEEDS))
+    places = (np.array([0, 10, 20]) * TOKENS_A_STEP).tolist()
+    assert list(band.x) == places + places[::-1]
+    assert list(band.y) == pytest.approx(high.tolist() + low[::-1].tolist())
+    assert band.fillcolor == see_through(color_of(1), 0.18)
+    assert band.line.width == 0
+
+
+def test_the_mean_tells_its_interval_in_the_hover_text():
+    (mean,) = parts(curves_figure(group(), y_title="test loss<br>(nats)"))["mean"]
+    _, low, high = mean_and_band(np.array(SEEDS))
+    np.testing.assert_allclose(np.asarray(mean.customdata), np.stack([low, high], axis=1))
+    assert "n = 1: mean of 3 seeds" in mean.hovertemplate
+    assert "test loss (nats) %{y" in mean.hovertemplate
+
+
+def test_a_line_tells_run_seed_step_and_tokens_in_the_hover_text():
+    line = curves_figure([curve([1.0, 2.0], seed=7)], y_title="loss").data[0]
+    assert np.asarray(line.customdata).tolist() == [[0, 0], [10, 10 * TOKENS_A_STEP]]
+    assert "n = 1, layers, seed 7" in line.hovertemplate
+    assert "run-n1-s7" in line.hovertemplate
+
+
+def test_what_is_drawn_last_lies_on_top():
+    figure = curves_figure([*group()[:2], curve([9.0, 9.0], seed=5, in_mean=False)], y_title="loss")
+    found = parts(figure)
+    assert "seed 5" in figure.data[0].hovertemplate
+    assert list(figure.data[-2:]) == [*found["band"], *found["mean"]]
+
+
+def test_a_run_that_does_not_count_is_drawn_and_left_out_of_the_mean():
+    curves = [*group()[:2], curve([9.0, 9.0], seed=2, in_mean=False)]
+    found = parts(curves_figure(curves, y_title="loss"))
+    assert len(found["thin"]) == 3
+    assert list(found["mean"][0].y) == pytest.approx(np.mean(SEEDS[:2], axis=0).tolist())
+
+
+def test_one_run_that_counts_is_bold_without_a_mean():
+    found = parts(curves_figure([curve([1.0, 2.0]), curve([9.0], seed=1, in_mean=False)], y_title="loss"))
+    assert [list(trace.y) for trace in found["bold"]] == [[1.0, 2.0]]
+    assert [list(trace.y) for trace in found["thin"]] == [[9.0]]
+    assert not found["mean"] and not found["band"]
+
+
+def test_the_mean_stands_only_where_every_run_has_a_value():
+    short = curve([1.0, float("nan"), 1.0], seed=1)
+    (mean,) = parts(curves_figure([curve([3.0, 3.0, 3.0, 3.0]), short], y_title="loss"))["mean"]
+    assert list(mean.x) == [0, 20 * TOKENS_A_STEP]
+    assert list(mean.y) == [2.0, 2.0]
+
+
+def test_runs_without_a_common_step_have_no_mean():
+    found = parts(curves_figure([curve([1.0], steps=[0]), curve([2.0], steps=[5], seed=1)], y_title="loss"))
+    assert not found["mean"] and len(found["thin"]) == 2
+
+
+GRIDS = st.lists(st.dictionaries(st.integers(0, 12), st.floats(-5, 5) | st.just(float("nan")), max_size=8),
+                 min_size=1, max_size=4)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(GRIDS)
+def test_the_mean_curve_equals_a_slow_search_for_common_steps(grids):
+    curves = [
+        curve([grid[step] for step in sorted(grid)], steps=np.array(sorted(grid), dtype=np.int64), seed=seed)
+        for seed, grid in enumerate(grids)
+    ]
+    shared = [step for step in range(13) if all(grid.get(step, np.nan) == grid.get(step, np.nan) for grid in grids)]
+    shared = [step for step in shared if all(step in grid for grid in grids)]
+    found = mean_curve(curves, "step")
+    if not shared:
+        assert found is None
+    else:
+        assert found[0].tolist() == shared
+        assert found[1].tolist() == [[grid[step] for step in shared] for grid in grids]
+
+
+@pytest.mark.parametrize("count", [MOST_POINTS - 1, MOST_POINTS, MOST_POINTS + 1, MOST_POINTS + 2, 5 * MOST_POINTS + 3])
+def test_long_curves_are_thinned_and_keep_their_newest_point(count):
+    figure = curves_figure([curve(np.arange(count), seed=seed) for seed in (0, 1)], y_title="loss", x="step")
+    found = parts(figure)
+    for trace in (*found["thin"], *found["mean"]):
+        assert len(trace.x) <= MOST_POINTS
+        assert trace.x[-1] == 10 * (count - 1)
+        assert len(set(np.diff(trace.x))) == 1
+    if count <= MOST_POINTS:
+        assert len(found["mean"][0].x) == count
+
+
+def test_every_group_has_its_colour_dash_and_exactly_one_legend_entry():
+    curves = [
+        trial
+        for panel in ("offset 1", "offset 2")
+        for trial in (
+            *group(panel=panel),
+            *group(2, panel=panel, control="trunk", label="n = 2, trunk"),
+            curve([1.0], n_future=4, panel=panel),
+        )
+    ]
+    figure = curves_figure(curves, y_title="loss")
+    shown = Counter(trace.legendgroup for trace in figure.data if trace.showlegend)
+    assert shown == {"n = 1": 1, "n = 2, trunk": 1, "n = 4": 1}
+    lines = {trace.legendgroup: (trace.line.color, trace.line.dash) for trace in figure.data if trace.fill is None}
+    assert lines == {
+        "n = 1": (color_of(1), "solid"), "n = 2, trunk": (color_of(2), "dash"), "n = 4": (color_of(4), "solid")}  # fmt: skip
+    entries = [trace for trace in figure.data if trace.showlegend]
+    assert all(trace.xaxis == "x" and trace.fill is None for trace in entries)
+    assert [trace.line.width for trace in entries] == [3, 3, 2.2]
+
+
+def test_a_group_missing_from_the_first_panel_is_in_the_legend_all_the_same():
+    curves = [curve([1.0], panel="a"), curve([2.0], n_future=2, panel="b"), curve([2.0], panel="b")]
+    figure = curves_figure(curves, y_title="loss")
+    assert Counter(trace.name for trace in figure.data if trace.showlegend) == {"n = 1": 1, "n = 2": 1}
+
+
+@pytest.mark.parametrize(("panels", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (5, 2, 4), (8, 2, 4)])
+def test_panels_share_the_vertical_axis_and_name_it_once_a_row(panels, rows, columns):
+    curves = [curve([1.0, 2.0], n_future=8, panel=f"offset {k}") for k in range(1, panels + 1)]
+    figure = curves_figure(curves, y_title="loss", height=300)
+    layout = figure.layout
+    assert [note.text for note in layout.annotations] == [f"offset {k}" for k in range(1, panels + 1)]
+    assert layout.height == 300 * rows
+    y_axes = [layout[f"yaxis{'' if i == 0 else i + 1}"] for i in range(panels)]
+    assert [axis.title.text for axis in y_axes] == ["loss" if i % columns == 0 else None for i in range(panels)]
+    assert all(axis.matches == "y" for axis in y_axes[1:])
+    assert {trace.yaxis or "y" for trace in figure.data} == {f"y{'' if i == 0 else i + 1}" for i in range(panels)}
+
+
+@pytest.mark.parametrize("x", ["tokens", "step"])
+def test_the_horizontal_axis(x):
+    figure = curves_figure([curve([1.0, 2.0])], y_title="loss", x=x)
+    assert figure.layout.xaxis.title.text == X_TITLES[x]
+    assert list(figure.data[0].x) == ([0, 10] if x == "step" else [0, 10 * TOKENS_A_STEP])
+
+
+def test_references_are_named_lines_in_every_panel():
+    references = [
+        Reference(name="chance", value=0.05),
+        Reference(name="ceiling", value=1.0, dash="longdash", side="left"),
+    ]
+    curves = [curve([0.1], panel="a"), curve([0.2], panel="b")]
+    figure = curves_figure(curves, y_title="score", references=references, y_range=(-0.06, 1.06))
+    assert levels(figure) == [0.05, 1.0, 0.05, 1.0]
+    assert [shape.line.dash for shape in figure.layout.shapes] == ["dot", "longdash"] * 2
+    assert [shape.yref for shape in figure.layout.shapes] == ["y", "y", "y2", "y2"]
+    assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(0, 1)}
+    names = {note.text: note for note in figure.layout.annotations if note.xref == "x domain"}
+    assert (names["chance 0.05"].x, names["chance 0.05"].yanchor) == (1, "bottom")
+    assert (names["ceiling 1"].x, names["ceiling 1"].yanchor) == (0, "top")
+    assert texts(figure).count("chance 0.05") == 2
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6))
+def test_a_span_holds_all_values_with_room_on_both_sides(values):
+    low, high = span(values)
+    assert low < min(values) and max(values) < high
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("curves", [[], group(), [curve([])]], ids=["nothing", "three seeds", "no points"])
+def test_valid_in_both_styles(curves, style):
+    dressed(curves_figure(curves, y_title="loss", style=style), style)

@@ -1,0 +1,43 @@
+"""About: the words, the links, and the drawing of the architecture under both controls."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.ui.support import annotations, assert_well, figures, labels, open_page, widget, words
+
+
+def drawn(app: AppTest) -> str:
+    return annotations(figures(app)["architecture"])
+
+
+def test_it_says_what_the_words_mean_and_where_to_begin(runs: Path) -> None:
+    app = open_page("about")
+    text = words(app)
+    for word in ("offset", "trunk", "future head", "head", "control", "induction head", "null band", "t50"):
+        assert f"**{word}**: " in text
+    assert "arxiv.org/abs/2404.19737" in text
+    assert labels(app, "page_link") == ["Go to Train", "Go to Compare", "Go to Heads"]
+
+
+@pytest.mark.parametrize(
+    ("n_future", "control", "trunk", "depth"),
+    [
+        (1, "layers", "4 trunk layers and 1 future head", "5 layers away"),
+        (2, "layers", "3 trunk layers and 2 future heads", "4 layers away"),
+        (4, "layers", "1 trunk layer and 4 future heads", "2 layers away"),
+        (1, "trunk", "4 trunk layers and 1 future head", "5 layers away"),
+        (4, "trunk", "4 trunk layers and 4 future heads", "5 layers away"),
+    ],
+)
+def test_the_drawing_follows_n_and_the_control(runs: Path, n_future: int, control: str, trunk: str, depth: str) -> None:
+    app = open_page("about")
+    widget(app, "about-n").set_value(n_future)
+    widget(app, "about-control").set_value(control)
+    app.run()
+    assert_well(app)
+    caption = next(item.value for item in app.caption if "trunk layer" in item.value)
+    assert trunk in caption and depth in caption
+    text = drawn(app)
+    assert [f"future head {k}" in text for k in range(1, 6)] == [k <= n_future for k in range(1, 6)]

@@ -1,0 +1,174 @@
+"""Opening pages without a browser (Streamlit's AppTest), reading what stands on them, and damaging stored runs."""
+
+import base64
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import streamlit as st
+from numpy.typing import NDArray
+from streamlit.testing.v1 import AppTest
+
+from playground.experiments.launcher import Entry, Job
+from playground.runs.record import write_json
+from tests.conftest import ROOT
+from tests.fake_runs import GONE
+
+PAGES = ("train", "compare", "heads", "about")
+PATIENCE = 60
+"""Seconds a page may take; AppTest allows 3, and the first page loads PyTorch."""
+
+
+def open_app(**query: str) -> AppTest:
+    """The app at its first page, not yet run."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    app.query_params.update(query)
+    return app
+
+
+def go(app: AppTest, page: str) -> AppTest:
+    """Follow the navigation."""
+    return app.switch_page(f"playground/ui/pages/{page}.py").run()
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    """One page of the app, drawn without an error, with what stands in its address behind the `?`."""
+    app = open_app(**query)
+    app = app.run() if page == "train" else go(app, page)
+    assert_well(app)
+    return app
+
+
+def assert_well(app: AppTest) -> None:
+    """No exception has reached the page, and no part of it was replaced by the error box of guard.py."""
+    assert not app.exception, [item.value for item in app.exception]
+    assert not app.error, [item.value for item in [*app.error, *app.caption]]
+
+
+def words(app: AppTest) -> str:
+    """All text of the page, the side bar included, a piece a line."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "toast")
+    pieces = [element.value for kind in kinds for element in app.get(kind)]
+    pieces += [expander.label for expander in app.expander] + [bar.text for bar in app.get("progress")]
+    pieces += [item.label for kind in ("button", "page_link", "download_button") for item in app.get(kind)]
+    return "\n".join(pieces)
+
+
+def figures(app: AppTest) -> dict[str, dict[str, Any]]:
+    """The figures of the page as plotly specifications, by their key."""
+    return {chart.key: json.loads(chart.proto.spec) for chart in app.get("plotly_chart")}
+
+
+def array(values: Any) -> NDArray[Any]:
+    """Numbers of a plotly specification, which writes them as base64 or as a list."""
+    if not isinstance(values, dict):
+        return np.asarray(values)
+    flat = np.frombuffer(base64.b64decode(values["bdata"]), dtype=values["dtype"])
+    return flat.reshape([int(size) for size in values["shape"].split(",")]) if "shape" in values else flat
+
+
+def annotations(figure: dict[str, Any]) -> str:
+    """Titles of panels and names of lines, a piece a line."""
+    return "\n".join(item["text"] for item in figure["layout"].get("annotations", []))
+
+
+def legend(figure: dict[str, Any]) -> list[str]:
+    """Names in the legend, in its order."""
+    return [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]
+
+
+def widget(app: AppTest, key: str) -> Any:
+    """The widget with this key."""
+    found = [element for element in app if getattr(element, "key", None) == key]
+    assert found, f"there is no widget '{key}'"
+    return found[0]
+
+
+def labels(app: AppTest, kind: str) -> list[str]:
+    """Labels of all buttons, links, expanders .. of the page."""
+    return [element.label for element in app.get(kind)]
+
+
+class Downloads:
+    """What the download buttons of a page would save, by file name: each is made when it is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._contents: dict[str, Callable[[], str]] = {}
+        place = st.download_button
+
+        def download_button(label: str, data: Callable[[], str], file_name: str, *args: Any, **options: Any) -> bool:
+            self._contents[file_name] = data
+            return place(label, data, file_name, *args, **options)
+
+        monkeypatch.setattr(st, "download_button", download_button)
+
+    def __getitem__(self, file_name: str) -> str:
+        return self._contents[file_name]()
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._contents)
+
+
+class Training:
+    """A process that does nothing, in the place of one that trains: it can be stopped without harm."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+        started = psutil.Process(self.process.pid).create_time()
+        self.record = {"pid": self.process.pid, "pid_started": started, "host": socket.gethostname()}
+        """What a run's record, or a job, says of its process."""
+
+    @property
+    def exit_status(self) -> int:
+        return self.process.wait(timeout=PATIENCE)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def write_job(folder: Path, *entries: Entry, process: dict[str, Any] | None = None, name: str = "job-1") -> Job:
+    """A job file as the launcher writes it; without a process it ended long ago."""
+    job = Job(
+        id=name,
+        created=time.time() - 3600,
+        parallel=2,
+        threads=1,
+        entries=entries,
+        process=process or {"pid": GONE, "pid_started": 0.0},
+    )
+    (folder / ".jobs").mkdir(parents=True, exist_ok=True)
+    write_json(folder / ".jobs" / f"{name}.json", dataclasses.asdict(job))
+    return job
+
+
+def entry(run: str = "not-there-yet", status: str = "queued", **values: Any) -> Entry:
+    """One training of a job."""
+    known = {"preset": "induction-cpu", "n_future": 1, "control": "layers", "seed": 0, "steps": 700}
+    return Entry(run=run, status=status, **(known | values))
+
+
+def change_json(path: Path, **changes: Any) -> None:
+    """Write other values into a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def cut_short(path: Path, keep: int = 40) -> None:
+    """Leave the first `keep` characters, as a full disk does."""
+    path.write_text(path.read_text()[:keep])
+
+
+def cut_last_line(path: Path) -> None:
+    """Leave half of the last line, as a kill does."""
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last[: len(last) // 2]]))
