@@ -155,7 +155,7 @@ class _Worker:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job = dataclasses.replace(read_job(path), process=this_process())
-        self.running: dict[int, subprocess.Popen[str]] = {}
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.stopping = False
 
     def work(self) -> None:
@@ -188,17 +188,22 @@ class _Worker:
             "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", entry.run,
             "--runs-dir", str(self.path.parents[1].resolve()), "--json",
         ]  # fmt: skip
-        self.running[index] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        with self._log_of(entry).open("w") as log:
+            self.running[index] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
         self._update(index, status="running")
 
     def _end(self, index: int) -> None:
         process = self.running.pop(index)
-        errors = process.stderr.read() if process.stderr else ""
+        errors = self._log_of(self.job.entries[index]).read_text(errors="replace")
         status = ENDED.get(process.returncode, "failed")
         reason = (errors.strip().splitlines() or [_how_it_ended(process.returncode)])[-1]
         self._update(index, status=status, message=reason if status == "failed" else "")
+
+    def _log_of(self, entry: Entry) -> Path:
+        """Where a training's messages go; a pipe would hold up one that warns a lot."""
+        return self.path.with_name(f"{entry.run}.log")
 
     def _stop(self, *_: object) -> None:
         self.stopping = True

@@ -65,7 +65,7 @@ def words(app: AppTest) -> str:
 
 def figures(app: AppTest) -> dict[str, dict[str, Any]]:
     """The figures of the page as plotly specifications, by their key."""
-    return {chart.key: json.loads(chart.proto.spec) for chart in app.get("plotly_chart")}
+    return {str(chart.key): json.loads(chart.proto.spec) for chart in app.get("plotly_chart")}
 
 
 def array(values: Any) -> NDArray[Any]:
@@ -130,7 +130,7 @@ class Training:
 
     @property
     def exit_status(self) -> int:
-        return self.process.wait(timeout=PATIENCE)
+        return self.process.wait(timeout=10)
 
     def kill(self) -> None:
         self.process.kill()

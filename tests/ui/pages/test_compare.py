@@ -47,8 +47,7 @@ def trace(figure: dict[str, Any], name: str, **where: Any) -> dict[str, Any]:
 
 
 def evaluations(path: Path) -> pd.DataFrame:
-    metrics = Run(path).metrics
-    return metrics[metrics["kind"] == "eval"]
+    return Run(path).metrics.query("kind == 'eval'")
 
 
 def test_the_table_holds_what_was_written(runs: Path) -> None:
@@ -96,6 +95,15 @@ def test_the_verdict_is_the_median_over_seeds(runs: Path, written: list[float], 
     crossed = sorted(math.inf if row.t50_tokens is None else row.t50_tokens for row in rows)
     middle, longest = crossed[len(rows) // 2], max(row.tokens for row in rows)
     assert says.format(middle=short(middle), longest=short(longest)) in words(compare())
+
+
+def test_a_run_that_ended_early_does_not_count_for_the_verdict(runs: Path) -> None:
+    path = write_run(runs, seed=0)
+    write_run(runs, seed=1, state="stopped", done=0.1)
+    reached = short(compare_run(Run(path)).t50_tokens)
+    app = compare()
+    assert f"- **n = 1**: after **{reached} tokens** (1 seed)" in words(app)
+    assert sum(len(array(line["x"])) for line in figures(app)["induction-t50"]["data"]) == 1
 
 
 def test_the_verdict_names_its_aim_and_every_model(runs: Path) -> None:

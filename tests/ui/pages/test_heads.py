@@ -33,7 +33,7 @@ def heads(**query: str) -> AppTest:
 
 def chosen(app: AppTest) -> list[str]:
     """Ids of the runs on the left and on the right."""
-    return [box.value for box in app.selectbox if box.key in ("left", "right")]
+    return [str(box.value) for box in app.selectbox if box.key in ("left", "right")]
 
 
 def maps(app: AppTest) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ def train() -> AppTest:
 
 
 def bars(app: AppTest) -> list[str]:
-    return [bar.text for bar in app.get("progress")]
+    return [str(bar.text) for bar in app.get("progress")]
 
 
 def press(app: AppTest, label: str) -> AppTest:
