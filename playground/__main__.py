@@ -2,7 +2,11 @@
 
 import sys
 
-from playground.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        from playground.cli import main
+
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # while the libraries load
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

@@ -4,7 +4,11 @@ Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on s
 """
 
 import argparse
+import contextlib
 import dataclasses
+import errno
+import functools
+import io
 import json
 import signal
 import sys
@@ -49,11 +53,15 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return 0
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        return 1 if error.errno in (errno.ENOSPC, errno.EIO) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
 
 
 def _print_help() -> None:
@@ -99,7 +107,9 @@ def _train(argv: list[str]) -> int:
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
     asks_help = "--help" in argv or "-h" in argv
-    if (chosen.preset is None) == (chosen.task is None) and not asks_help:
+    if chosen.preset is not None and chosen.task is not None:
+        raise ValueError("--preset and --task were both given, and a preset has its task; leave one out")
+    if chosen.preset is None and chosen.task is None and not asks_help:
         raise ValueError(f"write --preset (one of {', '.join(PRESETS)}) or --task (one of {', '.join(task_names())})")
     if chosen.task is not None:
         config = RunConfig(task=config_class(chosen.task)())
@@ -141,16 +151,54 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
     description = (
         f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
     )
-    given = tyro.cli(
-        command,
-        args=argv,
-        prog="python -m playground train",
-        description=description,
-        config=(OmitArgPrefixes, SuppressFixed),
-    )
+    given = _parse(command, argv, "train", description=description, config=(OmitArgPrefixes, SuppressFixed))
     return dataclasses.replace(
         given, **{name: type(part)(**vars(getattr(given, name))) for name, part in checked.items()}
     )
+
+
+def _parse(command: Callable[..., Any], argv: list[str], name: str, **options: Any) -> Any:
+    """Run tyro, with what it prints of a wrong option as one sentence."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            values = tyro.cli(
+                command, args=argv, prog=f"python -m playground {name}", return_unknown_args=False, **options
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(_sentence(said.getvalue())) from None
+    return values
+
+
+def _run(command: Callable[..., int], argv: list[str], name: str) -> int:
+    """Parse the arguments of a function, then call it; what it prints is its own."""
+
+    @functools.wraps(command)
+    def later(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return lambda: command(*args, **kwargs)
+
+    return _parse(later, argv, name)()
+
+
+def _sentence(box: str) -> str:
+    """What a box says: its first part, and of the second, a suggestion, the name.
+
+    >>> _sentence("╭─ Unrecognized ─╮\\n│ Unrecognized: --a │\\n│ ──── │\\n│ Perhaps you meant: │\\n│     --b INT │\\n╰─╯")
+    'Unrecognized: --a; perhaps you meant --b'
+    """
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("──"):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    text = " ".join(parts[0])
+    if len(parts) > 1 and parts[1][:1] == ["Perhaps you meant:"]:
+        text += f"; perhaps you meant {parts[1][1].split()[0]}"
+    return text or box.strip()
 
 
 def _unchecked(part: Any) -> Any:
@@ -180,7 +228,7 @@ def _resume(argv: list[str]) -> int:
             lambda should_stop: resume_run(found, reporter=reporter, should_stop=should_stop), runs_dir, as_json
         )
 
-    return tyro.cli(resume, args=argv, prog="python -m playground resume")
+    return _run(resume, argv, "resume")
 
 
 def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_json: bool) -> int:
@@ -246,7 +294,20 @@ def _compare(argv: list[str]) -> int:
             comparison_table(rows)
         return 0
 
-    return tyro.cli(compare, args=argv, prog="python -m playground compare")
+    return _run(compare, argv, "compare")
+
+
+def _remove(names: Sequence[str], runs_dir: Path) -> int:
+    if not names:
+        raise ValueError("write at least one run: python -m playground runs rm RUN ...")
+    found = {run.path: run for run in (find_run(name, runs_dir) for name in names)}.values()
+    for run in found:
+        if run.record.state == "running":
+            raise RunError(f"run {run.id} is still training; stop it first")
+    for run in found:
+        remove_run(run)
+        say(f"removed {run.id}")
+    return 0
 
 
 def _runs(argv: list[str]) -> int:
@@ -276,20 +337,15 @@ def _runs(argv: list[str]) -> int:
 
     def rm(runs: RunNames, runs_dir: RunsDir = default_runs_dir()) -> int:
         """Remove stored runs, for good. Runs that are still training are refused."""
-        if not runs:
-            raise ValueError("write at least one run: python -m playground runs rm RUN ...")
-        found = [find_run(name, runs_dir) for name in runs]
-        for run in found:
-            if run.record.state == "running":
-                raise RunError(f"run {run.id} is still training; stop it first")
-        for run in found:
-            remove_run(run)
-            say(f"removed {run.id}")
-        return 0
+        return _remove(runs, runs_dir)
 
+    commands: dict[str, Callable[..., int]] = {"list": list_, "show": show, "rm": rm}
+    chosen = argv[0] if argv else ""
+    if chosen in commands:
+        return _run(commands[chosen], argv[1:], f"runs {chosen}")
+    if chosen not in ("--help", "-h"):
+        unknown = f"there is no command 'runs {chosen}'{nearest(chosen, commands)}"
+        raise ValueError(unknown if chosen else "write what to do: runs list, runs show RUN or runs rm RUN ...")
     return tyro.extras.subcommand_cli_from_dict(
-        {"list": list_, "show": show, "rm": rm},
-        args=argv,
-        prog="python -m playground runs",
-        description=COMMANDS["runs"],
+        commands, args=argv, prog="python -m playground runs", description=COMMANDS["runs"]
     )

@@ -25,6 +25,8 @@ TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="mode
 TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
 """Values that a run takes from its task, so that the command line does not offer them a second time."""
 
+MOST_THREADS = 1024
+
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
     "3M": {"d_model": 256, "n_layers": 4, "n_heads": 8},
@@ -68,11 +70,15 @@ class ModelConfig:
     """Longest input; None takes the task's."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_fields(self)
         for name in ("n_layers", "n_heads", "d_model", "n_future", "d_vocab", "n_ctx"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; write at least 1")
+        if not self.eps > 0:
+            raise ValueError(f"eps is {self.eps}; write a small number above 0, such as 1e-5")
+        if not self.rotary_base > 1:
+            raise ValueError(f"rotary_base is {self.rotary_base}; write a number above 1, such as 10000")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
@@ -133,6 +139,7 @@ class OptimConfig:
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
+        _check_fields(self)
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; write a learning rate above 0, such as 1e-3")
         if self.warmup_steps < 0:
@@ -170,11 +177,13 @@ class TrainConfig:
     """CPU threads; None takes all cores. Numbers repeat exactly only with the same number of threads."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_fields(self)
         for name in ("steps", "batch_size", "eval_every", "log_every", "checkpoint_every", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; write at least 1")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise ValueError(f"threads is {self.threads}; write at most {MOST_THREADS}, or None for all cores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +225,9 @@ class RunConfig:
         from tasks.registry import config_class
 
         values = dict(values)
+        for name in ("task", "model", "optim", "train"):
+            if not isinstance(values.get(name, {}), dict):
+                raise ValueError(f"{name} is {values[name]!r}; it must be a dictionary of its fields")
         task = dict(values.pop("task", {}))
         if "name" not in task:
             raise ValueError("the configuration names no task; write task: {name: ...}")
@@ -250,8 +262,7 @@ def strict(cls: type[ConfigT], values: dict[str, Any], where: str) -> ConfigT:
             raise ValueError(f"{where} has no field '{key}'{nearest(key, names)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in values.items():
-        whole_float = isinstance(value, int) and not isinstance(value, bool) and is_bearable(1.0, hints[key])
-        if not (whole_float or is_bearable(value, hints[key])):
+        if not _fits(value, hints[key]):
             raise ValueError(f"{where}.{key} is {value!r}; it must be {_readable(hints[key])}")
     return cls(**values)
 
@@ -262,12 +273,24 @@ def nearest(name: str, names: "set[str] | list[str] | dict[str, Any]") -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(sorted(names))}"
 
 
-def _check_choices(config: Any) -> None:
+def _check_fields(config: Any) -> None:
+    """Types, choices and finite numbers of a configuration's own fields."""
     for name, hint in get_type_hints(type(config)).items():
-        choices = getattr(hint, "__args__", ()) if getattr(hint, "__origin__", None) is Literal else ()
         value = getattr(config, name)
+        choices = getattr(hint, "__args__", ()) if getattr(hint, "__origin__", None) is Literal else ()
         if choices and value not in choices:
             raise ValueError(f"{name} is {value!r}; write one of {', '.join(map(repr, choices))}")
+        if not _fits(value, hint):
+            raise ValueError(f"{name} is {value!r}; it must be {_readable(hint)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; write a finite number")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; a whole number passes for a float, and True is no number."""
+    if isinstance(value, bool):
+        return hint is bool
+    return is_bearable(value, hint) or (isinstance(value, int) and is_bearable(1.0, hint))
 
 
 def _readable(hint: Any) -> str:

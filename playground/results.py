@@ -26,9 +26,9 @@ class AttentionScores:
     """What a perfect previous-token head, or a perfect induction head, reaches on its score."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, ready for JSON, rounded to 5 decimals."""
+        """Plain lists, ready for JSON, rounded to 5 decimals; None where nothing could be measured."""
         names = ("previous_token", "prefix_matching", "null_previous_token", "null_prefix_matching")
-        arrays = {name: np.round(getattr(self, name), 5).tolist() for name in names}
+        arrays = {name: _plain(getattr(self, name)) for name in names}
         return {"layers": list(self.layers), **arrays, "ideal": self.ideal}
 
     @classmethod
@@ -37,6 +37,12 @@ class AttentionScores:
         names = ("previous_token", "prefix_matching", "null_previous_token", "null_prefix_matching")
         arrays = {name: np.asarray(values[name], dtype=np.float64) for name in names}
         return cls(layers=tuple(values["layers"]), ideal=float(values["ideal"]), **arrays)
+
+
+def _plain(values: NDArray[np.float64]) -> list[Any]:
+    rounded = np.round(values, 5).astype(object)
+    rounded[~np.isfinite(values)] = None
+    return rounded.tolist()
 
 
 @dataclass(frozen=True, kw_only=True)

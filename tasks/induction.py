@@ -1,4 +1,4 @@
-"""Random tokens that repeat: the plainest task that only an induction head solves (Olsson et al. 2022, 2209.11895).
+"""Random tokens that repeat: the plainest task on which induction heads form (Olsson et al. 2022, 2209.11895).
 
 A row is a block of random tokens, repeated until the row is full. Worked row, `distance` 3:
 
@@ -9,6 +9,10 @@ A row is a block of random tokens, repeated until the row is full. Worked row, `
 Position 3 is the first that repeats, but nothing before it says so; from position 4 on, the token before the scored one
 occurred earlier, and what followed it then follows it now. The distance differs from row to row, so that a head which
 attends a fixed number of tokens back learns nothing; `fixed_distance` switches that off, as a control.
+
+The score says that a model repeats, not how: since a block repeats as a whole, "the token not seen for the longest time"
+is right as well. That a head does it by matching tokens, its attention score shows (playground/probes). With fewer tokens
+than `max_distance` a block holds some of them twice, and then one token back does not decide what follows.
 """
 
 from collections.abc import Sequence
@@ -51,6 +55,8 @@ class InductionConfig(TaskConfig):
                 f"max_distance {self.max_distance} leaves nothing to score in a context of {self.n_ctx}; "
                 f"write max_distance <= {self.n_ctx - 2} or a larger n_ctx"
             )
+        if self.test_rows < 1:
+            raise ValueError(f"test_rows is {self.test_rows}; write at least 1")
         if self.d_vocab < 2:
             raise ValueError(f"d_vocab is {self.d_vocab}; write at least 2")
 
@@ -97,12 +103,14 @@ class Induction:
         return torch.cat(drawn, dim=1)
 
     @property
-    def chance(self) -> float:
-        """Accuracy of guessing among the tokens of the row's own block: the mean of 1 / distance over scored tokens."""
+    def chance(self) -> tuple[float, float]:
+        """Accuracy and loss (nats) of guessing among the tokens of the row's own block, means over scored tokens."""
         low = self.config.max_distance if self.config.fixed_distance else self.config.min_distance
         distances = torch.arange(low, self.config.max_distance + 1, dtype=torch.float64)
-        scored = self.config.n_ctx - 1 - distances
-        return float((scored / distances).sum() / scored.sum())
+        different = distances.clamp(max=self.config.d_vocab)
+        share = self.config.n_ctx - 1 - distances
+        share /= share.sum()
+        return float((share / different).sum()), float((share * different.log()).sum())
 
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
         return self._test_set.rows(0, batch_size).to(device)
@@ -112,17 +120,17 @@ class Induction:
     ) -> Evaluation:
         """Accuracy and loss on the tokens that an earlier occurrence determines, per offset."""
         result = teacher_forced(predict, self._test_set.to(device).split(256), n_future)
-        uniform = float(torch.tensor(float(self.d_vocab)).log())
+        accuracy, loss = self.chance
         scores: list[Score] = []
         for row in range(n_future):
             suffix = "" if row == 0 else f"_offset_{row + 1}"
             count = result.count[row]
             scores.append(
-                Score(name=f"repeat_accuracy{suffix}", value=result.accuracy[row], chance=self.chance, ceiling=1.0,
+                Score(name=f"repeat_accuracy{suffix}", value=result.accuracy[row], chance=accuracy, ceiling=1.0,
                       unit="share of determined tokens", count=count)
             )  # fmt: skip
             scores.append(
-                Score(name=f"repeat_loss{suffix}", value=result.score_loss[row], chance=uniform, ceiling=0.0,
+                Score(name=f"repeat_loss{suffix}", value=result.score_loss[row], chance=loss, ceiling=0.0,
                       unit="nats per token", higher_is_better=False, count=count)
             )  # fmt: skip
         return Evaluation(scores=tuple(scores), loss=result.loss)

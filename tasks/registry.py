@@ -20,7 +20,7 @@ def _shipped() -> dict[str, tuple[type[TaskConfig], type]]:
     found: dict[str, tuple[type[TaskConfig], type]] = {}
     for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"tasks.{info.name}")
-        if hasattr(module, "TASK"):
+        if hasattr(module, "TASK") and hasattr(module, "CONFIG"):
             found[module.CONFIG.name] = (module.CONFIG, module.TASK)
     return found
 
@@ -68,7 +68,9 @@ def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
 def _find(name: str) -> tuple[type[TaskConfig], type]:
     known = _shipped() | _registered
     if name not in known:
-        raise ValueError(f"there is no task '{name}'{_nearest(name, known)}")
+        raise ValueError(
+            f"there is no task '{name}'{_nearest(name, known)} (a task of your own: register_task(Config, Task) first)"
+        )
     return known[name]
 
 

@@ -124,6 +124,11 @@ class Stories:
             )
 
     @property
+    def data_hash(self) -> str:
+        """Tells apart the texts that real stories were read from; empty for generated ones."""
+        return self.source.data_hash if isinstance(self.source, CorpusStories) else ""
+
+    @property
     def d_vocab(self) -> int:
         return self.source.d_vocab
 

@@ -82,6 +82,7 @@ class CorpusStories:
         self._tokens, self._starts = self._tokenise(training)
         if len(self._tokens) < n_ctx:
             raise ValueError(f"{path} holds {len(self._tokens)} training tokens, fewer than n_ctx; write more stories")
+        self.data_hash = hashlib.sha256("".join([*training, *self._held_out]).encode()).hexdigest()[:16]
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -191,7 +192,7 @@ def read_stories(path: str, max_stories: int | None = None) -> list[str]:
     place = Path(path)
     if not place.exists():
         raise ValueError(f"there is no file or folder '{path}'; write the path of a .txt file or of a folder of them")
-    files = sorted(place.rglob("*.txt")) if place.is_dir() else [place]
+    files = sorted(file for file in place.rglob("*.txt") if file.is_file()) if place.is_dir() else [place]
     if not files:
         raise ValueError(f"the folder '{path}' holds no .txt file; write the path of one that does")
     stories: list[str] = []

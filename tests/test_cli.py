@@ -86,6 +86,19 @@ BAD = [
     (["train", "--preset", "induction-cpu", "--d-model", "65"], "d_model 65 is not divisible by n_heads 4"),
     (["train", "--preset", "induction-cpu", "--max-distance", "99"], "max_distance 99 leaves nothing to score"),
     (["train", "--preset", "induction-cpu", "--run-id", "a/b"], "run id 'a/b' cannot name a folder"),
+    (["train", "--preset", "induction-cpu", "--n-futur", "2"], "--n-futur, 2; perhaps you meant --n-future"),
+    (["train", "--preset", "induction-cpu", "--steps", "many"], "Error parsing --steps: "),
+    (["train", "--preset", "induction-cpu", "--control", "foo"], "invalid choice 'foo' for argument '--control'"),
+    (["train", "--preset", "induction-cpu", "--task", "bytes"], "leave one out"),
+    (["train", "--preset", "induction-cpu", "--eps", "-5"], "eps is -5.0; write a small number above 0"),
+    (["train", "--preset", "induction-cpu", "--lr", "inf"], "lr is inf; write a finite number"),
+    (["train", "--preset", "induction-cpu", "--threads", "100000"], "threads is 100000; write at most 1024"),
+    (["train", "--preset", "induction-cpu", "--test-rows", "0"], "test_rows is 0; write at least 1"),
+    (["train", "--preset", "induction-cpu", "--run-id", "x" * 300], "File name too long"),
+    (["runs"], "write what to do: runs list"),
+    (["runs", "lst"], "there is no command 'runs lst'; did you mean 'list'?"),
+    (["compare", "--jsn"], "Unrecognized options: --jsn"),
+    (["resume"], "Missing from python -m playground resume: RUN"),
     (["compare", "nothing"], "there is no run 'nothing'"),
     (["compare"], "write at least one run"),
     (["resume", "nothing"], "there is no run 'nothing'"),
@@ -97,7 +110,8 @@ BAD = [
 
 @pytest.mark.parametrize(("argv", "message"), BAD, ids=str)
 def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys):
-    where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in ("train", "resume", "compare", "runs") else []
+    where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in ("train", "resume", "compare") else []
+    where += ["--runs-dir", str(runs_dir)] if argv[1:2] in (["rm"], ["show"]) else []
     status = main([*argv, *where])
     error = capsys.readouterr().err
     if message is None:
@@ -109,20 +123,33 @@ def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys)
         assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("argv", [["train", "--preset", "induction-cpu", "--n-futur", "2"], ["train", "--preset", "induction-cpu",
-                                  "--steps", "many"], ["runs", "lst"], ["compare", "--jsn"]], ids=str)  # fmt: skip
-def test_unknown_options_exit_with_2(argv, capsys):
-    with pytest.raises(SystemExit) as error:
-        main(argv)
-    assert error.value.code == 2
-    assert capsys.readouterr().err.strip()
-
-
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "--help"], ["compare", "--help"], ["runs", "--help"]], ids=str)  # fmt: skip
 def test_help(argv, capsys):
     with contextlib.suppress(SystemExit):
         assert main(argv) == 0
     assert "python -m playground" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["train", *TINY], ["runs", "list"]], ids=str)
+def test_a_file_in_place_of_the_runs_folder_is_bad_input(argv, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([*argv, "--runs-dir", str(tmp_path / "file")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_run_named_twice_is_removed_once(tmp_path, capsys):
+    run = train(tmp_path, "--steps", "2")["run"]
+    assert main(["runs", "rm", run, run, "--runs-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("removed") == 1
+
+
+def test_ctrl_c_while_the_libraries_load_is_quiet(tmp_path):
+    command = [sys.executable, "-m", "playground", "train", *TINY, "--runs-dir", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in process.communicate()[1]
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -5,6 +5,7 @@ The loop (playground/training/loop.py) knows nothing of this file; logging, eval
 
 import dataclasses
 import math
+import tempfile
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -20,11 +21,20 @@ from playground.model.transformer import MTPTransformer
 from playground.probes.attention_scores import attention_scores, probe_tokens
 from playground.results import ScoreInfo
 from playground.runs.checkpoint import load_checkpoint, resumable, save_checkpoint
-from playground.runs.record import RunRecord, append_line, keep_lines_until, this_process, write_json
-from playground.runs.store import Run, RunError
+from playground.runs.lock import run_lock
+from playground.runs.record import (
+    RunRecord,
+    append_line,
+    default_runs_dir,
+    keep_lines_until,
+    this_process,
+    write_json,
+)
+from playground.runs.store import Run, RunError, read_record
 from playground.training.evaluation import evaluate
 from playground.training.loop import Callback, Clock, TrainState, fit, start_state
 from tasks.base import Evaluation, Task, seeded_generator
+from tasks.config import TaskConfig
 from tasks.registry import make_task
 
 PROBE_SEED = 20240430
@@ -40,42 +50,50 @@ class NonFiniteLoss(RuntimeError):
 
 def train(
     config: RunConfig,
-    runs_dir: Path | str = "runs",
+    runs_dir: Path | str | None = None,
     *,
     run_id: str | None = None,
     reporter: Reporter | None = None,
     should_stop: Callable[[], str] = lambda: "",
 ) -> Run:
-    """Train one model and store everything about it in `runs_dir/<id>`.
+    """Train one model and store everything about it in `runs_dir/<id>` (by default in the folder of `default_runs_dir`).
 
     `should_stop()` is asked before every step; a non-empty answer stops the run with that reason, resumable.
     Raises NonFiniteLoss when the loss diverges (the run is stored as failed), ValueError for a configuration that the
     task or the model refuses, RunError when a run of that id exists already.
     """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
+    config = dataclasses.replace(config, task=_with_whole_path(config.task))
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
-    path = Path(runs_dir) / (run_id or new_run_id(config, Path(runs_dir)))
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(f"there is a run '{path.name}' in {runs_dir} already; choose another id") from None
-    write_json(path / "config.json", config.to_dict())
-    record = _new_record(config, path.name, device)
-    return _Session(path, config, task, record, device, reporter or Silent()).run(should_stop)
+    folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
+    path = folder / (run_id or new_run_id(config, folder))
+    record = _new_record(config, task, path.name, device)
+    _make_folder(path, config, record)
+    with run_lock(path):
+        return _Session(path, config, task, record, device, reporter or Silent()).run(should_stop)
 
 
 def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: "") -> Run:
     """Go on with a run that was stopped, killed or failed, from its last checkpoint.
 
     On the CPU, with the same number of threads, the result is the same to the last bit as without the interruption.
-    Raises RunError when the run is finished or still training.
+    Raises RunError when the run is finished or still training, when its checkpoint comes from another kind of device, or
+    when the text that its task reads has changed.
     """
-    if run.record.state in ("finished", "running"):
-        raise RunError(f"run {run.id} is {run.record.state}; there is nothing to resume")
-    device = pick_device(run.config.train.device)
-    record = dataclasses.replace(run.record, status="running", reason="", **this_process())
-    return _Session(run.path, run.config, run.task, record, device, reporter or Silent()).run(should_stop)
+    with run_lock(run.path):
+        record = read_record(run.path)
+        if record.state in ("finished", "running"):
+            raise RunError(f"run {run.id} is {record.state}; there is nothing to resume")
+        if _data_hash(run.task) != record.data_hash:
+            raise RunError(
+                f"run {run.id} was trained on other text than its task reads now; put the files back, or train anew"
+            )
+        device = pick_device(run.config.train.device)
+        record = dataclasses.replace(record, status="running", reason="", **this_process())
+        return _Session(run.path, run.config, run.task, record, device, reporter or Silent()).run(should_stop)
 
 
 def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -> str:
@@ -88,7 +106,31 @@ def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -
     return name
 
 
-def _new_record(config: RunConfig, run: str, device: torch.device) -> RunRecord:
+def _with_whole_path(task: TaskConfig) -> TaskConfig:
+    """The configuration of a task that reads files, with a path that means the same from any folder."""
+    path = getattr(task, "path", None)
+    return task if path is None else dataclasses.replace(task, path=str(Path(path).expanduser().resolve()))
+
+
+def _data_hash(task: Task) -> str:
+    """What tells apart the texts of a task that reads files; empty for the others."""
+    return getattr(task, "data_hash", "")
+
+
+def _make_folder(path: Path, config: RunConfig, record: RunRecord) -> None:
+    """A run's folder with its first two files, there all at once. Raises RunError when the name is taken."""
+    if path.exists():
+        raise RunError(f"there is a run '{path.name}' in {path.parent} already; choose another id")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent, ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / "run"
+        folder.mkdir()
+        write_json(folder / "config.json", config.to_dict())
+        write_json(folder / "run.json", record.to_dict())
+        folder.rename(path)
+
+
+def _new_record(config: RunConfig, task: Task, run: str, device: torch.device) -> RunRecord:
     counts = count_parameters(config.model)
     parts = ("embedding", "trunk", "future_heads", "final_norm", "unembedding", "total", "non_embedding", "next_token")
     n_threads = threads(config.train.threads)
@@ -97,7 +139,7 @@ def _new_record(config: RunConfig, run: str, device: torch.device) -> RunRecord:
         control=config.model.control, seed=config.seed, config_hash=config.hash(), steps=config.train.steps,
         created=time.time(), parameters={part: getattr(counts, part) for part in parts},
         next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
-        **this_process(), **environment(),
+        data_hash=_data_hash(task), **this_process(), **environment(),
     )  # fmt: skip
 
 
@@ -130,6 +172,10 @@ class _Session:
 
             fit(state, self._sampler(state), self.config, self._callbacks(), stop)
             self._end(state, reason)
+        except KeyboardInterrupt:  # it may come in the middle of a step: only the last checkpoint is whole
+            self._write_record(status="stopped", reason="interrupted")
+            self.reporter.ended(self.record)
+            raise
         except BaseException as error:
             self._write_record(status="failed", reason=_describe(error))
             self.reporter.ended(self.record)
@@ -175,17 +221,22 @@ class _Session:
             state.clock = Clock()
             return state
         counters = load_checkpoint(self.checkpoints / str(kept), model, state.optimizer)
-        state.generator.set_state(counters["generator"])
+        try:
+            state.generator.set_state(counters["generator"])
+        except RuntimeError:
+            raise RunError(
+                f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it there"
+            ) from None
         state.step, state.tokens = (int(value) for value in counters["step_tokens"])
         state.pending = list(counters["pending"].to(self.device))
         state.clock = Clock(float(counters["seconds"]))
+        self._write_record(**self._progress(state))
         return state
 
     def _log(self, state: TrainState) -> None:
         """Average the losses since the last row, check that they are finite, write the row."""
-        values = torch.stack(state.pending).double().cpu()
+        values = self._check_pending(state)
         state.pending.clear()
-        _check_finite(values, state.step - len(values))
         losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
         row = self._row("train", state) | {"lr": state.lr, "grad_norm": float(values[:, -1].mean())} | losses
         append_line(self.path / "metrics.jsonl", row)
@@ -194,7 +245,22 @@ class _Session:
             self._write_record(**self._progress(state))
         self.reporter.row(row, self.record)
 
+    def _check_pending(self, state: TrainState) -> torch.Tensor:
+        """The losses and gradient norms since the last row. Raises NonFiniteLoss for the first that is not finite."""
+        values = torch.stack(state.pending).double().cpu()
+        broken = _first_broken(values)
+        if broken is not None:
+            step = state.step - len(values) + broken[0] + 1
+            self._write_record(**self._progress(state))
+            raise NonFiniteLoss(
+                f"the {broken[1]} became {broken[2]} at step {step}; "
+                "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
+            )
+        return values
+
     def _evaluate(self, state: TrainState) -> None:
+        if state.pending:
+            self._check_pending(state)
         with state.clock.paused():
             result = evaluate(state.model, self.task)
             attention = attention_scores(state.model, self.probe, seeded_generator(PROBE_SEED))
@@ -208,6 +274,8 @@ class _Session:
         self.reporter.row(row, self.record)
 
     def _checkpoint(self, state: TrainState) -> None:
+        if state.pending:
+            self._check_pending(state)
         with state.clock.paused():
             width = self.config.model.n_future + 1
             pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, width)
@@ -225,9 +293,9 @@ class _Session:
             self._write_record(status="stopped", reason=reason, **self._progress(state))
         else:
             with state.clock.paused():
-                scores = evaluate(state.model, self.task, full=True).scores
-            final = {score.name: score.value for score in scores if math.isfinite(score.value)}
-            done = self._progress(state) | {"finished": time.time(), "final": final}
+                result = evaluate(state.model, self.task, full=True)
+            final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
+            done = self._progress(state) | {"finished": time.time(), "final": final, "scores": _score_infos(result)}
             self._write_record(status="finished", **done)
         self.reporter.ended(self.record)
 
@@ -244,18 +312,15 @@ class _Session:
         write_json(self.path / "run.json", self.record.to_dict())
 
 
-def _check_finite(values: torch.Tensor, step_before: int) -> None:
-    """Raise for the first loss that is not finite, or, when all are, for the first gradient that is not."""
+def _first_broken(values: torch.Tensor) -> tuple[int, str, float] | None:
+    """Row, name and value of the first loss that is not finite, or, when all are, of the first gradient that is not."""
     for column in (slice(0, -1), slice(-1, None)):
         broken = (~values[:, column].isfinite()).nonzero()
         if len(broken):
             row, which = broken[0].tolist()
-            value = values[row, column][which].item()
             what = f"loss of offset {which + 1}" if column.start == 0 else "gradient"
-            raise NonFiniteLoss(
-                f"the {what} became {value} at step {step_before + row + 1}; "
-                "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
-            )
+            return row, what, values[row, column][which].item()
+    return None
 
 
 def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:

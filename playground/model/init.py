@@ -8,7 +8,7 @@
 | unembedding                       | normal, 1 / sqrt(d_model)                       |
 | normalisation weight / bias       | one / zero                                      |
 
-The outputs into the residual stream are scaled down by the number of sublayers on the next-token path (Radford et al. 2019),
+The outputs into the residual stream are scaled down by the sublayers on the next-token path, two a layer (Radford et al. 2019),
 so that its size does not grow with depth.
 """
 

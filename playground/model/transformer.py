@@ -39,20 +39,24 @@ class MTPTransformer(HookedRootModule):
             raise ValueError("the model needs a vocabulary and a context; write ModelConfig(d_vocab=..., n_ctx=...)")
         self.config = config
         self.n_ctx = config.n_ctx
-        self.embed = nn.Embedding(config.d_vocab, config.d_model)
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are replaced below
+            self._build(config, config.d_vocab, config.n_ctx)
+        init_weights(self, config.next_token_depth, generator or torch.Generator().manual_seed(0))
+        self.setup()
+
+    def _build(self, config: ModelConfig, d_vocab: int, n_ctx: int) -> None:
+        self.embed = nn.Embedding(d_vocab, config.d_model)
         self.hook_embed = HookPoint()
         if config.positions == "standard":
-            self.pos_embed = nn.Embedding(config.n_ctx, config.d_model)
+            self.pos_embed = nn.Embedding(n_ctx, config.d_model)
             self.hook_pos_embed = HookPoint()
         else:
-            self.rotary = Rotary(config.d_head, config.n_ctx, config.rotary_base)
+            self.rotary = Rotary(config.d_head, n_ctx, config.rotary_base)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_trunk_layers))
         self.hook_trunk = HookPoint()
         self.future_heads = nn.ModuleList(Block(config) for _ in range(config.n_future))
         self.ln_final = Norm(config)
-        self.unembed = nn.Linear(config.d_model, config.d_vocab, bias=False)
-        init_weights(self, config.next_token_depth, generator or torch.Generator().manual_seed(0))
-        self.setup()
+        self.unembed = nn.Linear(config.d_model, d_vocab, bias=False)
 
     @property
     def n_future(self) -> int:
@@ -64,15 +68,22 @@ class MTPTransformer(HookedRootModule):
     ) -> Float[Tensor, "batch pos d_vocab"] | Float[Tensor, "batch pos offset d_vocab"]:
         """Logits of the next token, or, with `offsets`, of each of them in the order given.
 
-        Raises ValueError for a row longer than n_ctx or an offset that the model has no head for.
+        Raises ValueError for tokens that are not rows, a row longer than n_ctx, no offsets at all, or an offset that the
+        model has no head for.
         """
         z = self.trunk(tokens)
         if offsets is None:
             return self.logits(self.future_resid(z, 1))
+        if not len(offsets):
+            raise ValueError(
+                "offsets is empty; write the offsets wanted, such as (1, 2), or leave it out for the next token"
+            )
         return self.logits(torch.stack([self.future_resid(z, offset) for offset in offsets], dim=2))
 
     def trunk(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         """The trunk's output z, which all future heads read."""
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens have the shape {tuple(tokens.shape)}; write [batch, pos], such as tokens[None]")
         length = tokens.shape[1]
         if length > self.n_ctx:
             raise ValueError(f"a row of {length} tokens is longer than the model's context of {self.n_ctx}")

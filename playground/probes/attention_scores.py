@@ -60,13 +60,14 @@ def previous_token_mask(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch
 def probe_tokens(d_vocab: int, n_ctx: int, generator: torch.Generator, rows: int = 16) -> Int[Tensor, "batch pos"]:
     """Rows of random tokens that repeat at a distance which differs from row to row (up to 64 tokens long).
 
-    Within a block tokens are drawn without replacement as far as the vocabulary reaches.
+    Within a block no token comes again before all others of the vocabulary have.
     """
     length = min(n_ctx, PROBE_CTX)
     longest = max(2, length // 2)
     shortest = max(2, longest // 4)
     distance_B1 = torch.randint(shortest, longest + 1, (rows, 1), generator=generator)
-    blocks = torch.rand(rows, max(longest, d_vocab), generator=generator).argsort(dim=1)[:, :longest] % d_vocab
+    orders = torch.rand(rows, -(-longest // d_vocab), d_vocab, generator=generator).argsort(dim=2)
+    blocks = orders.flatten(1)[:, :longest]
     return blocks.gather(1, torch.arange(length) % distance_B1)
 
 

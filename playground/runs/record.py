@@ -64,6 +64,8 @@ class RunRecord:
     device: str = ""
     """Name of the device, such as `cpu (2 threads)` or `NVIDIA H200`."""
     threads: int = 0
+    data_hash: str = ""
+    """Tells whether a task that reads files still reads the same text; empty for the others."""
     commit: str = ""
     """Version of the code, where it lies in a git checkout; `+` behind it means uncommitted changes."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -93,6 +95,11 @@ class RunRecord:
         return cls(**values)
 
 
+def parse_record(path: Path) -> RunRecord:
+    """The record in the file `path`. A run goes by the name of its folder, also when that was copied or renamed."""
+    return dataclasses.replace(RunRecord.from_dict(json.loads(path.read_text())), run=path.absolute().parent.name)
+
+
 def is_alive(pid: int, started: float) -> bool:
     """Whether the process `pid` that started then still works; one that has ended and waits for its parent does not."""
     try:
@@ -117,7 +124,7 @@ def write_json(path: Path, values: Any) -> None:
 def append_line(path: Path, values: dict[str, Any]) -> None:
     """Add one JSON line."""
     with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
+        file.write(json.dumps(values, allow_nan=False) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

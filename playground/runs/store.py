@@ -18,7 +18,7 @@ import pandas as pd
 
 from playground.config import RunConfig, nearest
 from playground.results import AttentionHistory, AttentionScores
-from playground.runs.record import RunRecord, read_lines
+from playground.runs.record import RunRecord, parse_record, read_lines
 
 if TYPE_CHECKING:
     from playground.model.transformer import MTPTransformer
@@ -106,7 +106,7 @@ class Run:
 def read_record(path: Path) -> RunRecord:
     """Read `run.json`. Raises RunError when it is missing or broken."""
     try:
-        return RunRecord.from_dict(json.loads((path / "run.json").read_text()))
+        return parse_record(path / "run.json")
     except FileNotFoundError:
         raise RunError(f"there is no run in {path}: run.json is missing") from None
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
@@ -129,10 +129,15 @@ def load_run(path: Path | str) -> Run:
 
 
 def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
-    """All runs of a folder, oldest first, and the folders in it that cannot be read as runs."""
+    """All runs of a folder, oldest first, and the folders in it that cannot be read as runs.
+
+    Raises RunError when `runs_dir` is a file.
+    """
     runs: list[Run] = []
     broken: list[BrokenRun] = []
     root = Path(runs_dir)
+    if root.exists() and not root.is_dir():
+        raise RunError(f"{root} is a file, and runs are stored in a folder; write another --runs-dir")
     entries = sorted(root.iterdir()) if root.is_dir() else []
     for path in entries:
         if not path.is_dir() or path.name.startswith("."):

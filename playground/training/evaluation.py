@@ -23,7 +23,14 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evaluation:
-    """The task's scores of the model and its test loss per offset (with `full`, on the whole test set)."""
+    """The task's scores of the model and its test loss per offset (with `full`, on the whole test set).
+
+    Raises ValueError when the task has tokens that the model does not know.
+    """
+    if task.d_vocab > model.W_E.shape[0]:
+        raise ValueError(
+            f"the task has {task.d_vocab} tokens and the model knows {model.W_E.shape[0]}; take another task"
+        )
     device = next(model.parameters()).device
 
     def predict(tokens: Tensor, offsets: Sequence[int]) -> Tensor:

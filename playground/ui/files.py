@@ -1,6 +1,5 @@
 """Stored runs as the pages read them: every file is parsed once, and again only when its time or size has changed."""
 
-import dataclasses
 import json
 import os
 import threading
@@ -12,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from playground.results import AttentionHistory, AttentionScores
-from playground.runs.record import RunRecord, read_lines
+from playground.runs.record import RunRecord, parse_record, read_lines
 
 T = TypeVar("T")
 
@@ -56,12 +55,7 @@ def _parse_attention(path: Path) -> AttentionHistory:
     )
 
 
-def _parse_record(path: Path) -> RunRecord:
-    """A folder that was copied or renamed goes by its new name, under which `resume` finds it, too."""
-    return dataclasses.replace(RunRecord.from_dict(json.loads(path.read_text())), run=path.parent.name)
-
-
-_records = FileCache(_parse_record)
+_records = FileCache(parse_record)
 _configs: FileCache[dict[str, Any]] = FileCache(lambda path: json.loads(path.read_text()))
 _metrics = FileCache(_parse_metrics)
 _attention = FileCache(_parse_attention)
@@ -143,8 +137,3 @@ def read_store(folder: Path) -> Store:
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             broken.append((entry.name, f"run.json cannot be read: {error}"))
     return Store(folder, tuple(sorted(runs, key=lambda run: run.record.created)), tuple(broken))
-
-
-def runs_folder() -> Path:
-    """The folder whose runs the app shows: PLAYGROUND_RUNS_DIR, or `runs` in the current folder."""
-    return Path(os.environ.get("PLAYGROUND_RUNS_DIR") or "runs")

@@ -92,7 +92,8 @@ def _states(watched: Watched) -> dict[str, str]:
 def _stop_buttons(watched: Watched) -> None:
     own = {entry.run for job in watched.jobs if job.active for entry in job.entries}
     with st.container(horizontal=True):
-        for number, job in enumerate((job for job in watched.jobs if job.active), start=1):
+        # Without a process yet, in the first moments, there is nobody to ask.
+        for number, job in enumerate((job for job in watched.jobs if job.active and job.process), start=1):
             label = "Stop" if number == 1 else f"Stop training {number}"
             if st.button(
                 label,

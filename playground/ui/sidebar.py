@@ -4,7 +4,8 @@ from collections import Counter
 
 import streamlit as st
 
-from playground.ui.files import read_store, runs_folder
+from playground.runs.record import default_runs_dir
+from playground.ui.files import read_store
 from playground.ui.words import STATES
 
 MOST_SHOWN = 10
@@ -12,7 +13,7 @@ MOST_SHOWN = 10
 
 def sidebar() -> None:
     """Draw it."""
-    store = read_store(runs_folder())
+    store = read_store(default_runs_dir())
     with st.sidebar:
         st.caption(
             f"Runs folder: `{store.folder}`", help=f"{store.folder.resolve()}. PLAYGROUND_RUNS_DIR chooses another."

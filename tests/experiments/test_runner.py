@@ -18,8 +18,11 @@ from playground import load_run
 from playground.config import OptimConfig, RunConfig, TrainConfig
 from playground.experiments.compare import compare_run
 from playground.experiments.runner import NonFiniteLoss, new_run_id, resume, train
+from playground.runs.lock import run_lock
 from playground.runs.store import RunError
+from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
+from tasks.stories import StoriesConfig
 from tests.cases import small_config
 
 
@@ -50,7 +53,7 @@ def same_numbers(ours: Path, theirs: Path) -> None:
 
 def test_a_run_folder_explains_itself(tmp_path):
     run = train(tiny(), tmp_path)
-    assert sorted(path.name for path in run.path.iterdir()) == [
+    assert sorted(path.name for path in run.path.iterdir() if path.name != ".lock") == [
         "attention.jsonl", "checkpoints", "config.json", "metrics.jsonl", "run.json"]  # fmt: skip
     record = load_run(run.path).record
     assert (record.state, record.step, record.tokens) == ("finished", 30, 30 * 8 * 16)
@@ -140,6 +143,80 @@ def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
     assert compare_run(load_run(tmp_path / "diverged")).status == "failed"
 
 
+def test_a_loss_that_diverges_is_noticed_before_anything_is_measured_or_stored(tmp_path):
+    config = dataclasses.replace(
+        tiny(log_every=20, eval_every=2, checkpoint_every=2), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30)
+    )
+    with pytest.raises(NonFiniteLoss) as raised:
+        train(config, tmp_path)
+    run = raised.value.run
+    assert run.record.state == "failed" and run.record.step == 2
+    assert run.checkpoints == [0] and run.attention.steps == (0,)
+
+
+def test_an_interrupted_notebook_leaves_a_run_to_go_on_with(tmp_path):
+    asked = iter(range(1000))
+
+    def interrupt() -> str:
+        if next(asked) == 17:
+            raise KeyboardInterrupt
+        return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), tmp_path / "cut", run_id="cut", should_stop=interrupt)
+    run = load_run(tmp_path / "cut" / "cut")
+    assert (run.record.state, run.record.reason) == ("stopped", "interrupted")
+    same_numbers(resume(run).path, train(tiny(), tmp_path / "whole").path)
+
+
+def test_only_one_process_trains_a_run(tmp_path):
+    asked = iter(range(1000))
+    run = train(tiny(), tmp_path, should_stop=lambda: "enough" if next(asked) == 9 else "")
+    with run_lock(run.path), pytest.raises(RunError, match="is being trained by another process"):
+        resume(run)
+    earlier = load_run(run.path)
+    assert resume(run).record.state == "finished"
+    with pytest.raises(RunError, match="is finished"):  # although `earlier` was opened before
+        resume(earlier)
+
+
+def test_a_run_that_goes_on_with_other_text_is_refused(tmp_path, monkeypatch):
+    text = tmp_path / "text.py"
+    text.write_text("value = 1 + 2\n" * 100)
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(tiny(), task=ByteTextConfig(path="text.py", n_ctx=12, test_rows=4, quick_rows=2))
+    asked = iter(range(1000))
+    run = train(config, tmp_path / "runs", should_stop=lambda: "enough" if next(asked) == 9 else "")
+    assert run.config.task.path == str(text)
+    before = text.read_text()
+    text.write_text("other = 3\n" * 100)
+    with pytest.raises(RunError, match="was trained on other text"):
+        resume(load_run(run.path))
+    text.write_text(before)
+    monkeypatch.chdir("/")
+    assert resume(load_run(run.path)).record.state == "finished"
+
+
+def test_scores_that_only_the_last_evaluation_has_are_explained_too(tmp_path):
+    config = dataclasses.replace(tiny(steps=2), task=StoriesConfig(n_ctx=48, test_stories=4, n_words=4, n_templates=8))
+    record = train(config, tmp_path).record
+    assert "second_name_token_accuracy_seen_names" in record.final
+    assert set(record.final) <= {score.name for score in record.scores}
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_global_randomness_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    train(tiny(steps=2), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_refusals(tmp_path):
     run = train(tiny(steps=2), tmp_path)
     with pytest.raises(RunError, match="is finished; there is nothing to resume"):
@@ -148,6 +225,8 @@ def test_refusals(tmp_path):
         train(tiny(steps=2), tmp_path, run_id=run.id)
     with pytest.raises(RunError, match="has no checkpoint at step 1; there are: 0, 2"):
         run.model(1)
+    with pytest.raises(TypeError, match="write a RunConfig"):
+        train("induction-cpu", tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU here"):
             train(tiny(device="cuda"), tmp_path)

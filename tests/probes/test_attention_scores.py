@@ -80,11 +80,13 @@ def test_probe_rows_repeat_at_several_distances_without_repeats_inside_a_block()
     assert len(set(distances)) > 5
 
 
-@pytest.mark.parametrize(("d_vocab", "n_ctx"), [(3, 8), (11, 12), (500, 256), (4, 4)])
+@pytest.mark.parametrize(("d_vocab", "n_ctx"), [(3, 8), (11, 12), (15, 64), (500, 256), (4, 4)])
 def test_probe_rows_fit_any_task(d_vocab, n_ctx):
     tokens = probe_tokens(d_vocab, n_ctx, torch.Generator().manual_seed(0))
     assert tokens.shape[1] == min(n_ctx, 64)
     assert 0 <= tokens.min() and tokens.max() < d_vocab
+    some = min(d_vocab, max(2, tokens.shape[1] // 8))
+    assert all(len(row[:some].unique()) == some for row in tokens), "a token came again before all others had"
 
 
 def test_scores_of_a_model_name_trunk_and_future_heads_and_leave_no_trace():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.runs.record import append_line
-from playground.ui.files import FileCache, Store, StoredRun, read_store, runs_folder
+from playground.runs.record import append_line, default_runs_dir
+from playground.ui.files import FileCache, Store, StoredRun, read_store
 from tests.fake_runs import STATES, write_run
 from tests.ui.support import change_json, cut_last_line, cut_short
 
@@ -211,4 +211,4 @@ def test_the_environment_chooses_the_folder(monkeypatch: pytest.MonkeyPatch, val
         monkeypatch.delenv("PLAYGROUND_RUNS_DIR", raising=False)
     else:
         monkeypatch.setenv("PLAYGROUND_RUNS_DIR", value)
-    assert runs_folder() == Path(folder)
+    assert default_runs_dir() == Path(folder)

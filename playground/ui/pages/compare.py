@@ -8,6 +8,7 @@ import streamlit as st
 from playground.experiments.groups import group_runs
 from playground.figures.crossing import Crossing, median_tokens
 from playground.figures.scores import readable
+from playground.runs.record import default_runs_dir
 from playground.ui.charts import Look, chart, choose_look, html_download
 from playground.ui.compare_figures import (
     Chosen,
@@ -21,7 +22,7 @@ from playground.ui.compare_figures import (
 )
 from playground.ui.comparisons import comparison, metrics_csv, shown_table, table_csv
 from playground.ui.empty import no_rows, no_runs
-from playground.ui.files import StoredRun, read_store, runs_folder
+from playground.ui.files import StoredRun, read_store
 from playground.ui.selection import choose_filters, choose_task, counted_runs
 from playground.ui.words import plural, short
 
@@ -31,7 +32,7 @@ MOST_REASONS = 3
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(runs_folder())
+    store = read_store(default_runs_dir())
     st.title("Compare")
     st.markdown("Next-token training (n = 1) beside n-token training: what each learned, and when.")
     if not store.runs:

@@ -7,9 +7,10 @@ import streamlit as st
 from playground.experiments.groups import Group, group_runs
 from playground.figures.heads import TITLES, ScoreName, heads_figure
 from playground.results import AttentionHistory
+from playground.runs.record import default_runs_dir
 from playground.ui.charts import chart, choose_look, html_download
 from playground.ui.empty import no_rows, no_runs
-from playground.ui.files import StoredRun, read_store, runs_folder
+from playground.ui.files import StoredRun, read_store
 from playground.ui.pattern_view import pattern_view
 from playground.ui.selection import choose_task
 from playground.ui.words import STATES
@@ -17,7 +18,7 @@ from playground.ui.words import STATES
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(runs_folder())
+    store = read_store(default_runs_dir())
     st.title("Heads")
     st.markdown(
         "What every attention head does, through training. An **induction head** finds the earlier occurrence of the "

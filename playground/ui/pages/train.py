@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from playground.ui.files import Store, read_store, runs_folder
+from playground.runs.record import default_runs_dir
+from playground.ui.files import Store, read_store
 from playground.ui.live import Watched, live_view, resume_button, watch
 from playground.ui.words import STATES, plural, task_title
 
@@ -19,7 +20,7 @@ MOST_UNFINISHED = 8
 def main() -> None:
     """Draw the page."""
     st.title("Train")
-    folder = runs_folder()
+    folder = default_runs_dir()
     store = read_store(folder)
     chosen = st.session_state.get("watched", [])
     watched = watch(folder, store, chosen)

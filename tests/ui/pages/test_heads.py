@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from playground.probes.attention_scores import attention_patterns
 from playground.runs.checkpoint import WEIGHTS
 from playground.runs.store import Run
 from tests.fake_runs import write_many, write_run, write_weights
@@ -231,6 +232,17 @@ def test_the_tokens_of_the_row_stand_along_both_axes(weighted: list[Path]) -> No
         layout = pattern(app.run())["layout"]
         expected = list(task.token_strings(rows[row].tolist()))
         assert layout["xaxis"]["ticktext"] == expected == layout["yaxis"]["ticktext"]
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_the_weights_are_what_the_model_computes_on_that_row(weighted: list[Path], row: int) -> None:
+    app = heads()
+    widget(app, "pattern-row").set_value(row)
+    widget(app, f"pattern-head-{weighted[0].name}").set_value((1, 3))
+    shown = array(pattern(app.run())["data"][0]["z"])
+    run = Run(weighted[0])
+    computed = attention_patterns(run.model(40), run.task.test_batch(8).tokens[:, :64])["blocks.1"][row, 3].numpy()
+    np.testing.assert_allclose(np.nan_to_num(shown), computed, atol=1e-5)
 
 
 def test_the_pattern_is_the_models_own(weighted: list[Path]) -> None:
