@@ -183,22 +183,24 @@ def _run(command: Callable[..., int], argv: list[str], name: str) -> int:
 
 
 def _sentence(box: str) -> str:
-    """What a box says: its first part, and of the second, a suggestion, the name.
+    """What a box says: its first part, and of a suggestion in the second the name. Boxes have lines, or dashes in ASCII.
 
-    >>> _sentence("╭─ Unrecognized ─╮\\n│ Unrecognized: --a │\\n│ ──── │\\n│ Perhaps you meant: │\\n│     --b INT │\\n╰─╯")
+    >>> _sentence("╭─ Wrong ─╮\\n│ Unrecognized: --a │\\n│ ─── │\\n│ Perhaps you meant: │\\n│   --b INT │\\n╰───╯")
     'Unrecognized: --a; perhaps you meant --b'
+    >>> _sentence(" Wrong \\n ----- \\n Unrecognized: --a \\n ----- \\n For full help \\n")
+    'Unrecognized: --a'
     """
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     parts: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("──"):
+    for line in (line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))):
+        if line and not line.strip("─-"):
             parts.append([])
-        else:
+        elif line:
             parts[-1].append(line)
-    text = " ".join(parts[0])
-    if len(parts) > 1 and parts[1][:1] == ["Perhaps you meant:"]:
-        text += f"; perhaps you meant {parts[1][1].split()[0]}"
-    return text or box.strip()
+    said = parts if box.startswith("╭") else parts[1:]
+    if not said:
+        return box.strip()
+    hint = said[1] if len(said) > 1 and said[1][:1] == ["Perhaps you meant:"] else []
+    return " ".join(said[0]) + (f"; perhaps you meant {hint[1].split()[0]}" if len(hint) > 1 else "")
 
 
 def _unchecked(part: Any) -> Any:

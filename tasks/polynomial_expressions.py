@@ -20,6 +20,7 @@ Dimension letters: N expression, J slot, S stack, C coefficient, L token of an e
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ from tasks.polynomial_ring import BINARY, negate
 
 NEGATION, LEAF, EMPTY = 0, len(OPERATIONS), len(OPERATIONS) + 1
 """Kinds of slots. The kinds 0..3 are the operations, in the order of OPERATIONS."""
+MOST_TABULATED = 256
+"""Polynomials of a ring up to which its operations are looked up in a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,9 @@ def sample_expressions(
 ) -> Expressions:
     """Draw one expression per entry of `operations`, which gives its number of operations, 1..`most`."""
     trees = sample_trees(operations, most, grammar, generator)
-    return write(trees, evaluate(trees, grammar), operations, grammar)
+    small = grammar.prime**grammar.coefficients <= MOST_TABULATED
+    answer = evaluate_by_table(trees, grammar) if small else evaluate(trees, grammar)
+    return write(trees, answer, operations, grammar)
 
 
 def sample_trees(operations: Int[Tensor, " n"], most: int, grammar: Grammar, generator: torch.Generator) -> Trees:
@@ -113,6 +118,45 @@ def evaluate(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
         _put(stack_NSC, place, value)
         size_N = torch.where(kind == EMPTY, 0, place + 1)
     return stack_NSC[:, 0]
+
+
+def evaluate_by_table(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
+    """The same as `evaluate`, where a ring is small enough to write down every result: four times as fast.
+
+    A polynomial is one number, its coefficients as digits, so that an operation is one look into the table.
+    """
+    n, n_slots, size = trees.leaf.shape
+    device = trees.kind.device
+    table = _table(grammar, device)
+    n_polynomials = table.shape[1]
+    digits_C = grammar.prime ** torch.arange(size, device=device)
+    leaf_NJ = (trees.leaf * digits_C).sum(dim=2)
+    is_leaf_NJ = trees.kind == LEAF
+    operands_NJ = torch.where(trees.kind == NEGATION, 1, 2).where(trees.kind < LEAF, 0)
+    row_NJ = trees.kind.clamp(max=LEAF - 1) * n_polynomials
+    flat = table.flatten()
+    stack_NS = trees.kind.new_zeros(n, n_slots // 2 + 1)
+    size_N1 = trees.kind.new_zeros(n, 1)
+    for slot in reversed(range(n_slots)):
+        first = stack_NS.gather(1, (size_N1 - 1).clamp_(min=0))
+        second = stack_NS.gather(1, (size_N1 - 2).clamp_(min=0))
+        result = flat[(row_NJ[:, slot, None] + first) * n_polynomials + second]
+        place = size_N1 - operands_NJ[:, slot, None]
+        stack_NS.scatter_(1, place.clamp(min=0), torch.where(is_leaf_NJ[:, slot, None], leaf_NJ[:, slot, None], result))
+        size_N1 = (place + 1).where(trees.kind[:, slot, None] != EMPTY, 0)
+    return stack_NS[:, :1] // digits_C % grammar.prime
+
+
+@cache
+def _table(grammar: Grammar, device: torch.device) -> Int[Tensor, "kind first second"]:
+    """The result of every operation on every two polynomials, each as a number."""
+    size, count = grammar.coefficients, grammar.prime**grammar.coefficients
+    digits_C = grammar.prime ** torch.arange(size)
+    every_NC = torch.arange(count)[:, None] // digits_C % grammar.prime
+    first, second = every_NC.repeat_interleave(count, dim=0), every_NC.repeat(count, 1)
+    results = [negate(first, grammar.prime)]
+    results += [BINARY[symbol](first, second, grammar.prime) for symbol in list(OPERATIONS.values())[1:]]
+    return torch.stack([(result * digits_C).sum(dim=1).view(count, count) for result in results]).to(device)
 
 
 def write(trees: Trees, answer: Int[Tensor, "n coef"], operations: Int[Tensor, " n"], grammar: Grammar) -> Expressions:

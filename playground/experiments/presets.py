@@ -49,7 +49,7 @@ def polynomial_cpu() -> RunConfig:
         task=PolynomialConfig(prime=5, coefficients=2, max_operations=5, test_operations=7, n_ctx=64),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
         optim=OptimConfig(lr=3e-3, warmup_steps=150),
-        train=TrainConfig(steps=3500, batch_size=64, eval_every=100, checkpoint_every=500),
+        train=TrainConfig(steps=3000, batch_size=64, eval_every=100, checkpoint_every=500),
     )
 
 
@@ -114,13 +114,13 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="stories-cpu",
             summary="Small stories with two-token names: the second token can only be copied from the first mention.",
-            seconds_per_step=0.09,
+            seconds_per_step=0.095,
             build=stories_cpu,
         ),
         Preset(
             name="polynomial-cpu",
             summary="Arithmetic on small polynomials: exact answers that get harder with every operation.",
-            seconds_per_step=0.087,
+            seconds_per_step=0.098,
             build=polynomial_cpu,
         ),
         Preset(

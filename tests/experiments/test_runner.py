@@ -225,11 +225,15 @@ def test_refusals(tmp_path):
         train(tiny(steps=2), tmp_path, run_id=run.id)
     with pytest.raises(RunError, match="has no checkpoint at step 1; there are: 0, 2"):
         run.model(1)
-    with pytest.raises(TypeError, match="write a RunConfig"):
-        train("induction-cpu", tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU here"):
             train(tiny(device="cuda"), tmp_path)
+
+
+def test_a_name_in_place_of_a_configuration_says_what_to_write(tmp_path):
+    program = f"from playground import train; train('induction-cpu', {str(tmp_path)!r})"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "write a RunConfig, such as make_config('induction-cpu')" in result.stderr
 
 
 def test_ids_are_readable_and_free(tmp_path):
