@@ -15,10 +15,11 @@ def examples() -> Iterator[tuple[str, str, str]]:
     """Module, name of what the docstring belongs to, docstring."""
     for path in sorted([*(ROOT / "playground").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ">>> " in (
-                ast.get_docstring(node) or ""
-            ):
-                yield module_name(path), getattr(node, "name", "module"), ast.get_docstring(node)
+            docstring = (
+                ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else None
+            )
+            if docstring and ">>> " in docstring:
+                yield module_name(path), getattr(node, "name", "module"), docstring
 
 
 def module_name(path: Path) -> str:
