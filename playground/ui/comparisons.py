@@ -44,7 +44,7 @@ def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.D
             "t50 (tokens)": [t50_text(row) for row in rows],
             "parameters": [row.parameters for row in rows],
             "next-token depth": [row.next_token_depth for row in rows],
-            "tokens/s": [row.tokens_per_second for row in rows],
+            "tokens/s": [round(row.tokens_per_second) for row in rows],
             "tokens seen": [row.tokens for row in rows],
             "step": [row.step for row in rows],
             "of steps": [row.steps for row in rows],

@@ -89,7 +89,9 @@ def _scores(shown: Sequence[StoredRun], groups: Mapping[str, Group]) -> None:
         title = f"{groups[run.id].label}, seed {run.record.seed}"
         histories[title if title not in histories else run.id] = run.attention
     st.caption(
-        "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches. A number stands where a "
+        "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches, on rows of random tokens that "
+        "repeat, the same for every run: a head that copies only what its task repeats, such as names, stays dark here and "
+        "shows below. A number stands where a "
         "head exceeds its null band, the 99th percentile of its score when the targets are moved to where they do not "
         "belong. Tokens flow upwards: the trunk, which all offsets share, and above the grey line one layer for each "
         "future head; future head k predicts offset k, the k-th token ahead."

@@ -67,7 +67,7 @@ def test_the_table_holds_what_was_written(runs: Path) -> None:
         assert row["tokens seen"] == record.tokens
         assert row["parameters"] == record.parameters["total"]
         assert row["next-token depth"] == record.next_token_depth
-        assert row["tokens/s"] == pytest.approx(record.tokens_per_second, abs=0.1)
+        assert row["tokens/s"] == round(record.tokens_per_second)
         assert row["score"] == pytest.approx(evaluations(path)["repeat_accuracy"].iloc[-1])
     assert shown["model"].tolist() == ["n = 1", "n = 1", "n = 2, layers", "n = 2, trunk"]
     assert shown.loc[paths[2].name, "t50 (tokens)"] == "not reached"
