@@ -41,6 +41,8 @@ class InductionConfig(TaskConfig):
     """Control: every block is `max_distance` long, so that a head can solve the task by position alone."""
     test_rows: int = 512
     """Rows in the fixed test set."""
+    quick_rows: int = 128
+    """How many of those a quick evaluation uses, fewer where there are not so many."""
     test_seed: int = 1_000_003
     """Seed of the fixed test set."""
 
@@ -55,8 +57,9 @@ class InductionConfig(TaskConfig):
                 f"max_distance {self.max_distance} leaves nothing to score in a context of {self.n_ctx}; "
                 f"write max_distance <= {self.n_ctx - 2} or a larger n_ctx"
             )
-        if self.test_rows < 1:
-            raise ValueError(f"test_rows is {self.test_rows}; write at least 1")
+        for field in ("test_rows", "quick_rows"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; write at least 1")
         if self.d_vocab < 2:
             raise ValueError(f"d_vocab is {self.d_vocab}; write at least 2")
 
@@ -119,7 +122,8 @@ class Induction:
         self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
     ) -> Evaluation:
         """Accuracy and loss on the tokens that an earlier occurrence determines, per offset."""
-        result = teacher_forced(predict, self._test_set.to(device).split(256), n_future)
+        rows = self.config.test_rows if full else self.config.quick_rows
+        result = teacher_forced(predict, self.test_batch(rows, device).split(256), n_future)
         accuracy, loss = self.chance
         scores: list[Score] = []
         for row in range(n_future):

@@ -117,3 +117,10 @@ def test_the_test_set_is_fixed_and_samples_follow_the_generator() -> None:
 def test_wrong_configurations_say_what_to_write(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         InductionConfig(**fields)
+
+
+def test_a_quick_evaluation_uses_the_first_rows_and_a_full_one_all() -> None:
+    task = Induction(InductionConfig(d_vocab=20, test_rows=20, quick_rows=6))
+    scored = task.test_batch(20).score_mask.sum(dim=1)
+    assert task.evaluate(induction_oracle).scores[0].count == int(scored[:6].sum())
+    assert task.evaluate(induction_oracle, full=True).scores[0].count == int(scored.sum())
