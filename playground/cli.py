@@ -162,14 +162,11 @@ def _parse(command: Callable[..., Any], argv: list[str], name: str, **options: A
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            values = tyro.cli(
-                command, args=argv, prog=f"python -m playground {name}", return_unknown_args=False, **options
-            )
+            return tyro.cli(command, args=argv, prog=f"python -m playground {name}", **options)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise ValueError(_sentence(said.getvalue())) from None
-    return values
 
 
 def _run(command: Callable[..., int], argv: list[str], name: str) -> int:

@@ -87,7 +87,7 @@ def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[
         record = read_record(run.path)
         if record.state in ("finished", "running"):
             raise RunError(f"run {run.id} is {record.state}; there is nothing to resume")
-        if _data_hash(run.task) != record.data_hash:
+        if record.data_hash and _data_hash(run.task) != record.data_hash:
             raise RunError(
                 f"run {run.id} was trained on other text than its task reads now; put the files back, or train anew"
             )
