@@ -93,21 +93,29 @@ def _closing(record: RunRecord) -> str:
     )
 
 
+MOST_SIDE_BY_SIDE = 4
+"""Runs that a comparison shows in columns."""
+
+
 def comparison_table(rows: Sequence[Comparison]) -> None:
-    """Print the rows as a table, one run a column of figures."""
-    table = Table(title="Comparison", title_justify="left")
-    columns = ("run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "tokens",
+    """Print the runs side by side, a column for each; more than fit that way, a line for each."""
+    names = ("run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "tokens",
                "seconds", "parameters", "depth", "tokens/s")  # fmt: skip
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "control", "status", "score") else "right",
-                         overflow="fold")  # fmt: skip
-    for row in rows:
-        table.add_row(
+    lines = [
+        (
             row.run, str(row.n_future), row.control, str(row.seed), row.status, row.score_name or "-",
             _number(row.score), _number(row.chance), _number(row.ceiling),
             "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}", f"{row.tokens:,}",
             f"{row.seconds:.1f}", f"{row.parameters:,}", str(row.next_token_depth), f"{row.tokens_per_second:,.0f}",
-        )  # fmt: skip
+        )
+        for row in rows
+    ]  # fmt: skip
+    in_columns = len(rows) <= MOST_SIDE_BY_SIDE
+    table = Table(title="Comparison", title_justify="left", show_header=not in_columns)
+    for name in ("", *(row.run for row in rows)) if in_columns else names:
+        table.add_column(name, overflow="fold")
+    for line in zip(names, *lines, strict=True) if in_columns else lines:
+        table.add_row(*line)
     _print(table)
 
 

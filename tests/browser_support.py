@@ -55,7 +55,7 @@ def serve_app(root: Path, folder: Path, script: str = "app.py", deadline: float 
     runs.mkdir(exist_ok=True)
     port = _free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
-    command += ["--server.headless", "true", "--server.fileWatcherType", "none"]
+    command += ["--server.headless", "true"]
     environment = {**os.environ, "PLAYGROUND_RUNS_DIR": str(runs)}
     with log.open("w") as output:
         process = psutil.Popen(command, cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -149,6 +149,7 @@ def test_the_server_is_private_and_quiet(repository_root: Path) -> None:
     assert config["server"]["address"] == "localhost"
     assert config["server"]["showEmailPrompt"] is False
     assert config["server"]["enableAgentApi"] is False
+    assert config["server"]["fileWatcherType"] == "none"
     assert config["browser"]["gatherUsageStats"] is False
     assert set(config["theme"]["light"]) == set(config["theme"]["dark"])
 

@@ -53,12 +53,15 @@ def test_an_empty_folder_says_how_to_make_a_run(tmp_path, capsys):
     assert str(tmp_path) in out and "python -m playground train --preset induction-cpu" in out
 
 
-def test_comparison_table_has_chance_ceiling_and_crossing(tmp_path, capsys):
+@pytest.mark.parametrize("more", [0, 1], ids=["in columns", "in lines"])
+def test_comparison_table_has_chance_ceiling_and_crossing(tmp_path, capsys, more):
     rows = [compare_run(load_run(write_run(tmp_path, steps=100, n_future=n))) for n in (1, 2)]
     rows.append(dataclasses.replace(rows[0], run="short", t50_tokens=None, status="stopped"))
     rows.append(dataclasses.replace(rows[0], run="new", score_name=None, score=None, chance=None, ceiling=None))
+    rows += [dataclasses.replace(rows[0], run="one more")] * more
     comparison_table(rows)
-    header, *shown = cells(capsys.readouterr().out)
+    shown = cells(capsys.readouterr().out)
+    header, *shown = shown if more else zip(*shown, strict=True)
     tables = [dict(zip(header, row, strict=True)) for row in shown]
     assert [table["run"] for table in tables] == [row.run for row in rows]
     first = rows[0]
@@ -77,9 +80,12 @@ def test_an_id_is_never_cut(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     run = load_run(write_run(tmp_path, steps=20))
     run.record = dataclasses.replace(run.record, run=name)
-    for show in (lambda: runs_table([run], tmp_path), lambda: comparison_table([compare_run(run)])):
-        show()
-        assert "".join(row[0] for row in cells(capsys.readouterr().out)[1:]) == name
+    runs_table([run], tmp_path)
+    assert "".join(row[0] for row in cells(capsys.readouterr().out)[1:]) == name
+    comparison_table([compare_run(run)] * 5)
+    assert "".join(row[0] for row in cells(capsys.readouterr().out)[1:]) == name * 5
+    comparison_table([compare_run(run)])
+    assert "".join(row[1] for row in cells(capsys.readouterr().out)).startswith(name)
 
 
 def test_print_run_shows_configuration_and_scores(tmp_path, capsys):

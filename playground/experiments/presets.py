@@ -160,6 +160,8 @@ PRESETS: dict[str, Preset] = {
 def find_preset(name: str) -> Preset:
     """A preset by name. Raises ValueError, with the nearest name, for an unknown one."""
     if name not in PRESETS:
+        if f"{name}-cpu" in PRESETS:
+            raise ValueError(f"there is no preset '{name}'; did you mean '{name}-cpu'?")
         raise ValueError(f"there is no preset '{name}'{nearest(name, PRESETS)}")
     return PRESETS[name]
 

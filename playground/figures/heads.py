@@ -79,7 +79,7 @@ def heads_figure(
     layout |= {"height": plot_height + MARGIN["t"] + MARGIN["b"]} | _player(steps, plot_height)
     panels: list[tuple[ScoreName, str]] = [(name, title) for name in scores for title in histories]
     for index, (name, title) in enumerate(panels):
-        layout |= place(index, *divmod(index, shape[1]), shape, (GAP / plot_height, 0.13))
+        layout |= place(index, *divmod(index, shape[1]), shape, (GAP / plot_height, 0.17))
         layout["annotations"].append(panel_title(index, _panel_text(title, histories[title], name)))
         _label_axes(layout, histories[title].scores[-1], index)
     frames = [{"name": str(step), "data": _maps(runs, scores, step)} for step in steps]
@@ -91,7 +91,7 @@ def heads_figure(
 
 def _panel_text(title: str, history: AttentionHistory, name: ScoreName) -> str:
     last = history.scores[-1]
-    return f"<b>{title}</b><br>{TITLES[name]}: ideal {last.ideal:.1f}, null band {null_of(last, name):.2f}"
+    return f"<b>{title}</b><br>{TITLES[name]}: ideal {last.ideal:.1f}, null up to {null_of(last, name):.2f}"
 
 
 def _heat_map(scores: AttentionScores, name: ScoreName, step: int, *, numbers: bool = True) -> dict[str, Any]:

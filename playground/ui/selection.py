@@ -18,6 +18,7 @@ class Filters:
     controls: Sequence[str] = ()
     presets: Sequence[str] = ()
     states: Sequence[str] = ()
+    ids: Sequence[str] = ()
 
     def keep(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
         """The runs that pass. With n = 1 both controls name the same model, so that it passes either."""
@@ -29,6 +30,7 @@ class Filters:
                 and (not self.controls or record.control in self.controls or record.n_future == 1)
                 and (not self.presets or preset_name(run) in self.presets)
                 and (not self.states or record.state in self.states)
+                and (not self.ids or run.id in self.ids)
             )
 
         return [run for run in runs if passes(run)]
@@ -51,8 +53,8 @@ def choose_task(store: Store) -> str:
 
 
 def choose_filters(runs: Sequence[StoredRun]) -> Filters:
-    """Four filters side by side, each with the values that occur."""
-    columns = st.columns(4)
+    """Filters side by side, each with the values that occur."""
+    columns = st.columns(5)
     n_futures = columns[0].multiselect(
         "n", sorted({run.record.n_future for run in runs}), placeholder="all", key="filter-n"
     )
@@ -71,7 +73,8 @@ def choose_filters(runs: Sequence[StoredRun]) -> Filters:
         "Status", [state for state in STATES if state in present], placeholder="all", format_func=lambda state: STATES[state],
         key="filter-status",
     )  # fmt: skip
-    return Filters(n_futures=n_futures, controls=controls, presets=presets, states=states)
+    ids = columns[4].multiselect("Run", [run.id for run in runs][::-1], placeholder="all", key="filter-run")
+    return Filters(n_futures=n_futures, controls=controls, presets=presets, states=states, ids=ids)
 
 
 def counted_runs(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> set[str]:

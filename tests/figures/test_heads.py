@@ -99,8 +99,8 @@ def test_titles_name_run_score_ideal_and_null_band():
     shown = history()
     first, second = texts(heads_figure({"one": shown}))
     null = [null_of(shown.scores[-1], name) for name in ("prefix_matching", "previous_token")]
-    assert first == f"<b>one</b><br>prefix matching (induction): ideal 1.0, null band {null[0]:.2f}"
-    assert second == f"<b>one</b><br>previous token: ideal 1.0, null band {null[1]:.2f}"
+    assert first == f"<b>one</b><br>prefix matching (induction): ideal 1.0, null up to {null[0]:.2f}"
+    assert second == f"<b>one</b><br>previous token: ideal 1.0, null up to {null[1]:.2f}"
 
 
 def test_layers_go_upwards_in_order_and_a_line_parts_trunk_from_future_heads():

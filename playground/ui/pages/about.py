@@ -18,7 +18,8 @@ WORDS = {
     "control": CONTROL_HELP,
     "induction head": "An attention head that finds the earlier occurrence of the current token and looks at what came "
     "after it. With it a model repeats what it has seen once.",
-    "chance and ceiling": "What a model reaches that has not learned the thing measured, and what a perfect one reaches.",
+    "chance and ceiling": "What a guess reaches that needs nothing of the thing measured, such as one among the tokens of the "
+    "row, and what a perfect model reaches. A model that has not even learned to guess so is below chance.",
     "null band": "What a head's score reaches by accident: its 99th percentile when the targets are moved.",
     "t50": "Training tokens until a score has gone half of the way from chance to ceiling, for good.",
 }
@@ -57,7 +58,7 @@ def _what_it_is() -> None:
 def _what_to_try() -> None:
     st.subheader("What to try first", anchor=False)
     st.markdown(
-        "**1.** Train on the task Induction, as it is preset: a next-token and a 2-token model, about a minute."
+        "**1.** Train on the task Induction, as it is preset: a next-token and a 2-token model, a minute or two."
     )
     st.page_link(TRAIN, label="Go to Train", icon=":material/play_arrow:")
     st.markdown("**2.** See which one learned to repeat first, and what each offset's loss did.")

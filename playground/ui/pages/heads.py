@@ -92,7 +92,7 @@ def _scores(shown: Sequence[StoredRun], groups: Mapping[str, Group]) -> None:
         "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches, on rows of random tokens that "
         "repeat, the same for every run: a head that copies only what its task repeats, such as names, stays dark here and "
         "shows below. A number stands where a "
-        "head exceeds its null band, the 99th percentile of its score when the targets are moved to where they do not "
+        "head exceeds its own null band, the 99th percentile of its score when the targets are moved to where they do not "
         "belong. Tokens flow upwards: the trunk, which all offsets share, and above the grey line one layer for each "
         "future head; future head k predicts offset k, the k-th token ahead."
     )

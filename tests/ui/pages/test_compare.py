@@ -272,6 +272,14 @@ def test_filters_hold_for_all_that_is_shown(
     assert drawn == {str(seed) for seed in seeds}
 
 
+def test_single_runs_can_be_chosen(varied: Path) -> None:
+    app = compare()
+    offered = widget(app, "filter-run").options
+    assert set(offered) == {path.name for path in varied.iterdir()}
+    widget(app, "filter-run").set_value([name for name in offered if "-s0-" in name])
+    assert table(app.run())["seed"].tolist() == [0]
+
+
 def test_filters_offer_what_there_is(varied: Path) -> None:
     app = compare()
     offered = {name: widget(app, f"filter-{name}").options for name in ("n", "control", "preset", "status")}
