@@ -163,11 +163,15 @@ class TrainConfig:
     batch_size: int = 64
     """Rows per step."""
     eval_every: int = 50
-    """Steps between evaluations (test loss, task score, attention scores of every head)."""
+    """Steps between evaluations (test loss, task score)."""
     log_every: int = 10
     """Steps over which one row of training losses is averaged."""
     checkpoint_every: int = 200
     """Steps between checkpoints; a killed run goes on from the last one."""
+    probes: tuple[str, ...] = ("attention", "task_attention", "composition", "behaviour")
+    """Probes that run along training (playground/probes/registry.py lists all)."""
+    probe_points: int = 80
+    """At how many log-spaced steps they run, from step 1 to the last, and once before the first; 0 switches them off."""
     backward: Literal["per_head", "one_graph"] = "per_head"
     """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
     `one_graph` is the plain sum of losses. Equal gradients."""
@@ -182,8 +186,24 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; write at least 1")
+        if self.probe_points < 0:
+            raise ValueError(f"probe_points is {self.probe_points}; write 0 (no probes) or more")
         if self.threads is not None and self.threads > MOST_THREADS:
             raise ValueError(f"threads is {self.threads}; write at most {MOST_THREADS}, or None for all cores")
+
+
+    @property
+    def probe_steps(self) -> tuple[int, ...]:
+        """Steps at which probes run: 0, then log-spaced whole steps up to the last; steps closer than 1 fall together.
+
+        >>> TrainConfig(steps=1000, probe_points=4).probe_steps
+        (0, 1, 10, 100, 1000)
+        """
+        if not self.probe_points or not self.probes:
+            return ()
+        last = max(1, self.probe_points - 1)
+        spaced = {round(self.steps ** (point / last)) for point in range(self.probe_points)}
+        return tuple(sorted({0, self.steps} | spaced))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import psutil
 from playground.config import RunConfig
 from playground.experiments.presets import make_config
 from playground.results import AttentionScores, ScoreInfo
+from playground.runs.probes import store_result
 from playground.runs.record import RunRecord, append_line, write_json
 
 STATES = ("running", "finished", "stopped", "failed", "interrupted")
@@ -116,7 +117,7 @@ def _record(run: str, config: RunConfig, state: str, rows: dict[str, Any]) -> Ru
 
 
 def _write_rows(path: Path, config: RunConfig, share: float) -> dict[str, Any]:
-    """metrics.jsonl and attention.jsonl; returns where the run stands and its last scores."""
+    """metrics.jsonl and the attention scores; returns where the run stands and its last scores."""
     train, model, task = config.train, config.model, config.task.name
     random = np.random.default_rng([config.seed, model.n_future])
     start = train.steps * (0.35 + 0.1 * model.n_future + 0.04 * random.standard_normal())
@@ -133,8 +134,7 @@ def _write_rows(path: Path, config: RunConfig, share: float) -> dict[str, Any]:
             losses = {f"test_loss_{k}": value for k, value in _losses(task, model.n_future, learned, random).items()}
             final = _scores(task, model.n_future, learned, random)
             append_line(path / "metrics.jsonl", {"kind": "eval", **where, **losses, **final})
-            attention = _attention(config, learned, random).to_dict()
-            append_line(path / "attention.jsonl", {"step": step, "tokens": step * per_step, **attention})
+            store_result(path, "attention", _attention(config, learned, random), step=step, tokens=step * per_step)
     return {"step": last, "tokens": last * per_step, "seconds": last * 0.03 + 1e-9, "final": final}
 
 
@@ -167,6 +167,7 @@ def _attention(config: RunConfig, learned: float, random: np.random.Generator) -
     previous[0, 1] += 0.9 * min(1.0, 2 * learned)
     matching[model.n_trunk_layers, 2] += 0.9 * learned
     return AttentionScores(
-        layers=tuple(layers), previous_token=previous, prefix_matching=matching,
-        null_previous_token=np.full(shape, 0.05), null_prefix_matching=np.full(shape, 0.06),
+        layers=tuple(layers), rows_from="random repeats", previous_token=previous, duplicate_token=np.full(shape, 0.02),
+        ahead=np.stack([matching, *np.full((3, *shape), 0.03)]), null_previous_token=np.full(shape, 0.05),
+        null_duplicate_token=np.full(shape, 0.06), null_ahead=np.full((4, *shape), 0.06),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 NOT_PART_OF_THE_EXPERIMENT = {
     "seed", "preset", "train.threads", "train.device", "train.backward", "train.eval_every", "train.log_every",
-    "train.checkpoint_every", "model.d_vocab", "model.n_ctx",
+    "train.checkpoint_every", "train.probes", "train.probe_points", "model.d_vocab", "model.n_ctx",
 }  # fmt: skip
 """Fields that tell runs apart without changing what is trained."""
 MOST_DIFFERENCES = 3

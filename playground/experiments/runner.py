@@ -18,10 +18,11 @@ from playground.experiments.environment import describe_device, environment, pic
 from playground.experiments.reporter import Reporter, Silent
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
-from playground.probes.attention_scores import attention_scores, probe_tokens
+from playground.probes.registry import find_probe, make_probes
 from playground.results import ScoreInfo
 from playground.runs.checkpoint import load_checkpoint, resumable, save_checkpoint
 from playground.runs.lock import run_lock
+from playground.runs.probes import probe_files, store_result
 from playground.runs.record import (
     RunRecord,
     append_line,
@@ -36,9 +37,6 @@ from playground.training.loop import Callback, Clock, TrainState, fit, start_sta
 from tasks.base import Evaluation, Task, seeded_generator
 from tasks.config import TaskConfig
 from tasks.registry import make_task
-
-PROBE_SEED = 20240430
-"""Seed of the probe rows and the null bands; the same for every run."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -65,6 +63,8 @@ def train(
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
     config = dataclasses.replace(config, task=_with_whole_path(config.task))
+    for name in config.train.probes:
+        find_probe(name)
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
@@ -152,7 +152,8 @@ class _Session:
         self.path, self.config, self.task, self.record = path, config, task, record
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
-        self.probe = probe_tokens(task.d_vocab, task.n_ctx, seeded_generator(PROBE_SEED))
+        self.probe_steps = frozenset(config.train.probe_steps)
+        self.probes = make_probes(config.train.probes if self.probe_steps else (), task, config.model.n_future)
         self.logged_at = 0.0
 
     def run(self, should_stop: Callable[[], str]) -> Run:
@@ -203,6 +204,7 @@ class _Session:
         return [
             every(train.log_every, self._log),
             every(train.eval_every, self._evaluate),
+            self._run_probes,
             every(train.checkpoint_every, self._checkpoint),
         ]
 
@@ -213,10 +215,11 @@ class _Session:
         state = start_state(model, self.config, seeded_generator(stream(seed, "data"), self.device))
         steps = resumable(self.checkpoints)
         kept = steps[-1] if steps else -1
-        for name in ("metrics.jsonl", "attention.jsonl"):
-            keep_lines_until(self.path / name, kept)
+        for path in (self.path / "metrics.jsonl", *probe_files(self.path)):
+            keep_lines_until(path, kept)
         if not steps:
             self._evaluate(state)
+            self._run_probes(state)
             self._checkpoint(state)
             state.clock = Clock()
             return state
@@ -263,15 +266,23 @@ class _Session:
             self._check_pending(state)
         with state.clock.paused():
             result = evaluate(state.model, self.task)
-            attention = attention_scores(state.model, self.probe, seeded_generator(PROBE_SEED))
         losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
         row = self._row("eval", state) | _finite_or_none(losses | {score.name: score.value for score in result.scores})
         append_line(self.path / "metrics.jsonl", row)
-        where = {"step": state.step, "tokens": state.tokens}
-        append_line(self.path / "attention.jsonl", where | attention.to_dict())
         if not self.record.scores:
             self._write_record(scores=_score_infos(result))
         self.reporter.row(row, self.record)
+
+    def _run_probes(self, state: TrainState) -> None:
+        if state.step not in self.probe_steps:
+            return
+        started = time.perf_counter()
+        with state.clock.paused():
+            for name, measure in self.probes.items():
+                store_result(self.path, name, measure(state.model), step=state.step, tokens=state.tokens)
+        self.record = dataclasses.replace(
+            self.record, probe_seconds=self.record.probe_seconds + time.perf_counter() - started
+        )
 
     def _checkpoint(self, state: TrainState) -> None:
         if state.pending:

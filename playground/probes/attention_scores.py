@@ -1,29 +1,40 @@
-"""Previous-token and prefix-matching (induction) scores of every attention head (Olsson et al. 2022, 2209.11895).
+"""Attention scores of every attention head, by token match (Olsson et al. 2022, 2209.11895, with its erratum).
 
-- previous token: mean of A[i, i-1] over i >= 1.
-- prefix matching: for every query q whose token occurred before, the SUM of A[q, j+1] over all earlier j with
-  tokens[j] = tokens[q]; mean over such q. By token match, never by diagonal: on repeats of one fixed length a head that
-  attends a fixed distance back would pass a diagonal test and know nothing.
+- previous token: mean of A[q, q-1] over q >= 1.
+- k-ahead induction: for every query q whose token occurred before, the SUM of A[q, j+k] over all earlier j with
+  tokens[j] = tokens[q] and j+k <= q; mean over such q. k = 1 is prefix matching, the induction score; k-ahead is what a head
+  needs in order to predict the token k ahead.
+- duplicate token: the same with A[q, j].
 
-An ideal head reads 1.0 on its score. The null band of a score is the 99th percentile of the same mean with the targets
-moved: for prefix matching the tokens are permuted, all positions of the batch by one permutation; for the previous token
-each query's target is a random position before it or its own.
+Worked row, query 4 (the second 2): an ideal induction head attends to position 2 (5 followed the first 2), an ideal
+2-ahead head to position 3, a duplicate-token head to position 1, a previous-token head to position 3.
 
-Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws of the null.
+    position    0   1   2   3   4
+    token       7   2   5   7   2
+
+By token match, never by diagonal: on repeats of one fixed length a head that attends a fixed distance back would pass a
+diagonal test and know nothing. An ideal head reads 1.0 on its score. The null band of a score is the 99th percentile of the
+same mean with the targets moved: for matches the tokens are permuted, all positions of the batch by one permutation; for
+the previous token each query's target is a random position before it or its own.
+
+Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws of the null, M targets.
 """
 
-from typing import Any
-
-import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
+from playground.probes.quiet import all_offsets, quietly
 from playground.results import AttentionScores
+from tasks.base import Batch
+from tasks.targets import IGNORED, score_targets
 
 NULL_DRAWS = 100
 PROBE_CTX = 64
+MOST_AHEAD = 4
+"""k-ahead scores are measured up to this k, or up to n_future where that is larger."""
 
 
 def match_mask(tokens: Int[Tensor, "*rest pos"], ahead: int) -> Bool[Tensor, "*rest pos pos"]:
@@ -71,7 +82,11 @@ def probe_tokens(d_vocab: int, n_ctx: int, generator: torch.Generator, rows: int
     return blocks.gather(1, torch.arange(length) % distance_B1)
 
 
-@torch.no_grad()
+def scored_queries(batch: Batch) -> Bool[Tensor, "batch pos"]:
+    """True at every position whose next token is scored by the task."""
+    return score_targets(batch, 1) != IGNORED
+
+
 def attention_patterns(
     model: MTPTransformer, tokens: Int[Tensor, "batch pos"]
 ) -> dict[str, Float[Tensor, "batch head pos pos"]]:
@@ -79,50 +94,99 @@ def attention_patterns(
     patterns: dict[str, Tensor] = {}
 
     def keep(pattern: Tensor, hook: object) -> None:
-        name = str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")
-        patterns[name] = pattern.float()
+        patterns[str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")] = pattern.float()
 
-    was_training = model.training
-    model.eval()
-    offsets = tuple(range(1, model.n_future + 1))
-    try:
-        hooks: list[Any] = [(lambda name: name.endswith("hook_pattern"), keep)]
-        model.run_with_hooks(tokens.to(model.W_E.device), offsets, fwd_hooks=hooks)
-    finally:
-        model.train(was_training)
+    with quietly(model, [(lambda name: name.endswith("hook_pattern"), keep)]):
+        z = model.trunk(tokens.to(model.W_E.device))
+        for offset in all_offsets(model):
+            model.future_resid(z, offset)
     return patterns
 
 
 def attention_scores(
-    model: MTPTransformer, tokens: Int[Tensor, "batch pos"], generator: torch.Generator
+    model: MTPTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    generator: torch.Generator,
+    *,
+    queries: Bool[Tensor, "batch pos"] | None = None,
+    rows_from: str = "random repeats",
 ) -> AttentionScores:
-    """Both scores of every attention head of trunk and future heads on `tokens`, with their null bands.
+    """All scores of every attention head of trunk and future heads on `tokens`, with their null bands.
 
-    `generator` (on the CPU) draws the null bands.
+    `queries` restricts the scores by token match to these queries. `generator` (on the CPU) draws the null bands.
     """
-    patterns = attention_patterns(model, tokens)
-    stacked_BLHTS = torch.stack([pattern.cpu() for pattern in patterns.values()], dim=1)
-    n_heads = stacked_BLHTS.shape[2]
-    flat = stacked_BLHTS.flatten(1, 2)
-    tokens = tokens.cpu()
-
-    def table(values: Tensor) -> np.ndarray:
-        return values.reshape(-1, n_heads).double().numpy()
-
-    return AttentionScores(
-        layers=tuple(patterns),
-        previous_token=table(masked_attention(flat, previous_token_mask(tokens))),
-        prefix_matching=table(masked_attention(flat, match_mask(tokens, 1))),
-        null_previous_token=table(_null(flat, _random_targets(tokens, generator))),
-        null_prefix_matching=table(_null(flat, _permuted_matches(tokens, generator))),
-    )
+    ahead = max(MOST_AHEAD, model.n_future)
+    return AttentionProbe(tokens, generator, queries=queries, rows_from=rows_from, most_ahead=ahead)(model)
 
 
-def _permuted_matches(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """Prefix-matching targets `[draw, batch, pos, pos]` of the same rows with their positions permuted."""
+class AttentionProbe:
+    """The scores on fixed rows, made ready to be measured many times: `AttentionProbe(tokens, generator)(model)`."""
+
+    def __init__(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        generator: torch.Generator,
+        *,
+        queries: Bool[Tensor, "batch pos"] | None = None,
+        rows_from: str = "random repeats",
+        most_ahead: int = MOST_AHEAD,
+    ) -> None:
+        self.tokens, self.rows_from = tokens.cpu(), rows_from
+        allowed = torch.ones_like(self.tokens, dtype=torch.bool) if queries is None else queries.cpu()
+        permuted_NBT = _permuted(self.tokens, generator)
+        nulls = [_random_targets(self.tokens, generator)]
+        masks = [previous_token_mask(self.tokens)]
+        for ahead in range(most_ahead + 1):
+            masks.append(match_mask(self.tokens, ahead) & allowed[..., None])
+            nulls.append(match_mask(permuted_NBT, ahead) & allowed[..., None])
+        self._targets = [_Targets(mask[None]) for mask in masks]
+        self._nulls = [_Targets(mask) for mask in nulls]
+
+    def __call__(self, model: MTPTransformer) -> AttentionScores:
+        patterns = attention_patterns(model, self.tokens)
+        n_heads = next(iter(patterns.values())).shape[1]
+        attention_BTSLH = torch.stack(list(patterns.values()), dim=1).permute(0, 3, 4, 1, 2)
+        flat = attention_BTSLH.flatten(0, 2).flatten(1, 2)  # every query and key, every head
+        device = flat.device
+        values = torch.stack([targets.to(device).mean(flat)[0] for targets in self._targets])
+        null = torch.stack(
+            [torch.nan_to_num(targets.to(device).mean(flat)).quantile(0.99, dim=0) for targets in self._nulls]
+        )
+        score, band = (part.unflatten(1, (-1, n_heads)).double().cpu().numpy() for part in (values, null))
+        return AttentionScores(
+            layers=tuple(patterns), rows_from=self.rows_from,
+            previous_token=score[0], duplicate_token=score[1], ahead=score[2:],
+            null_previous_token=band[0], null_duplicate_token=band[1], null_ahead=band[2:],
+        )  # fmt: skip
+
+
+class _Targets:
+    """Masks `[draw, batch, pos, pos]` as lists of places, so that only those are looked at: masks are almost empty."""
+
+    def __init__(self, masks_NBTS: Tensor) -> None:
+        flat_NM = masks_NBTS.flatten(1)
+        draw, self.places = flat_NM.nonzero(as_tuple=True)
+        counts = torch.bincount(draw, minlength=len(flat_NM))
+        self.starts = counts.cumsum(0) - counts
+        self.queries = masks_NBTS.any(dim=-1).sum(dim=(1, 2))
+
+    def to(self, device: torch.device) -> "_Targets":
+        if self.places.device != device:
+            self.places, self.starts, self.queries = (
+                part.to(device) for part in (self.places, self.starts, self.queries)
+            )
+        return self
+
+    def mean(self, attention: Float[Tensor, "places heads"]) -> Float[Tensor, "draw heads"]:
+        """Attention summed over each draw's places, over its number of queries; NaN when there are none."""
+        total = F.embedding_bag(self.places, attention, self.starts, mode="sum")
+        return total / self.queries[:, None]
+
+
+def _permuted(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """The same rows with their positions permuted, `[draw, batch, pos]`."""
     keys = torch.rand(NULL_DRAWS, tokens.shape[1], generator=generator)
-    permuted_NBT = tokens[:, keys.argsort(dim=1)].transpose(0, 1)
-    return match_mask(permuted_NBT, 1)
+    return tokens[:, keys.argsort(dim=1)].transpose(0, 1)
 
 
 def _random_targets(tokens: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,11 +197,3 @@ def _random_targets(tokens: Tensor, generator: torch.Generator) -> Tensor:
     mask = torch.zeros(NULL_DRAWS, rows, length, length, dtype=torch.bool).scatter_(-1, positions, True)
     mask[:, :, 0] = False
     return mask
-
-
-def _null(pattern_BHTS: Tensor, masks_NBTS: Tensor) -> Tensor:
-    """99th percentile over draws of each head's mean attention to the masked keys."""
-    queries_N = masks_NBTS.any(dim=-1).sum(dim=(1, 2))
-    masks = masks_NBTS.to(pattern_BHTS.dtype).flatten(2).permute(1, 2, 0)
-    total_HN = torch.bmm(pattern_BHTS.flatten(2), masks).sum(dim=0)
-    return torch.nan_to_num(total_HN / queries_N).quantile(0.99, dim=1)

@@ -45,6 +45,8 @@ class RunRecord:
     """Input tokens seen."""
     seconds: float = 0.0
     """Training time, without evaluations and checkpoints, over all sessions of the run."""
+    probe_seconds: float = 0.0
+    """Time that the probes took along training, which is not part of `seconds`."""
     tokens_per_second: float = 0.0
     created: float = 0.0
     updated: float = 0.0

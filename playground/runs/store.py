@@ -3,7 +3,7 @@
 runs/<id>/config.json      the whole configuration
           run.json         status, versions, device, times, final scores (playground/runs/record.py)
           metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
-          attention.jsonl  attention scores of every head at every evaluation
+          probes/<name>.jsonl  what a probe measured, one line a step
           checkpoints/<step>/*.safetensors
 """
 
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from playground.config import RunConfig, nearest
-from playground.results import AttentionHistory, AttentionScores
+from playground.results import AttentionHistory, AttentionScores, History, history
+from playground.results.base import ResultT
+from playground.runs.probes import stored_rows
 from playground.runs.record import RunRecord, parse_record, read_lines
 
 if TYPE_CHECKING:
@@ -69,13 +71,13 @@ class Run:
 
     @property
     def attention(self) -> AttentionHistory:
-        """Attention scores of every head, at every evaluation so far."""
-        rows = read_lines(self.path / "attention.jsonl")
-        return AttentionHistory(
-            steps=tuple(row["step"] for row in rows),
-            tokens=tuple(row["tokens"] for row in rows),
-            scores=tuple(AttentionScores.from_dict(row) for row in rows),
-        )
+        """Attention scores of every head on random repeats, at every step they were measured so far."""
+        found = self.history("attention", AttentionScores)
+        return AttentionHistory(steps=found.steps, tokens=found.tokens, scores=found.results)
+
+    def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
+        """What a probe measured along training, such as `run.history("composition", Composition)`; empty if it did not run."""
+        return history(stored_rows(self.path, probe), result)
 
     @property
     def checkpoints(self) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from playground.results import AttentionHistory, AttentionScores
+from playground.runs.probes import probe_file
 from playground.runs.record import RunRecord, parse_record, read_lines
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class StoredRun:
     def attention(self) -> AttentionHistory:
         """Attention scores of every head so far; shared, not to be changed."""
         try:
-            return _attention.get(self.path / "attention.jsonl")
+            return _attention.get(probe_file(self.path, "attention"))
         except FileNotFoundError:
             return AttentionHistory(steps=(), tokens=(), scores=())
 

@@ -19,6 +19,7 @@ from playground.config import OptimConfig, RunConfig, TrainConfig
 from playground.experiments.compare import compare_run
 from playground.experiments.runner import NonFiniteLoss, new_run_id, resume, train
 from playground.runs.lock import run_lock
+from playground.runs.probes import probe_files
 from playground.runs.store import RunError
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
@@ -39,7 +40,7 @@ def tiny(**train) -> RunConfig:
 
 def same_numbers(ours: Path, theirs: Path) -> None:
     """Metrics (times apart), attention scores and weights equal to the last bit."""
-    for name in ("metrics.jsonl", "attention.jsonl"):
+    for name in ("metrics.jsonl", *(f"probes/{path.name}" for path in probe_files(theirs))):
         rows = [[json.loads(line) for line in (path / name).read_text().splitlines()] for path in (ours, theirs)]
         for row in (*rows[0], *rows[1]):
             row.pop("seconds", None)
@@ -54,7 +55,8 @@ def same_numbers(ours: Path, theirs: Path) -> None:
 def test_a_run_folder_explains_itself(tmp_path):
     run = train(tiny(), tmp_path)
     assert sorted(path.name for path in run.path.iterdir() if path.name != ".lock") == [
-        "attention.jsonl", "checkpoints", "config.json", "metrics.jsonl", "run.json"]  # fmt: skip
+        "checkpoints", "config.json", "metrics.jsonl", "probes", "run.json"]  # fmt: skip
+    assert [path.stem for path in probe_files(run.path)] == ["attention", "behaviour", "composition", "task_attention"]
     record = load_run(run.path).record
     assert (record.state, record.step, record.tokens) == ("finished", 30, 30 * 8 * 16)
     assert record.scores[0].name == "repeat_accuracy"

@@ -177,7 +177,7 @@ def test_without_its_configuration_a_run_has_what_its_record_knows(runs: Path, d
 def test_without_rows_a_run_has_empty_tables(runs: Path) -> None:
     path = write_run(runs, steps=20)
     (path / "metrics.jsonl").unlink()
-    (path / "attention.jsonl").unlink()
+    (path / "probes/attention.jsonl").unlink()
     run = only(runs)
     assert run.metrics.empty and {"kind", "step", "tokens", "seconds"} <= set(run.metrics)
     assert run.attention.steps == () and run.attention.scores == ()

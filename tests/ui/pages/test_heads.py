@@ -71,7 +71,7 @@ def test_the_newest_pair_that_differs_in_n_alone_is_shown(
 
 def test_every_run_with_scores_is_offered_on_both_sides(runs: Path) -> None:
     paths = write_many(runs, steps=100)
-    (paths[0] / "attention.jsonl").unlink()
+    (paths[0] / "probes/attention.jsonl").unlink()
     app = heads()
     for side in ("left", "right"):
         offered = "\n".join(widget(app, side).options)
@@ -158,7 +158,7 @@ def test_layers_are_named_after_trunk_and_future_heads(runs: Path) -> None:
 def test_a_history_cut_short_is_shown_as_far_as_it_goes(runs: Path) -> None:
     path = write_run(runs, steps=100)
     whole = [str(step) for step in Run(path).attention.steps]
-    cut_last_line(path / "attention.jsonl")
+    cut_last_line(path / "probes/attention.jsonl")
     frames = figures(heads())["heads"]["frames"]
     assert [frame["name"] for frame in frames] == whole[:-1]
 
@@ -189,7 +189,7 @@ def test_a_figure_for_a_document(runs: Path) -> None:
 
 
 def test_runs_without_scores_say_why(runs: Path) -> None:
-    (write_run(runs, steps=20) / "attention.jsonl").unlink()
+    (write_run(runs, steps=20) / "probes/attention.jsonl").unlink()
     app = heads()
     assert "None of these runs has stored attention scores yet." in words(app)
     assert labels(app, "page_link") == ["Train"]

@@ -1,0 +1,42 @@
+"""How every probe runs a model: evaluation mode, no gradients, its own hooks, and nothing of that left behind."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from playground.model.transformer import MTPTransformer
+
+HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
+Hook = tuple[str | Callable[[str], bool], HookFunction]
+"""A hook point's name (or which names), and what happens there: a returned tensor takes the activation's place."""
+
+
+@contextlib.contextmanager
+def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients: bool = False) -> Iterator[None]:
+    """Run what is inside in evaluation mode with `hooks`; hooks of others stay, and mode and hooks are as before after it.
+
+    May be nested: the hooks of all levels act.
+    """
+    was_training = model.training
+    model.eval()
+    inner: list[Any] = list(hooks or [])
+    try:
+        with torch.set_grad_enabled(gradients), model.hooks(fwd_hooks=inner):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def all_offsets(model: MTPTransformer) -> tuple[int, ...]:
+    """1 .. n_future."""
+    return tuple(range(1, model.n_future + 1))
+
+
+def layer_names(model: MTPTransformer) -> tuple[str, ...]:
+    """Hook names of all layers, trunk first: `blocks.0`, .., `future_heads.0`, .."""
+    trunk = (f"blocks.{layer}" for layer in range(len(model.blocks)))
+    return (*trunk, *(f"future_heads.{index}" for index in range(model.n_future)))

@@ -1,0 +1,37 @@
+"""Frozen numpy results: what probes measure, runs store and figures draw. Imports neither torch nor Streamlit."""
+
+from playground.results.attention import AttentionHistory, AttentionScores
+from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title
+from playground.results.behaviour import Behaviour, ScoreInfo
+from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation
+from playground.results.circuits import Composition, Copying, TokenCircuit
+from playground.results.offsets import GradientShares, Lens, LensView, LinearProbes, OffsetAgreement
+from playground.results.patching import HeadPatching, PathPatching, PositionPatching
+
+__all__ = [
+    "AblationEffects",
+    "AblationMethod",
+    "AttentionHistory",
+    "AttentionScores",
+    "Behaviour",
+    "Composition",
+    "Copying",
+    "GradientShares",
+    "Head",
+    "HeadPatching",
+    "History",
+    "InductionAfterAblation",
+    "Lens",
+    "LensView",
+    "LinearProbes",
+    "OffsetAgreement",
+    "PathPatching",
+    "PositionPatching",
+    "Result",
+    "Row",
+    "ScoreInfo",
+    "TokenCircuit",
+    "heads_of",
+    "history",
+    "layer_title",
+]

@@ -1,0 +1,145 @@
+"""What every result shares: plain values for JSON and back, rows for a table, and the name of an attention head."""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, str | int | float | None]
+"""One line of a table: column name -> value."""
+DIGITS = 5
+ResultT = TypeVar("ResultT", bound="Result")
+
+
+@dataclass(frozen=True, order=True)
+class Head:
+    """One attention head: the hook name of its layer, and its index in there.
+
+    >>> Head.parse("future_heads.0.3")
+    Head(layer='future_heads.0', index=3)
+    >>> str(Head("blocks.1", 2)), Head("blocks.1", 2).title, Head("future_heads.0", 3).short
+    ('blocks.1.2', 'trunk 1, head 2', 'F1.3')
+    """
+
+    layer: str
+    index: int
+
+    @classmethod
+    def parse(cls, name: str) -> "Head":
+        """Read `blocks.1.2` or `future_heads.0.3`. Raises ValueError for anything else."""
+        match = re.fullmatch(r"((?:blocks|future_heads)\.\d+)\.(\d+)", name)
+        if match is None:
+            raise ValueError(
+                f"'{name}' names no attention head; write layer and head, such as blocks.1.2 (trunk layer 1, head 2) "
+                "or future_heads.0.3 (future head of offset 1, head 3)"
+            )
+        return cls(match[1], int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.index}"
+
+    @property
+    def title(self) -> str:
+        """For people: `trunk 1, head 2`; future heads are counted by their offset, from 1."""
+        return f"{layer_title(self.layer)}, head {self.index}"
+
+    @property
+    def short(self) -> str:
+        """For figures: `T1.2` or `F1.3`."""
+        kind, _, number = self.layer.partition(".")
+        return f"F{int(number) + 1}.{self.index}" if kind == "future_heads" else f"T{number}.{self.index}"
+
+
+def layer_title(layer: str) -> str:
+    """What a layer is called for people: `blocks.0` is `trunk 0`, `future_heads.1` is `future head 2`."""
+    kind, _, number = layer.partition(".")
+    return f"future head {int(number) + 1}" if kind == "future_heads" else f"trunk {number}"
+
+
+def heads_of(layers: Sequence[str], n_heads: int) -> tuple[Head, ...]:
+    """Every head of the layers in order, the order in which `[layer, head]` arrays are flattened."""
+    return tuple(Head(layer, index) for layer in layers for index in range(n_heads))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Base of all results: frozen dataclasses of numpy arrays, numbers, names and tuples of these."""
+
+    def rows(self) -> list[Row]:
+        """The result as lines of a table, one measured thing a line."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: arrays as nested lists with 5 significant digits, None where undefined."""
+        return {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls: "type[ResultT]", values: dict[str, Any]) -> "ResultT":
+        """Read what `to_dict` wrote; other keys are left alone. Raises KeyError when one is missing."""
+        hints = typing.get_type_hints(cls)
+        fields = [item.name for item in dataclasses.fields(cls)]
+        return cls(**{name: _restore(values[name], hints[name]) for name in fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class History(Generic[ResultT]):
+    """What one probe measured along a training."""
+
+    steps: tuple[int, ...]
+    tokens: tuple[int, ...]
+    results: tuple[ResultT, ...]
+
+
+def history(rows: Sequence[dict[str, Any]], result: type[ResultT]) -> History[ResultT]:
+    """Stored lines (`step`, `tokens` and a result's fields) as a history."""
+    return History(
+        steps=tuple(row["step"] for row in rows),
+        tokens=tuple(row["tokens"] for row in rows),
+        results=tuple(result.from_dict(row) for row in rows),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _plain_array(value)
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, Head):
+        return str(value)
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if np.isfinite(value) else None
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _plain_array(values: NDArray[Any]) -> list[Any]:
+    if values.dtype.kind != "f":
+        return values.tolist()
+    finite = np.isfinite(values)
+    safe = np.where(finite & (values != 0), values, 1.0).astype(np.float64)
+    scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(safe))))
+    rounded = np.where(values == 0, 0.0, np.round(safe * scale) / scale).astype(object)
+    rounded[~finite] = None
+    return rounded.tolist()
+
+
+def _restore(value: Any, hint: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        return None if value is None else _restore(value, next(arg for arg in args if arg is not type(None)))
+    if origin is np.ndarray:
+        return np.array(value, dtype=typing.get_args(args[1])[0])
+    if hint is Head:
+        return Head.parse(value)
+    if hint is float:
+        return float("nan") if value is None else float(value)
+    if origin is tuple:
+        return tuple(_restore(item, args[0]) for item in value)
+    return hint.from_dict(value) if isinstance(hint, type) and issubclass(hint, Result) else value

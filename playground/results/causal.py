@@ -1,0 +1,87 @@
+"""What happens to a model's output when a part of it is taken out (playground/probes/ablation.py)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.results.base import Head, Result, Row
+
+AblationMethod = Literal["mean", "zero", "resample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationEffects(Result):
+    """Loss and accuracy per offset without each component, batch by batch, beside those of the whole model."""
+
+    components: tuple[str, ...]
+    """What was taken out: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; joined by ` + ` a set."""
+    method: str
+    """`mean`, `zero` or `resample`."""
+    patterns: str
+    """`free`: later heads may attend elsewhere (the total effect); `frozen`: they attend as in the whole model (the effect
+    that is not mediated by patterns)."""
+    clean_loss: NDArray[np.float64]
+    """`[batch, offset]`, nats per token, over all targets."""
+    clean_accuracy: NDArray[np.float64]
+    """`[batch, offset]`, over the task's scored tokens, teacher-forced; NaN where none is scored."""
+    loss: NDArray[np.float64]
+    """`[component, batch, offset]`"""
+    accuracy: NDArray[np.float64]
+    """`[component, batch, offset]`"""
+
+    @property
+    def loss_change(self) -> NDArray[np.float64]:
+        """`[component, offset]`: how much the loss rises, mean over batches."""
+        return (self.loss - self.clean_loss).mean(axis=1)
+
+    @property
+    def accuracy_change(self) -> NDArray[np.float64]:
+        """`[component, offset]`: how much the accuracy rises (negative: falls), mean over batches."""
+        return (self.accuracy - self.clean_accuracy).mean(axis=1)
+
+    @property
+    def loss_spread(self) -> NDArray[np.float64]:
+        """`[component, offset]`: standard deviation over batches of the rise in loss; 0 with a single batch."""
+        return (self.loss - self.clean_loss).std(axis=1)
+
+    @property
+    def accuracy_spread(self) -> NDArray[np.float64]:
+        """`[component, offset]`: standard deviation over batches of the rise in accuracy; 0 with a single batch."""
+        return (self.accuracy - self.clean_accuracy).std(axis=1)
+
+    def rows(self) -> list[Row]:
+        """A line for each component and offset."""
+        return [
+            {"ablated": component, "method": self.method, "patterns": self.patterns, "offset": k + 1,
+             "loss": float(self.clean_loss[:, k].mean()), "loss change": float(self.loss_change[i, k]),
+             "loss spread": float(self.loss_spread[i, k]), "accuracy": float(self.clean_accuracy[:, k].mean()),
+             "accuracy change": float(self.accuracy_change[i, k]),
+             "accuracy spread": float(self.accuracy_spread[i, k])}
+            for i, component in enumerate(self.components)
+            for k in range(self.clean_loss.shape[1])
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class InductionAfterAblation(Result):
+    """Prefix matching of every head while one earlier head is ablated: composition, causally."""
+
+    ablated: tuple[Head, ...]
+    heads: tuple[Head, ...]
+    before: NDArray[np.float64]
+    """`[head]`: prefix matching of the whole model."""
+    after: NDArray[np.float64]
+    """`[ablated, head]`"""
+    null: NDArray[np.float64]
+    """`[head]`: 99th percentile of the score under permuted tokens."""
+
+    def rows(self) -> list[Row]:
+        """A line for each ablated head and each head that it could move."""
+        return [
+            {"ablated": str(ablated), "head": str(head), "prefix matching": float(self.before[j]),
+             "after": float(self.after[i, j]), "null 99%": float(self.null[j])}
+            for i, ablated in enumerate(self.ablated)
+            for j, head in enumerate(self.heads)
+        ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""What the weights say: composition between heads, copying, and whole token-by-token circuits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.results.base import Head, Result, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition(Result):
+    """How much each head reads of what each earlier head writes, MINUS the value of random matrices of that size.
+
+    Arrays are `[sender, receiver]`, NaN where the receiver does not come after the sender.
+    """
+
+    senders: tuple[Head, ...]
+    """Trunk heads."""
+    receivers: tuple[Head, ...]
+    """All heads of the trunk and the future heads."""
+    q: NDArray[np.float64]
+    k: NDArray[np.float64]
+    v: NDArray[np.float64]
+    random: tuple[float, ...]
+    """What random matrices of these sizes give for q, k and v: already subtracted."""
+    null: tuple[float, ...]
+    """99th percentile of random matrices for q, k and v, minus `random`: edges above it are more than chance."""
+
+    def pair(self, kind: str, sender: Head, receiver: Head) -> float:
+        """The value of one edge; `kind` is `q`, `k` or `v`."""
+        return float(getattr(self, kind)[self.senders.index(sender), self.receivers.index(receiver)])
+
+    def rows(self) -> list[Row]:
+        """A line for each pair of heads of which the second comes after the first."""
+        pairs = [(i, j) for i in range(len(self.senders)) for j in range(len(self.receivers))]
+        return [
+            {"sender": str(self.senders[i]), "receiver": str(self.receivers[j]), "Q": float(self.q[i, j]),
+             "K": float(self.k[i, j]), "V": float(self.v[i, j]), "K null 99%": self.null[1]}
+            for i, j in pairs
+            if np.isfinite(self.k[i, j])
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying(Result):
+    """Whether each head's OV circuit raises the logit of the token it attends to, along named paths.
+
+    `direct` is head -> final norm -> unembedding, skipping whatever lies between through the residual stream. `through` is
+    trunk head -> OV of one head of a future head -> unembedding.
+    """
+
+    heads: tuple[Head, ...]
+    direct_eigenvalues: NDArray[np.float64]
+    """`[head]`: sum of Re(lambda) / sum of |lambda| of W_E W_V W_O W_U, in [-1, 1]; 1 is pure copying."""
+    direct_top1: NDArray[np.float64]
+    """`[head]`: share of tokens whose largest entry in their row of the circuit is themselves."""
+    via: tuple[Head, ...]
+    """Heads of the future heads, as second steps of a path."""
+    through_eigenvalues: NDArray[np.float64]
+    """`[head, via]`; NaN where `head` is itself in a future head."""
+    through_top1: NDArray[np.float64]
+    """`[head, via]`"""
+    chance_top1: float
+    """1 / d_vocab."""
+
+    def rows(self) -> list[Row]:
+        """A line for each path."""
+        direct: list[Row] = [
+            {"path": f"{head} -> unembed", "eigenvalue copying": float(self.direct_eigenvalues[i]),
+             "top-1 copying": float(self.direct_top1[i]), "chance of top-1": self.chance_top1}
+            for i, head in enumerate(self.heads)
+        ]  # fmt: skip
+        return direct + [
+            {"path": f"{head} -> {via} -> unembed", "eigenvalue copying": float(self.through_eigenvalues[i, j]),
+             "top-1 copying": float(self.through_top1[i, j]), "chance of top-1": self.chance_top1}
+            for i, head in enumerate(self.heads)
+            for j, via in enumerate(self.via)
+            if np.isfinite(self.through_top1[i, j])
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCircuit(Result):
+    """A whole circuit, token by token: which output (OV) or which key (QK) each token raises."""
+
+    name: str
+    """The path, such as `embed -> blocks.0.1 OV -> future_heads.0.2 OV -> unembed`."""
+    matrix: NDArray[np.float64]
+    """`[source token, output token]` for OV, `[query token, key token]` for QK."""
+    top1: float
+    """Share of rows whose largest entry stands on the diagonal."""
+    eigenvalues: float
+    """Sum of Re(lambda) / sum of |lambda| of the matrix, in [-1, 1]."""
+
+    def rows(self) -> list[Row]:
+        """One line."""
+        chance = 1 / len(self.matrix)
+        return [
+            {"path": self.name, "eigenvalues": self.eigenvalues, "top-1 on the diagonal": self.top1, "chance": chance}
+        ]

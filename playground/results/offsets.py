@@ -1,0 +1,124 @@
+"""What is specific to predicting several tokens ahead: every offset seen from every layer, and the offsets side by side."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.results.base import Result, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lens(Result):
+    """Loss and accuracy when the residual stream behind each layer is read early."""
+
+    sites: tuple[str, ...]
+    """`embed`, then the trunk layers `blocks.0`, ..; the last is the trunk's output z."""
+    loss: NDArray[np.float64]
+    """`[site, offset]`, nats per target: the residual stream goes through future head k, final norm and unembedding."""
+    accuracy: NDArray[np.float64]
+    """`[site, offset]`, over the scored tokens."""
+    direct_loss: NDArray[np.float64]
+    """`[site, offset]`: straight through final norm and unembedding, without a future head (the ordinary logit lens)."""
+    direct_accuracy: NDArray[np.float64]
+    """`[site, offset]`"""
+
+    def rows(self) -> list[Row]:
+        """A line for each site and offset."""
+        return [
+            {"site": site, "offset": k + 1, "loss": float(self.loss[i, k]), "accuracy": float(self.accuracy[i, k]),
+             "direct loss": float(self.direct_loss[i, k]), "direct accuracy": float(self.direct_accuracy[i, k])}
+            for i, site in enumerate(self.sites)
+            for k in range(self.loss.shape[1])
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensView(Result):
+    """What every layer would predict at every position of one row."""
+
+    sites: tuple[str, ...]
+    tokens: tuple[int, ...]
+    through: NDArray[np.int64]
+    """`[site, offset, position, rank]`: the likeliest tokens through future head k, likeliest first."""
+    probability: NDArray[np.float64]
+    """Of the same shape."""
+    direct: NDArray[np.int64]
+    """`[site, position, rank]`: the same straight through final norm and unembedding."""
+    direct_probability: NDArray[np.float64]
+
+    def rows(self) -> list[Row]:
+        """A line for each site, offset and position."""
+        n_sites, n_offsets, length, _ = self.through.shape
+        return [
+            {"site": self.sites[i], "offset": k + 1, "position": t, "token": self.tokens[t],
+             "predicts": int(self.through[i, k, t, 0]), "probability": float(self.probability[i, k, t, 0])}
+            for i in range(n_sites)
+            for k in range(n_offsets)
+            for t in range(length)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbes(Result):
+    """Accuracy of linear read-outs from each layer, on held-out rows, beside what needs no model at all."""
+
+    sites: tuple[str, ...]
+    targets: tuple[str, ...]
+    """What is read out: `token +1`, `token +2`, .. or the task's own, such as `value of operand 1`."""
+    accuracy: NDArray[np.float64]
+    """`[site, target]`"""
+    shuffled: NDArray[np.float64]
+    """`[site, target]`: the same probe trained on shuffled labels."""
+    baseline: NDArray[np.float64]
+    """`[target]`: an n-gram model of the current tokens (for tokens), or the most frequent label."""
+
+    def rows(self) -> list[Row]:
+        """A line for each site and target."""
+        return [
+            {"site": site, "target": target, "accuracy": float(self.accuracy[i, j]), "n-gram": float(self.baseline[j]),
+             "above n-gram": float(self.accuracy[i, j] - self.baseline[j]),
+             "shuffled labels": float(self.shuffled[i, j])}
+            for i, site in enumerate(self.sites)
+            for j, target in enumerate(self.targets)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientShares(Result):
+    """How the offsets pull at the trunk's output z."""
+
+    share: NDArray[np.float64]
+    """`[offset]`: norm of the offset's gradient at z over the norm of the sum of all offsets' gradients."""
+    cosine: NDArray[np.float64]
+    """`[offset, offset]`: cosine between the gradients of two offsets."""
+    loss: NDArray[np.float64]
+    """`[offset]`, nats per target."""
+
+    def rows(self) -> list[Row]:
+        """A line for each offset."""
+        return [
+            {"offset": k + 1, "loss": float(self.loss[k]), "share of the gradient": float(self.share[k])}
+            | {f"cosine with {j + 1}": float(self.cosine[k, j]) for j in range(len(self.share))}
+            for k in range(len(self.share))
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffsetAgreement(Result):
+    """How often offset k says at t what offset 1 says at t + k - 1, where both are argmax predictions of the same token."""
+
+    agreement: NDArray[np.float64]
+    """`[offset]`; 1 for offset 1."""
+    chance: NDArray[np.float64]
+    """`[offset]`: agreement of predictions that are independent but as frequent."""
+    count: NDArray[np.int64]
+    """`[offset]`: how many pairs were compared."""
+
+    def rows(self) -> list[Row]:
+        """A line for each offset."""
+        return [
+            {"offset": k + 1, "agreement": float(self.agreement[k]), "chance": float(self.chance[k]),
+             "count": int(self.count[k])}
+            for k in range(len(self.agreement))
+        ]  # fmt: skip

@@ -1,0 +1,102 @@
+"""How much of the right answer comes back when parts of a clean run are put into a corrupted one.
+
+Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the corrupted answer:
+0 nothing comes back, 1 all of it does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.results.base import Head, Result, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionPatching(Result):
+    """Activation patching by layer and position."""
+
+    sites: tuple[str, ...]
+    """Hook names of the patched activations, in the order of the layers."""
+    offset: int
+    """Which offset's logits are read."""
+    recovery: NDArray[np.float64]
+    """`[row, site, position]`"""
+    roles: tuple[tuple[str, ...], ...]
+    """`[row][position]`: `before source`, `source` (the corrupted token), `query` (where the answer is read) or `other`."""
+    clean_difference: NDArray[np.float64]
+    """`[row]`: logit of the right minus logit of the corrupted answer in the clean run."""
+    corrupted_difference: NDArray[np.float64]
+    """`[row]`"""
+
+    def by_role(self) -> dict[str, NDArray[np.float64]]:
+        """`[site]`: for each role the mean over rows of the largest recovery at a position of that role."""
+        found: dict[str, NDArray[np.float64]] = {}
+        for role in ("before source", "source", "query", "other"):
+            at = np.array([[name == role for name in row] for row in self.roles])[:, None, :]
+            values = np.where(at, self.recovery, -np.inf).max(axis=2)
+            found[role] = np.where(np.isfinite(values), values, np.nan)
+        return {role: np.nanmean(values, axis=0) for role, values in found.items() if np.isfinite(values).any()}
+
+    def rows(self) -> list[Row]:
+        """A line for each site and role."""
+        return [
+            {"patched": site, "at": role, "offset": self.offset, "recovery": float(values[index])}
+            for role, values in self.by_role().items()
+            for index, site in enumerate(self.sites)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadPatching(Result):
+    """Activation patching of one head's output at every position."""
+
+    heads: tuple[Head, ...]
+    offset: int
+    recovery: NDArray[np.float64]
+    """`[row, head]`"""
+
+    def rows(self) -> list[Row]:
+        """A line for each head: mean and standard deviation over rows."""
+        return [
+            {"patched": str(head), "offset": self.offset, "recovery": float(self.recovery[:, i].mean()),
+             "spread over rows": float(self.recovery[:, i].std())}
+            for i, head in enumerate(self.heads)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathPatching(Result):
+    """What one head tells another directly: sender's output -> receiver's query, key or value input -> logits.
+
+    Loss of the right answer when the path alone carries the corrupted run: 1 - recovery, so that 0 is no effect and 1 means
+    that the whole logit difference depends on this path (Wang et al. 2023, 2211.00593).
+    """
+
+    senders: tuple[Head, ...]
+    receivers: tuple[Head, ...]
+    offset: int
+    q: NDArray[np.float64]
+    """`[sender, receiver]`, mean over rows; NaN where the receiver does not come after the sender."""
+    k: NDArray[np.float64]
+    v: NDArray[np.float64]
+    to_logits: NDArray[np.float64]
+    """`[sender]`: the path straight to the final norm of this offset."""
+
+    def rows(self) -> list[Row]:
+        """A line for each path."""
+        found: list[Row] = [
+            {"sender": str(sender), "receiver": "logits", "input": "", "offset": self.offset,
+             "effect": float(self.to_logits[i])}
+            for i, sender in enumerate(self.senders)
+        ]  # fmt: skip
+        for kind in ("q", "k", "v"):
+            values = getattr(self, kind)
+            found += [
+                {"sender": str(sender), "receiver": str(receiver), "input": kind, "offset": self.offset,
+                 "effect": float(values[i, j])}
+                for i, sender in enumerate(self.senders)
+                for j, receiver in enumerate(self.receivers)
+                if np.isfinite(values[i, j])
+            ]  # fmt: skip
+        return found
