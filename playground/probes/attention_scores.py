@@ -1,6 +1,6 @@
 """Attention scores of every attention head, by token match (Olsson et al. 2022, 2209.11895, with its erratum).
 
-- previous token: mean of A[q, q-1] over q >= 1.
+- previous token: mean of A[q, q-1] over q >= 1; on rows of a task over those q that an induction head needs it for.
 - k-ahead induction: for every query q whose token occurred before, the SUM of A[q, j+k] over all earlier j with
   tokens[j] = tokens[q] and j+k <= q; mean over such q. k = 1 is prefix matching, the induction score; k-ahead is what a head
   needs in order to predict the token k ahead.
@@ -113,7 +113,8 @@ def attention_scores(
 ) -> AttentionScores:
     """All scores of every attention head of trunk and future heads on `tokens`, with their null bands.
 
-    `queries` restricts the scores by token match to these queries. `generator` (on the CPU) draws the null bands.
+    `queries` restricts the scores by token match to these queries, and the previous-token score to the positions that an
+    ideal induction head attends to from there. `generator` (on the CPU) draws the null bands.
     """
     ahead = max(MOST_AHEAD, model.n_future)
     return AttentionProbe(tokens, generator, queries=queries, rows_from=rows_from, most_ahead=ahead)(model)
@@ -133,9 +134,11 @@ class AttentionProbe:
     ) -> None:
         self.tokens, self.rows_from = tokens.cpu(), rows_from
         allowed = torch.ones_like(self.tokens, dtype=torch.bool) if queries is None else queries.cpu()
+        sources = (match_mask(self.tokens, 1) & allowed[..., None]).any(dim=1)
+        from_here = torch.ones_like(sources) if queries is None else sources
         permuted_NBT = _permuted(self.tokens, generator)
-        nulls = [_random_targets(self.tokens, generator)]
-        masks = [previous_token_mask(self.tokens)]
+        nulls = [_random_targets(self.tokens, generator) & from_here[..., None]]
+        masks = [previous_token_mask(self.tokens) & from_here[..., None]]
         for ahead in range(most_ahead + 1):
             masks.append(match_mask(self.tokens, ahead) & allowed[..., None])
             nulls.append(match_mask(permuted_NBT, ahead) & allowed[..., None])

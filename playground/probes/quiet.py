@@ -31,6 +31,11 @@ def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients
         model.train(was_training)
 
 
+def editing(change: Callable[[Tensor], Tensor]) -> HookFunction:
+    """A hook that puts `change(activation)` in the activation's place."""
+    return lambda activation, hook: change(activation)
+
+
 def all_offsets(model: MTPTransformer) -> tuple[int, ...]:
     """1 .. n_future."""
     return tuple(range(1, model.n_future + 1))

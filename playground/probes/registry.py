@@ -16,7 +16,7 @@ from playground.probes.behaviour import measure_behaviour
 from playground.probes.composition import composition
 from playground.probes.rows import probe_batch
 from playground.results import AttentionScores, Behaviour, Composition, Result
-from tasks.base import Task, seeded_generator
+from tasks.base import Batch, Task, seeded_generator
 
 PROBE_SEED = 20240430
 """Seed of the probe rows and the null bands; the same for every run."""
@@ -46,13 +46,22 @@ def _attention(task: Task, n_future: int) -> Measure:
 def _task_attention(task: Task, n_future: int) -> Measure:
     batch = probe_batch(task)
     return AttentionProbe(
-        batch.tokens, _generator(), queries=scored_queries(batch), rows_from="task", most_ahead=max(MOST_AHEAD, n_future)
+        batch.tokens,
+        _generator(),
+        queries=scored_queries(batch),
+        rows_from="task",
+        most_ahead=max(MOST_AHEAD, n_future),
     )
 
 
-def _behaviour(task: Task, n_future: int) -> Measure:
-    batch = probe_batch(task)
-    return lambda model: measure_behaviour(model, batch)
+def _on_rows(probe: Callable[[MTPTransformer, Batch], Result]) -> Callable[[Task, int], Measure]:
+    """Made ready with the probe rows of the task."""
+
+    def make(task: Task, _n_future: int) -> Measure:
+        batch = probe_batch(task)
+        return lambda model: probe(model, batch)
+
+    return make
 
 
 PROBES: dict[str, Probe] = {
@@ -80,7 +89,7 @@ PROBES: dict[str, Probe] = {
             name="behaviour",
             summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
             result=Behaviour,
-            make=_behaviour,
+            make=_on_rows(measure_behaviour),
         ),
     )
 }

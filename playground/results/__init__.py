@@ -3,7 +3,7 @@
 from playground.results.attention import AttentionHistory, AttentionScores
 from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title
 from playground.results.behaviour import Behaviour, ScoreInfo
-from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation
+from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation, Knockout
 from playground.results.circuits import Composition, Copying, TokenCircuit
 from playground.results.offsets import GradientShares, Lens, LensView, LinearProbes, OffsetAgreement
 from playground.results.patching import HeadPatching, PathPatching, PositionPatching
@@ -21,6 +21,7 @@ __all__ = [
     "HeadPatching",
     "History",
     "InductionAfterAblation",
+    "Knockout",
     "Lens",
     "LensView",
     "LinearProbes",

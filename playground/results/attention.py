@@ -18,8 +18,8 @@ class AttentionScores(Result):
     layers: tuple[str, ...]
     """Names of the layers in order: `blocks.0`, .., `future_heads.0`, .."""
     rows_from: str
-    """`random repeats` (the same for every task) or `task` (rows of the task; only queries before scored tokens count,
-    except for the previous-token score)."""
+    """`random repeats` (the same for every task) or `task` (rows of the task; only queries before scored tokens count, and for
+    the previous-token score the positions that an ideal induction head attends to from there)."""
     previous_token: NDArray[np.float64]
     """`[layer, head]`"""
     duplicate_token: NDArray[np.float64]

@@ -85,3 +85,54 @@ class InductionAfterAblation(Result):
             for i, ablated in enumerate(self.ablated)
             for j, head in enumerate(self.heads)
         ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knockout(Result):
+    """Whether the induction heads do the work: the score without them, and without as many random other heads."""
+
+    induction: tuple[Head, ...]
+    """Heads with a clear induction score on the task's rows, strongest first."""
+    previous_token: tuple[Head, ...]
+    """Heads with a clear previous-token score, strongest first."""
+    others: tuple[Head, ...]
+    """All heads that are neither: what the controls are drawn from."""
+    accuracy: float
+    """Of the whole model on the task's scored tokens, offset 1, teacher-forced."""
+    without_induction: float
+    """All induction heads mean-ablated together."""
+    without_induction_spread: float
+    """Standard deviation over batches."""
+    without_previous: float
+    """All previous-token heads mean-ablated together."""
+    without_others: NDArray[np.float64]
+    """`[draw]`: as many random other heads as there are induction heads (all of them, where there are fewer)."""
+    n_control: int
+    """How many other heads each draw takes out."""
+
+    @property
+    def drop(self) -> float:
+        """Accuracy lost with the induction heads."""
+        return self.accuracy - self.without_induction
+
+    @property
+    def control_drop(self) -> float:
+        """Accuracy lost with random other heads, mean over draws."""
+        return float((self.accuracy - self.without_others).mean()) if len(self.without_others) else float("nan")
+
+    def rows(self) -> list[Row]:
+        """A line for each group of heads."""
+
+        def names(heads: tuple[Head, ...]) -> str:
+            return " ".join(map(str, heads)) or "none"
+
+        drops = self.accuracy - self.without_others
+        worst = float(drops.max()) if len(drops) else float("nan")
+        return [
+            {"ablated": "induction heads", "heads": names(self.induction), "accuracy": self.without_induction,
+             "drop": self.drop, "worst draw": None},
+            {"ablated": "previous-token heads", "heads": names(self.previous_token), "accuracy": self.without_previous,
+             "drop": self.accuracy - self.without_previous, "worst draw": None},
+            {"ablated": f"{self.n_control} random other heads", "heads": f"of {names(self.others)}",
+             "accuracy": self.accuracy - self.control_drop, "drop": self.control_drop, "worst draw": worst},
+        ]  # fmt: skip

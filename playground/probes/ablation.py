@@ -1,0 +1,217 @@
+"""Taking parts out of a model: heads, sets of heads, whole layers, MLPs; what is lost is what they did.
+
+An attention score is a hint, not a mechanism: a head that looks like an induction head may do nothing. What is taken out is
+replaced by
+
+- `mean`: the mean of that activation over the reference rows, position by position (the default: the rest of the model then
+  sees an input as it is used to, without what tells the rows apart);
+- `resample`: the activation at the same position of another reference row;
+- `zero`: nothing. It also takes away what is always there, and overstates.
+
+With `freeze_patterns` every other head attends as in the whole model: the effect through what is WRITTEN only. What the free
+effect has beyond it goes through where later heads LOOK (Elhage et al. 2021; Olsson et al. 2022, "pattern-preserving").
+
+Names of components: `blocks.1.2` head 2 of trunk layer 1, `future_heads.0.3` head 3 of the future head of offset 1,
+`blocks.1.attn` all heads of a layer, `blocks.1.mlp` its MLP, `blocks.1` both; several joined by ` + ` are taken out together.
+
+Dimension letters: B batch, T position, H attention head, E d_head, D d_model.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention, match_mask
+from playground.probes.quiet import Hook, HookFunction, all_offsets, editing, layer_names, quietly
+from playground.results import AblationEffects, AblationMethod, Head, InductionAfterAblation, heads_of
+from tasks.base import Batch, seeded_generator
+from tasks.scoring import teacher_forced
+
+SEED = 20230421
+SET = " + "
+Place = tuple[str, int | None]
+"""A hook point, and which head there (None: the whole activation)."""
+
+
+class Ablator:
+    """The activations of a model on reference rows, from which hooks are made that take components out."""
+
+    def __init__(
+        self,
+        model: MTPTransformer,
+        reference: Int[Tensor, "batch pos"],
+        *,
+        method: AblationMethod = "mean",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if method not in ("mean", "zero", "resample"):
+            raise ValueError(f"method is {method!r}; write 'mean', 'resample' or 'zero'")
+        if method == "resample" and len(reference) < 2:
+            raise ValueError(
+                "resample ablation takes activations from other rows, and there is one row; give at least 2"
+            )
+        self.model, self.method = model, method
+        self.generator = generator or seeded_generator(SEED)
+        self.values: dict[str, Tensor] = {}
+
+        def keep(activation: Tensor, hook: HookPoint) -> None:
+            self.values[str(hook.name)] = activation.mean(dim=0, keepdim=True) if method == "mean" else activation
+
+        with quietly(model, [(lambda name: name.endswith(("attn.hook_z", "hook_mlp_out")), keep)]):
+            run_all_offsets(model, reference)
+
+    def hooks(self, components: str | Sequence[str]) -> list[Hook]:
+        """Hooks that take all these components out. Raises ValueError for a name that the model has nothing for."""
+        names = [components] if isinstance(components, str) else list(components)
+        places = [place for name in names for part in name.split(SET) for place in self._places(part)]
+        heads: dict[str, list[int | None]] = {}
+        for point, head in places:
+            heads.setdefault(point, []).append(head)
+        return [(point, self._replace(point, which)) for point, which in heads.items()]
+
+    def _replace(self, point: str, heads: Sequence[int | None]) -> HookFunction:
+        stored = self.values[point]
+
+        def replace(activation: Tensor) -> Tensor:
+            new = self._new_values(stored, activation)
+            if None in heads:
+                return new
+            changed = activation.clone()
+            changed[:, :, list(heads)] = new[:, :, list(heads)]
+            return changed
+
+        return editing(replace)
+
+    def _new_values(self, stored: Tensor, activation: Tensor) -> Tensor:
+        rows, length = activation.shape[:2]
+        if self.method == "zero":
+            return torch.zeros_like(activation)
+        if length > stored.shape[1]:
+            raise ValueError(
+                f"the rows have {length} tokens and the reference rows {stored.shape[1]}; give longer ones"
+            )
+        if self.method == "mean":
+            return stored[:, :length].expand_as(activation)
+        # Another row for each: shifted by at least one, so that no row of the reference itself gets its own values.
+        shift = int(torch.randint(1, len(stored), (1,), generator=self.generator))
+        return stored[(torch.arange(rows, device=stored.device) + shift) % len(stored), :length]
+
+    def _places(self, name: str) -> list[Place]:
+        layer, _, part = name.rpartition(".")
+        if name in layer_names(self.model):
+            points = (f"{name}.attn.hook_z", f"{name}.hook_mlp_out")
+            return [(point, None) for point in points if point in self.values]
+        point = f"{layer}.hook_mlp_out" if part == "mlp" else f"{layer}.attn.hook_z"
+        if part in ("attn", "mlp") and point in self.values:
+            return [(point, None)]
+        if part.isdigit() and point in self.values and int(part) < self.model.config.n_heads:
+            return [(point, int(part))]
+        has = "" if self.model.config.mlp != "none" else "; it has no MLPs"
+        raise ValueError(
+            f"the model has no component '{name}'; it has the layers {', '.join(layer_names(self.model))} with "
+            f"{self.model.config.n_heads} heads each: write blocks.0.1 (a head), blocks.0.attn or blocks.0.mlp{has}"
+        )
+
+
+def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> None:
+    """Run trunk and every future head, without logits, for the hooks that listen."""
+    z = model.trunk(tokens.to(model.W_E.device))
+    for offset in all_offsets(model):
+        model.future_resid(z, offset)
+
+
+def all_components(model: MTPTransformer, *, heads: bool = True) -> list[str]:
+    """Every head (if asked for), every layer's attention and every MLP, from the first layer to the last."""
+    names: list[str] = []
+    for layer in layer_names(model):
+        names += [str(head) for head in heads_of([layer], model.config.n_heads)] if heads else []
+        names += [f"{layer}.attn"] + ([f"{layer}.mlp"] if model.config.mlp != "none" else [])
+    return names
+
+
+def ablate(
+    model: MTPTransformer,
+    batch: Batch,
+    components: Sequence[str],
+    *,
+    method: AblationMethod = "mean",
+    freeze_patterns: bool = False,
+    batch_size: int = 16,
+    generator: torch.Generator | None = None,
+) -> AblationEffects:
+    """Loss and accuracy per offset without each component, over `batch` in batches of `batch_size` rows.
+
+    All rows together are the reference that means and resamples are taken from. `generator` (on the CPU) picks resamples.
+    Raises ValueError for a component that the model does not have.
+    """
+    batch = batch.to(model.W_E.device)
+    ablator = Ablator(model, batch.tokens, method=method, generator=generator)
+    takeouts = [ablator.hooks(component) for component in components]
+    clean: list[np.ndarray] = []
+    ablated: list[list[np.ndarray]] = [[] for _ in components]
+    for part in batch.split(batch_size):
+        clean.append(_figures(model, part, []))
+        frozen = frozen_patterns(model, part.tokens) if freeze_patterns else []
+        for found, hooks in zip(ablated, takeouts, strict=True):
+            found.append(_figures(model, part, hooks + frozen))
+    whole = np.stack(clean)
+    without = np.stack([np.stack(found) for found in ablated]) if components else np.zeros((0, *whole.shape))
+    return AblationEffects(
+        components=tuple(components), method=method, patterns="frozen" if freeze_patterns else "free",
+        clean_loss=whole[:, 0], clean_accuracy=whole[:, 1], loss=without[:, :, 0], accuracy=without[:, :, 1],
+    )  # fmt: skip
+
+
+def frozen_patterns(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> list[Hook]:
+    """Hooks that hold every head's pattern at what it is on `tokens` in the whole model."""
+    patterns = attention_patterns(model, tokens)
+
+    def hold(pattern: Tensor) -> HookFunction:
+        return editing(lambda activation: pattern.to(activation.dtype))
+
+    return [(f"{layer}.attn.hook_pattern", hold(pattern)) for layer, pattern in patterns.items()]
+
+
+def _figures(model: MTPTransformer, batch: Batch, hooks: list[Hook]) -> np.ndarray:
+    """`[2, offset]`: loss and accuracy on scored tokens."""
+    with quietly(model, hooks):
+        found = teacher_forced(lambda tokens, offsets: model(tokens, offsets), [batch], model.n_future)
+    return np.array([found.loss, found.accuracy])
+
+
+def induction_after_ablation(
+    model: MTPTransformer,
+    batch: Batch,
+    ablated: Sequence[Head] | None = None,
+    *,
+    queries: Tensor | None = None,
+    method: AblationMethod = "mean",
+) -> InductionAfterAblation:
+    """Prefix matching of every head while each of `ablated` (by default every trunk head) is taken out, one at a time.
+
+    An induction head that reads what a previous-token head writes loses its score with that head. `queries` restricts the
+    score to these `[batch, pos]` queries.
+    """
+    trunk = heads_of([name for name in layer_names(model) if name.startswith("blocks.")], model.config.n_heads)
+    chosen = tuple(trunk if ablated is None else ablated)
+    tokens = batch.tokens.cpu()
+    clean = AttentionProbe(tokens, seeded_generator(SEED), queries=queries)(model)
+    mask = match_mask(tokens, 1)
+    mask = mask if queries is None else mask & queries.cpu()[..., None]
+    ablator = Ablator(model, tokens, method=method)
+    after = []
+    for head in chosen:
+        with quietly(model, ablator.hooks(str(head))):
+            patterns = attention_patterns(model, tokens)
+        after.append(
+            torch.cat([masked_attention(pattern.cpu(), mask) for pattern in patterns.values()]).double().numpy()
+        )
+    return InductionAfterAblation(
+        ablated=chosen, heads=clean.heads, before=clean.prefix_matching.ravel(), null=clean.null_prefix_matching.ravel(),
+        after=np.stack(after) if after else np.zeros((0, len(clean.heads))),
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Do the induction heads do the work? Take them out, and, as a control, as many random other heads.
+
+Heads are named by their scores on the task's own rows, before the tokens that it scores: an induction head reads at least
+CLEAR on prefix matching, a previous-token head on the previous-token score, both above their null band. The controls are
+drawn from all heads that are neither. All ablations are by the mean over the rows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.ablation import SET, ablate
+from playground.probes.attention_scores import attention_scores, scored_queries
+from playground.results import Head, Knockout
+from tasks.base import Batch, seeded_generator
+
+CLEAR = 0.3
+DRAWS = 10
+SEED = 20220308
+
+
+def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | None = None) -> Knockout:
+    """Name the heads on `batch`, ablate each group, and compare. `generator` (on the CPU) draws the controls.
+
+    Without induction heads the accuracy without them is that of the whole model, and there are no controls.
+    """
+    generator = generator or seeded_generator(SEED)
+    scores = attention_scores(
+        model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), rows_from="task"
+    )
+    induction = scores.strongest("prefix_matching", CLEAR)
+    previous = tuple(head for head in scores.strongest("previous_token", CLEAR) if head not in induction)
+    others = tuple(head for head in scores.heads if head not in induction and head not in previous)
+    n_control = min(len(induction), len(others))
+    draws = [_draw(others, n_control, generator) for _ in range(DRAWS)] if n_control else []
+    sets = [induction, previous, *draws]
+    effects = ablate(model, batch, [SET.join(map(str, heads)) for heads in sets if heads])
+    accuracies = iter(effects.accuracy[:, :, 0])
+    clean = effects.clean_accuracy[:, 0]
+    found = [next(accuracies) if heads else clean for heads in sets]
+    return Knockout(
+        induction=induction, previous_token=previous, others=others, accuracy=float(clean.mean()),
+        without_induction=float(found[0].mean()), without_induction_spread=float(found[0].std()),
+        without_previous=float(found[1].mean()), without_others=np.array([part.mean() for part in found[2:]]),
+        n_control=n_control,
+    )  # fmt: skip
+
+
+def _draw(heads: Sequence[Head], count: int, generator: torch.Generator) -> tuple[Head, ...]:
+    order = torch.randperm(len(heads), generator=generator)[:count]
+    return tuple(heads[index] for index in sorted(order.tolist()))
