@@ -191,7 +191,6 @@ class TrainConfig:
         if self.threads is not None and self.threads > MOST_THREADS:
             raise ValueError(f"threads is {self.threads}; write at most {MOST_THREADS}, or None for all cores")
 
-
     @property
     def probe_steps(self) -> tuple[int, ...]:
         """Steps at which probes run: 0, then log-spaced whole steps up to the last; steps closer than 1 fall together.
@@ -207,13 +206,81 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClampConfig:
+    """Attention patterns held fixed or forbidden from step 0, to see what forms without them (playground/model/clamp.py).
+
+    Each field names heads: `all`, `trunk`, a layer (`blocks.0`, `future_heads.0`) or a head (`blocks.0.2`).
+    """
+
+    force_previous_token: tuple[str, ...] = ()
+    """These heads attend to the token before, whatever their weights."""
+    forbid_previous_token: tuple[str, ...] = ()
+    """These heads cannot attend to the token before."""
+    force_induction: tuple[str, ...] = ()
+    """These heads attend to what followed earlier occurrences of the current token."""
+    forbid_induction: tuple[str, ...] = ()
+    """These heads cannot attend to what followed earlier occurrences of the current token."""
+    freeze_heads: tuple[str, ...] = ()
+    """These heads keep their initial weights."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+    @property
+    def changes_patterns(self) -> bool:
+        """Whether any pattern is forced or forbidden."""
+        forced = self.force_previous_token or self.force_induction
+        return bool(forced or self.forbid_previous_token or self.forbid_induction)
+
+    def check(self, model: ModelConfig) -> None:
+        """Raises ValueError for a head that `model` does not have, or one that is forced to two things."""
+        chosen = {item.name: select_heads(getattr(self, item.name), model) for item in dataclasses.fields(self)}
+        for layer, heads in chosen["force_previous_token"].items():
+            both = set(heads) & set(chosen["force_induction"].get(layer, ()))
+            if both:
+                raise ValueError(
+                    f"force_previous_token and force_induction both name head {layer}.{min(both)}; leave it out of one"
+                )
+
+
+def select_heads(names: tuple[str, ...], model: ModelConfig) -> dict[str, list[int]]:
+    """Layer -> heads that the names choose in a model. Raises ValueError for a name that chooses none.
+
+    >>> select_heads(("blocks.0", "future_heads.0.1"), ModelConfig(n_layers=2, n_heads=2))
+    {'blocks.0': [0, 1], 'future_heads.0': [1]}
+    """
+    trunk = [f"blocks.{layer}" for layer in range(model.n_trunk_layers)]
+    layers = trunk + [f"future_heads.{index}" for index in range(model.n_future)]
+    every = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    chosen: set[tuple[str, int]] = set()
+    for name in names:
+        found = [
+            (layer, head)
+            for layer, head in every
+            if name in ("all", layer, f"{layer}.{head}") or (name == "trunk" and layer in trunk)
+        ]
+        if not found:
+            raise ValueError(
+                f"'{name}' names no attention head of this model; write all, trunk, one of {', '.join(layers)}, or a head "
+                f"of one, such as {layers[0]}.0 (0 to {model.n_heads - 1})"
+            )
+        chosen.update(found)
+    selected: dict[str, list[int]] = {}
+    for layer, head in every:
+        if (layer, head) in chosen:
+            selected.setdefault(layer, []).append(head)
+    return selected
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training: a task, a model, an optimizer, a length and a seed."""
+    """One training: a task, a model, an optimizer, a length, a clamp and a seed."""
 
     task: TaskConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    clamp: ClampConfig = field(default_factory=ClampConfig)
     preset: str | None = None
     """The preset this configuration was derived from."""
     seed: int = 0
@@ -227,6 +294,7 @@ class RunConfig:
             )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; write 0 or more")
+        self.clamp.check(self.model)
 
     def resolve(self, *, d_vocab: int, n_ctx: int) -> "RunConfig":
         """The same configuration with the task's vocabulary and context written into the model."""
@@ -245,13 +313,13 @@ class RunConfig:
         from tasks.registry import config_class
 
         values = dict(values)
-        for name in ("task", "model", "optim", "train"):
+        for name in ("task", "model", "optim", "train", "clamp"):
             if not isinstance(values.get(name, {}), dict):
                 raise ValueError(f"{name} is {values[name]!r}; it must be a dictionary of its fields")
         task = dict(values.pop("task", {}))
         if "name" not in task:
             raise ValueError("the configuration names no task; write task: {name: ...}")
-        parts = {"model": ModelConfig, "optim": OptimConfig, "train": TrainConfig}
+        parts = {"model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "clamp": ClampConfig}
         built: dict[str, Any] = {"task": strict(config_class(task.pop("name")), task, "task")}
         for name, part in parts.items():
             built[name] = strict(part, values.pop(name, {}), name)
@@ -264,7 +332,8 @@ class RunConfig:
 
     def label(self) -> str:
         """Short readable name: preset or task, n_future, control and seed."""
-        return f"{self.preset or self.task.name}-n{self.model.n_future}-{self.model.control}-s{self.seed}"
+        clamped = "-clamped" if self.clamp != ClampConfig() else ""
+        return f"{self.preset or self.task.name}-n{self.model.n_future}-{self.model.control}{clamped}-s{self.seed}"
 
 
 ConfigT = TypeVar("ConfigT")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from playground.experiments.compare import Comparison
 from playground.experiments.reporter import Reporter, Silent
+from playground.results import Result, Row
 from playground.runs.record import RunRecord
 from playground.runs.store import BrokenRun, Run
 
@@ -162,6 +163,45 @@ def print_run(run: Run) -> None:
     for name, value in facts.items():
         table.add_row(name, str(value))
     _print(table)
+
+
+MOST_ROWS = 40
+"""Rows of a result that are printed; the largest, where there are more."""
+
+
+def result_table(result: Result, title: str) -> None:
+    """Print a result, one measured thing a line. Of many lines those with the largest values in the last column are shown."""
+    rows = result.rows()
+    if len(rows) > MOST_ROWS:
+        column = result.sort_by or list(rows[0])[-1]
+        title += f" ({MOST_ROWS} of {len(rows)} lines, largest {column} first; --json has all)"
+        rows = sorted(rows, key=lambda row: -_size(row.get(column)))[:MOST_ROWS]
+    rows_table(rows, title)
+
+
+def rows_table(rows: Sequence[Row], title: str) -> None:
+    """Print rows with equal keys as a table."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        is_number = any(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    _print(table)
+
+
+def _size(value: object) -> float:
+    return abs(value) if isinstance(value, int | float) and not math.isnan(value) else -1.0
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "-"
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _number(value: float | None) -> str:

@@ -167,7 +167,8 @@ def _attention(config: RunConfig, learned: float, random: np.random.Generator) -
     previous[0, 1] += 0.9 * min(1.0, 2 * learned)
     matching[model.n_trunk_layers, 2] += 0.9 * learned
     return AttentionScores(
-        layers=tuple(layers), rows_from="random repeats", previous_token=previous, duplicate_token=np.full(shape, 0.02),
-        ahead=np.stack([matching, *np.full((3, *shape), 0.03)]), null_previous_token=np.full(shape, 0.05),
+        layers=tuple(layers), rows_from="random repeats", duplicate_token=np.full(shape, 0.02),
+        back=np.stack([previous, *np.full((3, *shape), 0.03)]), null_back=np.full((4, *shape), 0.05),
+        ahead=np.stack([matching, *np.full((3, *shape), 0.03)]),
         null_duplicate_token=np.full(shape, 0.06), null_ahead=np.full((4, *shape), 0.06),
     )  # fmt: skip

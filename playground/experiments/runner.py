@@ -16,6 +16,7 @@ import torch
 from playground.config import RunConfig
 from playground.experiments.environment import describe_device, environment, pick_device, stream, threads
 from playground.experiments.reporter import Reporter, Silent
+from playground.model.clamp import apply_clamp
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import find_probe, make_probes
@@ -212,6 +213,7 @@ class _Session:
         """The state of the last checkpoint, or a fresh one with its first evaluation and checkpoint written."""
         seed = self.config.seed
         model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights"))).to(self.device)
+        apply_clamp(model, self.config.clamp)
         state = start_state(model, self.config, seeded_generator(stream(seed, "data"), self.device))
         steps = resumable(self.checkpoints)
         kept = steps[-1] if steps else -1

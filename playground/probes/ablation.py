@@ -25,8 +25,9 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
-from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention, match_mask
+from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention
 from playground.probes.quiet import Hook, HookFunction, all_offsets, editing, layer_names, quietly
 from playground.results import AblationEffects, AblationMethod, Head, InductionAfterAblation, heads_of
 from tasks.base import Batch, seeded_generator

@@ -1,6 +1,7 @@
 """Attention scores of every attention head, by token match (Olsson et al. 2022, 2209.11895, with its erratum).
 
-- previous token: mean of A[q, q-1] over q >= 1; on rows of a task over those q that an induction head needs it for.
+- previous token: mean of A[q, q-1] over q >= 1. k back: the same with q-k; what a 2-ahead induction head needs to read is
+  which token came 2 back. On rows of a task only those q count that a (k-ahead) induction head attends to.
 - k-ahead induction: for every query q whose token occurred before, the SUM of A[q, j+k] over all earlier j with
   tokens[j] = tokens[q] and j+k <= q; mean over such q. k = 1 is prefix matching, the induction score; k-ahead is what a head
   needs in order to predict the token k ahead.
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from playground.model.patterns import match_mask, previous_token_mask
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import all_offsets, quietly
 from playground.results import AttentionScores
@@ -37,21 +39,6 @@ MOST_AHEAD = 4
 """k-ahead scores are measured up to this k, or up to n_future where that is larger."""
 
 
-def match_mask(tokens: Int[Tensor, "*rest pos"], ahead: int) -> Bool[Tensor, "*rest pos pos"]:
-    """True at [q, j + ahead] for every earlier j < q that holds the same token as q, as far as j + ahead <= q.
-
-    `ahead` 1 marks what an induction head attends to, 0 what a duplicate-token head does. For the row 7 2 7:
-
-    >>> match_mask(torch.tensor([7, 2, 7]), 1).int().tolist()
-    [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
-    """
-    same = tokens.unsqueeze(-1) == tokens.unsqueeze(-2)
-    earlier = same.tril(-1)
-    mask = torch.zeros_like(same)
-    mask[..., ahead:] = earlier[..., : tokens.shape[-1] - ahead]
-    return mask.tril(0)
-
-
 def masked_attention(
     pattern: Float[Tensor, "batch heads pos pos"], mask: Bool[Tensor, "batch pos pos"]
 ) -> Float[Tensor, " heads"]:
@@ -59,13 +46,6 @@ def masked_attention(
     queries = mask.any(dim=-1)
     total = torch.einsum("bhts,bts->h", pattern, mask.to(pattern.dtype))
     return total / queries.sum()
-
-
-def previous_token_mask(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos pos"]:
-    """True at [q, q - 1]."""
-    length = tokens.shape[1]
-    diagonal = torch.ones(length, length, dtype=torch.bool, device=tokens.device)
-    return (diagonal.tril(-1) & diagonal.triu(-1)).expand(tokens.shape[0], -1, -1)
 
 
 def probe_tokens(d_vocab: int, n_ctx: int, generator: torch.Generator, rows: int = 16) -> Int[Tensor, "batch pos"]:
@@ -134,11 +114,13 @@ class AttentionProbe:
     ) -> None:
         self.tokens, self.rows_from = tokens.cpu(), rows_from
         allowed = torch.ones_like(self.tokens, dtype=torch.bool) if queries is None else queries.cpu()
-        sources = (match_mask(self.tokens, 1) & allowed[..., None]).any(dim=1)
-        from_here = torch.ones_like(sources) if queries is None else sources
+        self.most_ahead = most_ahead
         permuted_NBT = _permuted(self.tokens, generator)
-        nulls = [_random_targets(self.tokens, generator) & from_here[..., None]]
-        masks = [previous_token_mask(self.tokens) & from_here[..., None]]
+        masks, nulls = [], []
+        for back in range(1, most_ahead + 1):
+            here = torch.ones_like(allowed) if queries is None else _sources(self.tokens, back, allowed)
+            masks.append(previous_token_mask(self.tokens, back) & here[..., None])
+            nulls.append(_random_targets(self.tokens, generator) & here[..., None])
         for ahead in range(most_ahead + 1):
             masks.append(match_mask(self.tokens, ahead) & allowed[..., None])
             nulls.append(match_mask(permuted_NBT, ahead) & allowed[..., None])
@@ -156,11 +138,18 @@ class AttentionProbe:
             [torch.nan_to_num(targets.to(device).mean(flat)).quantile(0.99, dim=0) for targets in self._nulls]
         )
         score, band = (part.unflatten(1, (-1, n_heads)).double().cpu().numpy() for part in (values, null))
+        backs = slice(0, self.most_ahead)
+        duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
         return AttentionScores(
             layers=tuple(patterns), rows_from=self.rows_from,
-            previous_token=score[0], duplicate_token=score[1], ahead=score[2:],
-            null_previous_token=band[0], null_duplicate_token=band[1], null_ahead=band[2:],
+            back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
+            null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
         )  # fmt: skip
+
+
+def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:
+    """Positions that an ideal k-ahead head attends to from any of the queries, `[batch, pos]`."""
+    return (match_mask(tokens, ahead) & queries[..., None]).any(dim=1)
 
 
 class _Targets:

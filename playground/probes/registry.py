@@ -11,15 +11,26 @@ import torch
 
 from playground.config import nearest
 from playground.model.transformer import MTPTransformer
+from playground.probes.ablation import ablate, all_components, induction_after_ablation
 from playground.probes.attention_scores import MOST_AHEAD, AttentionProbe, probe_tokens, scored_queries
 from playground.probes.behaviour import measure_behaviour
 from playground.probes.composition import composition
-from playground.probes.rows import probe_batch
-from playground.results import AttentionScores, Behaviour, Composition, Result
+from playground.probes.knockout import knockout
+from playground.probes.rows import ROWS, probe_batch
+from playground.results import (
+    AblationEffects,
+    AttentionScores,
+    Behaviour,
+    Composition,
+    InductionAfterAblation,
+    Knockout,
+    Result,
+)
 from tasks.base import Batch, Task, seeded_generator
 
 PROBE_SEED = 20240430
 """Seed of the probe rows and the null bands; the same for every run."""
+ABLATION_ROWS = 64
 Measure = Callable[[MTPTransformer], Result]
 
 
@@ -54,11 +65,11 @@ def _task_attention(task: Task, n_future: int) -> Measure:
     )
 
 
-def _on_rows(probe: Callable[[MTPTransformer, Batch], Result]) -> Callable[[Task, int], Measure]:
-    """Made ready with the probe rows of the task."""
+def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int) -> Callable[[Task, int], Measure]:
+    """Made ready with so many test rows of the task."""
 
     def make(task: Task, _n_future: int) -> Measure:
-        batch = probe_batch(task)
+        batch = probe_batch(task, rows)
         return lambda model: probe(model, batch)
 
     return make
@@ -69,13 +80,13 @@ PROBES: dict[str, Probe] = {
     for probe in (
         Probe(
             name="attention",
-            summary="Previous-token, induction, k-ahead and duplicate-token scores of every head, on random repeats.",
+            summary="Attention scores of every head (previous token, induction, k ahead, duplicate token) on random repeats.",
             result=AttentionScores,
             make=_attention,
         ),
         Probe(
             name="task_attention",
-            summary="The same on rows of the task, for queries before the tokens that the task scores.",
+            summary="Attention scores of every head on rows of the task, for queries before the tokens that it scores.",
             result=AttentionScores,
             make=_task_attention,
         ),
@@ -86,10 +97,38 @@ PROBES: dict[str, Probe] = {
             make=lambda task, n_future: composition,
         ),
         Probe(
+            name="knockout",
+            summary="Accuracy without the induction heads, the previous-token heads, and as many random other heads.",
+            result=Knockout,
+            make=_on_rows(knockout, ABLATION_ROWS),
+        ),
+        Probe(
+            name="ablation",
+            summary="Loss and accuracy of each offset without each head, each layer's attention and each MLP (mean ablation).",
+            result=AblationEffects,
+            make=_on_rows(lambda model, batch: ablate(model, batch, all_components(model)), ABLATION_ROWS),
+        ),
+        Probe(
+            name="direct_ablation",
+            summary="Ablation with all attention patterns held at those of the whole model: effects through what is written.",
+            result=AblationEffects,
+            make=_on_rows(
+                lambda model, batch: ablate(model, batch, all_components(model), freeze_patterns=True), ABLATION_ROWS
+            ),
+        ),
+        Probe(
+            name="induction_after_ablation",
+            summary="Induction score of every head while each trunk head is ablated.",
+            result=InductionAfterAblation,
+            make=_on_rows(
+                lambda model, batch: induction_after_ablation(model, batch, queries=scored_queries(batch)), ROWS
+            ),
+        ),
+        Probe(
             name="behaviour",
             summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
             result=Behaviour,
-            make=_on_rows(measure_behaviour),
+            make=_on_rows(measure_behaviour, ROWS),
         ),
     )
 }

@@ -1,15 +1,16 @@
 """The weights of every attention head as they act on the residual stream: the norm before a layer folded in.
 
 A norm divides by the size of the stream, which depends on the input and is left out here, and multiplies by learned weights,
-which is folded into what reads the stream. LayerNorm also takes the mean away, which is folded in, too; its bias, which adds
-the same to every token, is left out. Rotary positions turn queries and keys by an angle that depends on their distance:
-the weights here are those at distance 0.
+which are folded into what reads the stream. LayerNorm also takes the mean away, which is folded in, too; its bias, which adds
+the same to every query, key, value or logit, is left out. Rotary positions turn queries and keys by an angle that depends on
+their distance: the weights here are those at distance 0.
 
 Rows times matrices: a residual stream x [d_model] gives the query x W_Q, and a head writes x W_V W_O for what it attends to.
 
 Dimension letters: A attention head of any layer, D d_model, E d_head, V d_vocab.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +26,7 @@ from playground.results import Head, heads_of
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights:
-    """Folded weights of all heads, trunk first."""
+    """Folded weights of all heads, trunk first, or of those that were asked for, in that order."""
 
     heads: tuple[Head, ...]
     W_Q: Float[Tensor, "all_heads d_model d_head"]
@@ -33,14 +34,13 @@ class HeadWeights:
     W_V: Float[Tensor, "all_heads d_model d_head"]
     W_O: Float[Tensor, "all_heads d_head d_model"]
     W_E: Float[Tensor, "d_vocab d_model"]
-    """Embedding, as the first layer reads it."""
+    """Embedding; what reads it has the norm folded in."""
     W_U: Float[Tensor, "d_model d_vocab"]
     """Unembedding with the final norm folded in."""
 
     def index(self, head: Head) -> int:
-        """Place of a head in the stacked arrays. Raises ValueError for a head that the model does not have."""
-        if head not in self.heads:
-            raise ValueError(f"the model has no attention head {head}; its last one is {self.heads[-1]}")
+        """Place of a head in the stacked arrays. Raises ValueError for a head that is not there."""
+        check_known(head, self.heads)
         return self.heads.index(head)
 
     @cached_property
@@ -50,19 +50,74 @@ class HeadWeights:
 
 
 @torch.no_grad()
-def head_weights(model: MTPTransformer) -> HeadWeights:
-    """Gather and fold the weights; copies, in double precision on the model's device."""
-    blocks: list[Block] = [*model.blocks, *model.future_heads]  # type: ignore[list-item]
-    read = [[fold(block.ln1, getattr(block.attn, name)) for name in ("W_Q", "W_K", "W_V")] for block in blocks]
-    W_Q, W_K, W_V = (torch.cat([layer[which] for layer in read]) for which in range(3))
-    return HeadWeights(
-        heads=heads_of(layer_names(model), model.config.n_heads), W_Q=W_Q, W_K=W_K, W_V=W_V,
-        W_O=torch.cat([block.attn.W_O.double() for block in blocks]),
-        W_E=model.W_E.double(), W_U=fold(model.ln_final, model.W_U),
-    )  # fmt: skip
+def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> HeadWeights:
+    """Gather and fold the weights; copies, in double precision on the model's device.
+
+    With `heads`, of these alone. Raises ValueError for a head that the model does not have.
+    """
+    known = known_heads(model)
+    for head in heads or ():
+        check_known(head, known)
+    chosen = known if heads is None else tuple(heads)
+    shape = (len(chosen), model.config.d_model, model.config.d_head)
+    stacks = {name: model.W_E.new_empty(shape, dtype=torch.float64) for name in ("W_Q", "W_K", "W_V")}
+    W_O = stacks["W_Q"].new_empty(len(chosen), model.config.d_head, model.config.d_model)
+    for i, head in enumerate(chosen):
+        block = block_of(model, head)
+        for name, stack in stacks.items():
+            stack[i] = fold(block.ln1, getattr(block.attn, name)[head.index])
+        W_O[i] = block.attn.W_O[head.index]
+    W_E = model.W_E.detach().to(torch.float64, copy=True)
+    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=fold(model.ln_final, model.W_U), **stacks)
 
 
-def fold(norm: Norm, weight: Float[Tensor, "*rest d_model out"]) -> Float[Tensor, "*rest d_model out"]:
-    """What a matrix behind a norm does to the stream before it, up to the norm's scale."""
-    folded = weight.double() * norm.weight.double()[:, None]
-    return folded - folded.mean(dim=-2, keepdim=True) if norm.centred else folded
+def known_heads(model: MTPTransformer) -> tuple[Head, ...]:
+    """All attention heads of the model, trunk first."""
+    return heads_of(layer_names(model), model.config.n_heads)
+
+
+def fold(norm: Norm, weight: Float[Tensor, "d_model out"]) -> Float[Tensor, "d_model out"]:
+    """What a matrix behind a norm does to the stream before it, up to the norm's scale; a copy in double precision."""
+    folded = weight.detach().double() * norm.weight.detach().double()[:, None]
+    return folded - folded.mean(dim=0, keepdim=True) if norm.centred else folded
+
+
+def block_of(model: MTPTransformer, head: Head) -> Block:
+    """The layer that a head is in."""
+    kind, _, number = head.layer.partition(".")
+    return getattr(model, kind)[int(number)]
+
+
+def check_known(head: Head, heads: Sequence[Head]) -> None:
+    """Raises ValueError when a head is none of `heads`, which are in the order of the layers."""
+    if head not in heads:
+        raise ValueError(f"there is no attention head {head}; write one of {heads[0]} to {heads[-1]}")
+
+
+def comes_after(later: Head, earlier: Head) -> bool:
+    """Whether a head can read what another one writes: it is in a later layer of the trunk, or in a future head.
+
+    >>> comes_after(Head("future_heads.1", 0), Head("blocks.3", 0))
+    True
+    >>> comes_after(Head("future_heads.1", 0), Head("future_heads.0", 0))  # both read the trunk alone
+    False
+    """
+    if earlier.layer.startswith("future_heads."):
+        return False
+    if later.layer.startswith("future_heads."):
+        return True
+    return int(later.layer.partition(".")[2]) > int(earlier.layer.partition(".")[2])
+
+
+def check_path(model: MTPTransformer, path: Sequence[Head]) -> None:
+    """Raises ValueError for a head that the model does not have, and for one that cannot read what the one before it writes."""
+    for head in path:
+        check_known(head, known_heads(model))
+    for first, second in zip(path, path[1:], strict=False):
+        if comes_after(second, first):
+            continue
+        if comes_after(first, second):
+            instead = f"write paths from the embedding upwards: {second}, then {first}"
+        else:
+            instead = f"both read the same stream; write one path with {first} and one with {second}"
+        raise ValueError(f"{second} cannot read what {first} writes: {instead}")

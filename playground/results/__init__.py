@@ -1,10 +1,11 @@
 """Frozen numpy results: what probes measure, runs store and figures draw. Imports neither torch nor Streamlit."""
 
-from playground.results.attention import AttentionHistory, AttentionScores
+from playground.results.attention import AttentionHistory, AttentionScores, score_title
 from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title
 from playground.results.behaviour import Behaviour, ScoreInfo
 from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation, Knockout
 from playground.results.circuits import Composition, Copying, TokenCircuit
+from playground.results.formation import Event, Formation
 from playground.results.offsets import GradientShares, Lens, LensView, LinearProbes, OffsetAgreement
 from playground.results.patching import HeadPatching, PathPatching, PositionPatching
 
@@ -16,6 +17,8 @@ __all__ = [
     "Behaviour",
     "Composition",
     "Copying",
+    "Event",
+    "Formation",
     "GradientShares",
     "Head",
     "HeadPatching",
@@ -35,4 +38,5 @@ __all__ = [
     "heads_of",
     "history",
     "layer_title",
+    "score_title",
 ]

@@ -1,11 +1,28 @@
 """Attention scores of every attention head (playground/probes/attention_scores.py defines them)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playground.results.base import Head, Result, Row, heads_of
+
+SCORE_TITLES = {
+    "previous_token": "previous token",
+    "prefix_matching": "induction",
+    "duplicate_token": "duplicate token",
+}
+
+
+def score_title(name: str) -> str:
+    """What a score is called for people.
+
+    >>> [score_title(name) for name in ("prefix_matching", "ahead_2", "back_2")]
+    ['induction', '2-ahead induction', '2 back']
+    """
+    kind, _, k = name.partition("_")
+    return {"ahead": f"{k}-ahead induction", "back": f"{k} back"}.get(kind, SCORE_TITLES.get(name, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,22 +32,33 @@ class AttentionScores(Result):
     `null_*` is the 99th percentile of the same score under the control, head by head.
     """
 
+    sort_by: ClassVar[str] = "induction"
+
     layers: tuple[str, ...]
     """Names of the layers in order: `blocks.0`, .., `future_heads.0`, .."""
     rows_from: str
     """`random repeats` (the same for every task) or `task` (rows of the task; only queries before scored tokens count, and for
     the previous-token score the positions that an ideal induction head attends to from there)."""
-    previous_token: NDArray[np.float64]
-    """`[layer, head]`"""
+    back: NDArray[np.float64]
+    """`[k, layer, head]`: attention to the k-th token before the current one, k = 1, 2, .."""
     duplicate_token: NDArray[np.float64]
     """`[layer, head]`"""
     ahead: NDArray[np.float64]
     """`[k, layer, head]`: attention to the k-th token after earlier occurrences of the current one, k = 1, 2, .."""
-    null_previous_token: NDArray[np.float64]
+    null_back: NDArray[np.float64]
     null_duplicate_token: NDArray[np.float64]
     null_ahead: NDArray[np.float64]
     ideal: float = 1.0
     """What a perfect head reaches on its score."""
+
+    @property
+    def previous_token(self) -> NDArray[np.float64]:
+        """`[layer, head]`: `back` for k = 1."""
+        return self.back[0]
+
+    @property
+    def null_previous_token(self) -> NDArray[np.float64]:
+        return self.null_back[0]
 
     @property
     def prefix_matching(self) -> NDArray[np.float64]:
@@ -48,17 +76,22 @@ class AttentionScores(Result):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `score` and `null` take: previous_token, prefix_matching, duplicate_token, ahead_2, ahead_3, .."""
-        further = (f"ahead_{k}" for k in range(2, len(self.ahead) + 1))
-        return ("previous_token", "prefix_matching", "duplicate_token", *further)
+        """What `score` and `null` take: previous_token, prefix_matching, duplicate_token, ahead_2, .., back_2, .."""
+        ahead = (f"ahead_{k}" for k in range(2, len(self.ahead) + 1))
+        back = (f"back_{k}" for k in range(2, len(self.back) + 1))
+        return ("previous_token", "prefix_matching", "duplicate_token", *ahead, *back)
 
     def score(self, name: str) -> NDArray[np.float64]:
         """`[layer, head]` values of one score, by its name."""
-        return self.ahead[int(name[6:]) - 1] if name.startswith("ahead_") else getattr(self, name)
+        return self._named(name, "")
 
     def null(self, name: str) -> NDArray[np.float64]:
         """`[layer, head]` null band of one score."""
-        return self.null_ahead[int(name[6:]) - 1] if name.startswith("ahead_") else getattr(self, f"null_{name}")
+        return self._named(name, "null_")
+
+    def _named(self, name: str, prefix: str) -> NDArray[np.float64]:
+        kind, _, k = name.partition("_")
+        return getattr(self, prefix + kind)[int(k) - 1] if k.isdigit() else getattr(self, prefix + name)
 
     def strongest(self, name: str, least: float = 0.0) -> tuple[Head, ...]:
         """Heads whose score is above both `least` and their null band, strongest first."""
@@ -67,11 +100,14 @@ class AttentionScores(Result):
         return tuple(self.heads[index] for index in order if values[index] > max(least, null[index]))
 
     def rows(self) -> list[Row]:
-        """A line for each head and score."""
+        """A line for each head with all its scores; below them the largest null band of all heads, and the ideal."""
+        columns = {name: score_title(name) for name in self.names}
+        lines = {str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}
+                 for i, head in enumerate(self.heads)}  # fmt: skip
+        lines["null band (99%), largest"] = {name: float(np.nanmax(self.null(name))) for name in self.names}
+        lines["ideal head"] = dict.fromkeys(self.names, self.ideal)
         return [
-            {"head": str(head), "score": name, "value": float(value), "null 99%": float(null), "ideal": self.ideal}
-            for name in self.names
-            for head, value, null in zip(self.heads, self.score(name).ravel(), self.null(name).ravel(), strict=True)
+            {"head": head, **{columns[name]: values[name] for name in self.names}} for head, values in lines.items()
         ]
 
 

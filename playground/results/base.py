@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,9 @@ def heads_of(layers: Sequence[str], n_heads: int) -> tuple[Head, ...]:
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """Base of all results: frozen dataclasses of numpy arrays, numbers, names and tuples of these."""
+
+    sort_by: ClassVar[str] = ""
+    """Column by which long tables are cut to their largest lines; the last one by default."""
 
     def rows(self) -> list[Row]:
         """The result as lines of a table, one measured thing a line."""

@@ -1,7 +1,7 @@
 """What happens to a model's output when a part of it is taken out (playground/probes/ablation.py)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ AblationMethod = Literal["mean", "zero", "resample"]
 @dataclass(frozen=True, kw_only=True)
 class AblationEffects(Result):
     """Loss and accuracy per offset without each component, batch by batch, beside those of the whole model."""
+
+    sort_by: ClassVar[str] = "accuracy change"
 
     components: tuple[str, ...]
     """What was taken out: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; joined by ` + ` a set."""

@@ -1,6 +1,7 @@
 """What the weights say: composition between heads, copying, and whole token-by-token circuits."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ class Composition(Result):
 
     Arrays are `[sender, receiver]`, NaN where the receiver does not come after the sender.
     """
+
+    sort_by: ClassVar[str] = "K"
 
     senders: tuple[Head, ...]
     """Trunk heads."""
@@ -49,6 +52,8 @@ class Copying(Result):
     `direct` is head -> final norm -> unembedding, skipping whatever lies between through the residual stream. `through` is
     trunk head -> OV of one head of a future head -> unembedding.
     """
+
+    sort_by: ClassVar[str] = "eigenvalue copying"
 
     heads: tuple[Head, ...]
     direct_eigenvalues: NDArray[np.float64]

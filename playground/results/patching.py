@@ -5,6 +5,7 @@ Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,8 @@ class PathPatching(Result):
     Loss of the right answer when the path alone carries the corrupted run: 1 - recovery, so that 0 is no effect and 1 means
     that the whole logit difference depends on this path (Wang et al. 2023, 2211.00593).
     """
+
+    sort_by: ClassVar[str] = "effect"
 
     senders: tuple[Head, ...]
     receivers: tuple[Head, ...]

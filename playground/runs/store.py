@@ -87,10 +87,11 @@ class Run:
         return sorted(int(name) for name in names if name.isdigit())
 
     def model(self, step: int | None = None) -> "MTPTransformer":
-        """The model at a stored step (the last one by default), on the CPU.
+        """The model at a stored step (the last one by default), on the CPU, with the patterns that it was trained with clamped.
 
         Raises RunError when there is no checkpoint at that step, naming those there are.
         """
+        from playground.model.clamp import apply_clamp
         from playground.runs.checkpoint import load_model
 
         steps = self.checkpoints
@@ -98,7 +99,8 @@ class Run:
             raise RunError(f"run {self.id} has no checkpoint yet")
         if step is not None and step not in steps:
             raise RunError(f"run {self.id} has no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
-        return load_model(self.path / "checkpoints" / str(steps[-1] if step is None else step), self.config.model)
+        folder = self.path / "checkpoints" / str(steps[-1] if step is None else step)
+        return apply_clamp(load_model(folder, self.config.model), self.config.clamp)
 
     def __repr__(self) -> str:
         record = self.record

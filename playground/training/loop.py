@@ -10,6 +10,7 @@ from torch import Tensor
 
 from playground.config import RunConfig
 from playground.model.transformer import MTPTransformer
+from playground.training.freeze import freeze_heads
 from playground.training.loss import BACKWARD
 from playground.training.optim import learning_rate, make_optimizer
 from tasks.base import Batch
@@ -58,7 +59,9 @@ Callback = Callable[[TrainState], None]
 
 def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Generator) -> TrainState:
     """The state before the first step."""
-    return TrainState(model=model, optimizer=make_optimizer(model, config.optim), generator=generator)
+    optimizer = make_optimizer(model, config.optim)
+    freeze_heads(model, optimizer, config.clamp)
+    return TrainState(model=model, optimizer=optimizer, generator=generator)
 
 
 def fit(

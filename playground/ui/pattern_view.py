@@ -106,7 +106,8 @@ def _load(run: StoredRun, step: int) -> Patterns | None:
 @functools.lru_cache(maxsize=16)
 def _patterns(path: Path, step: int, _version: int) -> Patterns:
     """Load the weights of a stored step and run them on the first rows of the task's test set."""
-    from playground.probes.attention_scores import attention_patterns, match_mask
+    from playground.model.patterns import match_mask
+    from playground.probes.attention_scores import attention_patterns
     from playground.runs.store import Run
 
     run = Run(path)

@@ -1,0 +1,57 @@
+"""The command line: train, resume, compare, runs, probe, formation. `python -m playground COMMAND --help` describes each.
+
+Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+
+from playground.cli.probing import formation_command, probe_command
+from playground.cli.stored import compare_command, runs_command
+from playground.cli.training import resume_command, train_command
+from playground.config import nearest
+
+COMMANDS = {
+    "train": "Train one model on one task and store the run.",
+    "resume": "Go on with a run that was stopped, killed or failed.",
+    "compare": "Set stored runs side by side.",
+    "probe": "Look into the models of a stored run: heads, circuits, ablation, patching, lens.",
+    "formation": "When heads and behaviour formed in stored runs, in which order, and how n changes it.",
+    "runs": "List, show or remove stored runs.",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit status."""
+    command, rest = (argv[0] if argv else "--help"), list(argv[1:])
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": train_command, "resume": resume_command, "compare": compare_command, "runs": runs_command,
+        "probe": probe_command, "formation": formation_command,
+    }  # fmt: skip
+    try:
+        if command in ("--help", "-h"):
+            _print_help()
+            return 0
+        if command not in commands:
+            raise ValueError(f"there is no command '{command}'{nearest(command, COMMANDS)}")
+        return commands[command](rest)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return 0
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        return 1 if error.errno in (errno.ENOSPC, errno.EIO) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _print_help() -> None:
+    print("usage: python -m playground COMMAND [options]\n")
+    for name, summary in COMMANDS.items():
+        print(f"  {name:10}{summary}")
+    print("\n`python -m playground COMMAND --help` describes a command. `streamlit run app.py` opens the app.")

@@ -1,0 +1,59 @@
+"""Options of the command line: tyro parses them, and what it says of a wrong one becomes one sentence."""
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+RunsDir = Annotated[Path, arg(help="Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default.")]
+Json = Annotated[bool, arg(name="json", help="Print JSON lines and nothing else.")]
+RunName = Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")]
+RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique beginnings of them.")]
+
+
+def parse(command: Callable[..., Any], argv: list[str], name: str, **options: Any) -> Any:
+    """Run tyro, with what it prints of a wrong option as one sentence."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(command, args=argv, prog=f"python -m playground {name}", **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(_sentence(said.getvalue())) from None
+
+
+def run_command(command: Callable[..., int], argv: list[str], name: str) -> int:
+    """Parse the arguments of a function, then call it; what it prints is its own."""
+
+    @functools.wraps(command)
+    def later(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return lambda: command(*args, **kwargs)
+
+    return parse(later, argv, name)()
+
+
+def _sentence(box: str) -> str:
+    """What a box says: its first part, and of a suggestion in the second the name. Boxes have lines, or dashes in ASCII.
+
+    >>> _sentence("╭─ Wrong ─╮\\n│ Unrecognized: --a │\\n│ ─── │\\n│ Perhaps you meant: │\\n│   --b INT │\\n╰───╯")
+    'Unrecognized: --a; perhaps you meant --b'
+    >>> _sentence(" Wrong \\n ----- \\n Unrecognized: --a \\n ----- \\n For full help \\n")
+    'Unrecognized: --a'
+    """
+    parts: list[list[str]] = [[]]
+    for line in (line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))):
+        if line and not line.strip("─-"):
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
+    said = parts if box.startswith("╭") else parts[1:]
+    if not said:
+        return box.strip()
+    hint = said[1] if len(said) > 1 and said[1][:1] == ["Perhaps you meant:"] else []
+    return " ".join(said[0]) + (f"; perhaps you meant {hint[1].split()[0]}" if len(hint) > 1 else "")

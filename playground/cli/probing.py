@@ -1,0 +1,113 @@
+"""`probe` and `formation`."""
+
+import json
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
+from playground.config import nearest
+from playground.results import Formation
+from playground.runs.record import default_runs_dir
+from playground.runs.store import Run, RunError, find_run
+from playground.terminal import result_table, rows_table, say
+
+DEFAULT_PROBES = ("task_attention", "composition", "knockout")
+Probes = Annotated[tuple[str, ...], arg(help="Which probes to run; `--probe list` names them all.")]
+Step = Annotated[str, arg(help="A stored step, `last`, or `all` stored steps.")]
+
+
+def probe_command(argv: list[str]) -> int:
+    """Run probes on a stored run."""
+
+    def probe(
+        run: RunName,
+        probe: Probes = DEFAULT_PROBES,
+        step: Step = "last",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        runs_dir: RunsDir = default_runs_dir(),
+        as_json: Json = False,
+    ) -> int:
+        """Look into the models of a stored run; what is measured is kept in its folder, in probes/NAME.jsonl."""
+        from playground.experiments.probing import probe_run
+        from playground.probes.registry import PROBES
+
+        if not probe:
+            raise ValueError(f"--probe needs a name; there are: {', '.join(PROBES)}")
+        for name in probe:
+            if name not in PROBES:
+                raise ValueError(f"there is no probe '{name}'{nearest(name, PROBES)}")
+        found = find_run(run, runs_dir)
+        steps = _steps(found, step)
+        for probed in probe_run(found, probe, steps, device=device):
+            if as_json:
+                print(
+                    json.dumps({"run": found.id, "probe": probed.probe, "step": probed.step} | probed.result.to_dict())
+                )
+            elif probed.step == steps[-1]:
+                result_table(probed.result, f"{PROBES[probed.probe].summary} {found.id}, step {probed.step:,}")
+        if not as_json:
+            say(f"stored in {found.path / 'probes'} for {'step' if len(steps) == 1 else 'steps'} "
+                f"{', '.join(map(str, steps))}")  # fmt: skip
+        return 0
+
+    if argv[:2] == ["--probe", "list"] or argv[-2:] == ["--probe", "list"]:
+        return _list_probes()
+    return run_command(probe, argv, "probe")
+
+
+def _list_probes() -> int:
+    from playground.probes.registry import PROBES
+
+    rows_table([{"probe": probe.name, "says": probe.summary} for probe in PROBES.values()], "Probes")
+    return 0
+
+
+def _steps(run: Run, wanted: str) -> list[int]:
+    stored = run.checkpoints
+    if not stored:
+        raise RunError(f"run {run.id} has no checkpoint yet")
+    if wanted == "all":
+        return stored
+    if wanted == "last":
+        return stored[-1:]
+    if not wanted.isdigit() or int(wanted) not in stored:
+        raise RunError(
+            f"run {run.id} has no checkpoint at step {wanted}; write last, all or one of {', '.join(map(str, stored))}"
+        )
+    return [int(wanted)]
+
+
+def formation_command(argv: list[str]) -> int:
+    """When things formed in stored runs."""
+
+    def formation(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
+        """When heads and behaviour formed, from what probes stored along training. Runs of one configuration form a group."""
+        from playground.experiments.formation import compare_formation, event_order
+        from playground.experiments.formation import formation as form
+        from playground.experiments.groups import group_runs
+
+        if not runs:
+            raise ValueError("write at least one run: python -m playground formation RUN RUN ...")
+        found = [find_run(name, runs_dir) for name in runs]
+        formed = {run.id: form(run) for run in found}
+        if as_json:
+            for each in formed.values():
+                print(json.dumps(each.to_dict()))
+            return 0
+        groups = group_runs({run.id: run.config.to_dict() for run in found})
+        by_group: dict[str, list[Formation]] = {}
+        for run in sorted(formed.values(), key=lambda run: (run.n_future, run.seed)):
+            by_group.setdefault(groups[run.run].label, []).append(run)
+        for label, members in by_group.items():
+            if len(members) == 1:
+                result_table(members[0], f"Events of {label}")
+            else:
+                rows_table(event_order(members), f"Order of events, {label}: in how many of {len(members)} runs")
+        if len(formed) > 1:
+            rows_table(
+                compare_formation(by_group), "Tokens to half of the final value: median over seeds, 95% interval"
+            )
+        return 0
+
+    return run_command(formation, argv, "formation")

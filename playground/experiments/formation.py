@@ -1,0 +1,191 @@
+"""When heads, composition and behaviour formed in a run, in which order, and how that differs between groups of runs.
+
+Everything is read from what probes stored along training, on the rows of the task. Each quantity is timed in two ways:
+
+- t50 and t90: half and nine tenths of the way from chance (the null band) to the ceiling (the ideal head), crossed for good;
+- half of final: half of the way from its own first to its own last value. The order of events uses this one, because
+  composition has no ceiling, and small models share the work of one ideal head among several.
+
+Between two measured steps a quantity is taken to change along a straight line.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.experiments.statistics import crossing, median_interval
+from playground.results import AttentionScores, Behaviour, Composition, Event, Formation, Head, History, Row, ScoreInfo
+from playground.runs.store import Run
+
+ORDER = ("previous token", "K-composition", "induction", "accuracy")
+"""The expected order of events (Olsson et al. 2022)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """What a run's probes stored along training."""
+
+    attention: History[AttentionScores]
+    composition: History[Composition]
+    behaviour: History[Behaviour]
+
+
+def histories(run: Run) -> Histories:
+    """Read the three histories. Raises ValueError when the run has no attention scores on its task's rows."""
+    attention = run.history("task_attention", AttentionScores)
+    if not attention.steps:
+        raise ValueError(
+            f"run {run.id} has no stored probe 'task_attention'; train with --probes task_attention composition behaviour"
+        )
+    return Histories(
+        attention=attention,
+        composition=run.history("composition", Composition),
+        behaviour=run.history("behaviour", Behaviour),
+    )
+
+
+def formation(run: Run) -> Formation:
+    """The events of one run, finished or not."""
+    found = histories(run)
+    ahead = [ahead_name(k) for k in range(1, run.record.n_future + 1)]
+    names = {"previous token": "previous_token"} | {ahead_name(k): score_name(k) for k in range(1, len(ahead) + 1)}
+    heads = {name: [_head_event(found.attention, name, names[name], head) for head in _heads(found)] for name in names}
+    main = [_strongest(heads["previous token"])]
+    induction = _strongest(heads["induction"])
+    if found.composition.steps:
+        main.append(_composition_event(found.composition, Head.parse(induction.subject)))
+    main += [_strongest(_reachable(heads[ahead_name(k)], k)) for k in range(1, len(ahead) + 1)]
+    info = run.record.scores[0] if run.record.scores else None
+    main += _accuracy_events(found.behaviour, info, run.record.n_future)
+    return Formation(
+        run=run.id, n_future=run.record.n_future, seed=run.record.seed, main=tuple(main),
+        heads=tuple(event for events in heads.values() for event in events),
+    )  # fmt: skip
+
+
+def ahead_name(k: int) -> str:
+    """`induction` for k = 1, else `2-ahead induction`, .."""
+    return "induction" if k == 1 else f"{k}-ahead induction"
+
+
+def score_name(k: int) -> str:
+    """What `AttentionScores.score` calls the k-ahead score."""
+    return "prefix_matching" if k == 1 else f"ahead_{k}"
+
+
+def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -> list[Row]:
+    """For every event and the next one in `names`: in how many runs the first came before, with, or after the second.
+
+    An event that did not happen comes after one that did; two that did not are left out of the count.
+    """
+    rows: list[Row] = []
+    for first, second in zip(names, names[1:], strict=False):
+        pairs = [(formation.event(first), formation.event(second)) for formation in formations]
+        times = [(_time(a.half), _time(b.half)) for a, b in pairs if a is not None and b is not None]
+        times = [(a, b) for a, b in times if np.isfinite(min(a, b))]
+        rows.append(
+            {"first": first, "second": second, "before": sum(a < b for a, b in times),
+             "together": sum(a == b for a, b in times), "after": sum(a > b for a, b in times), "runs": len(times)}
+        )  # fmt: skip
+    return rows
+
+
+def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str | None = None) -> list[Row]:
+    """Median time of every main event in each group of runs, with its 95% interval over seeds, and against `baseline`.
+
+    `ratio` is the group's median over the baseline's (below 1: earlier). Not-reached counts as later than all others; None
+    stands for a median or a bound that lies beyond the end of the runs.
+    """
+    rows: list[Row] = []
+    baseline = baseline or next(iter(groups))
+    for name in dict.fromkeys(event.name for runs in groups.values() for run in runs for event in run.main):
+        base = _times(groups[baseline], name)
+        for label, runs in groups.items():
+            times = _times(runs, name)
+            if not len(times):
+                continue
+            median, low, high = median_interval(times)
+            ratio = median_interval(times, base) if len(base) and label != baseline else (float("nan"),) * 3
+            rows.append(
+                {"event": name, "group": label, "runs": len(times), "not reached": int(np.isinf(times).sum()),
+                 "median tokens": _finite(median), "low": _finite(low), "high": _finite(high),
+                 f"ratio to {baseline}": _finite(ratio[0]), "ratio low": _finite(ratio[1]),
+                 "ratio high": _finite(ratio[2])}
+            )  # fmt: skip
+    return rows
+
+
+def _times(runs: Iterable[Formation], name: str) -> NDArray[np.float64]:
+    events = (run.event(name) for run in runs)
+    return np.array([_time(event.half) for event in events if event is not None])
+
+
+def _time(tokens: int | None) -> float:
+    return float("inf") if tokens is None else float(tokens)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _heads(found: Histories) -> tuple[Head, ...]:
+    return found.attention.results[-1].heads
+
+
+def _reachable(events: Sequence[Event], k: int) -> list[Event]:
+    """Heads that offset k can use: those of the trunk and of its own future head."""
+    return [event for event in events if event.subject.startswith(("blocks.", f"future_heads.{k - 1}."))]
+
+
+def _strongest(events: Sequence[Event]) -> Event:
+    return max(events, key=lambda event: np.nan_to_num(event.final, nan=-1.0))
+
+
+def _head_event(history: History[AttentionScores], name: str, score: str, head: Head) -> Event:
+    index = history.results[-1].heads.index(head)
+    values = [float(result.score(score).ravel()[index]) for result in history.results]
+    null = float(history.results[-1].null(score).ravel()[index])
+    return _event(name, str(head), history.tokens, values, null, history.results[-1].ideal)
+
+
+def _composition_event(history: History[Composition], receiver: Head) -> Event:
+    """K-composition into one head, from the sender that has most of it in the end."""
+    last = history.results[-1]
+    column = last.k[:, last.receivers.index(receiver)]
+    if not np.isfinite(column).any():
+        nothing = [float("nan")] * len(history.steps)
+        return _event(
+            "K-composition", f"nothing before {receiver}", history.tokens, nothing, last.null[1], float("nan")
+        )
+    sender = last.senders[int(np.nanargmax(column))]
+    values = [result.pair("k", sender, receiver) for result in history.results]
+    return _event("K-composition", f"{sender} -> {receiver}", history.tokens, values, last.null[1], float("nan"))
+
+
+def _accuracy_events(history: History[Behaviour], info: ScoreInfo | None, n_future: int) -> list[Event]:
+    """Accuracy of every offset on the scored tokens of the probe rows. Chance is that of the task's headline score."""
+    chance = info.chance if info is not None and info.name.endswith("accuracy") else 0.0
+    events: list[Event] = []
+    for k in range(1, n_future + 1):
+        values = [float(result.accuracy[k - 1]) for result in history.results]
+        if np.isfinite(values).any():
+            name = "accuracy" if k == 1 else f"accuracy of offset {k}"
+            events.append(_event(name, "scored tokens", history.tokens, values, chance, 1.0))
+    return events
+
+
+def _event(
+    name: str, subject: str, tokens: Sequence[int], values: Sequence[float], null: float, ceiling: float
+) -> Event:
+    def reached(chance: float, goal: float, share: float) -> int | None:
+        at = crossing(tokens, values, chance, goal, share, between=True) if np.isfinite(goal) else None
+        return None if at is None else round(at)
+
+    final, start = values[-1], values[0]
+    return Event(
+        name=name, subject=subject, start=start, null=null, ceiling=ceiling, final=final, seen=int(tokens[-1]),
+        half=reached(start, final, 0.5) if final > max(null, start) else None,
+        t50=reached(null, ceiling, 0.5), t90=reached(null, ceiling, 0.9),
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""Attention patterns that are forced or forbidden whatever the weights say, in training and after it.
+
+What a behaviour depends on, the finished model hardly tells; a training in which the thing is forbidden from the first step
+on does. For the row 7 2 7 (queries down, keys across; f forbidden, 1 forced):
+
+    forbid previous token    forbid induction    force previous token    force induction
+    .                        .                   1                       1
+    f .                      . .                 1 0                     1 0
+    . f .                    . f .               0 1 0                   0 1 0
+
+A forced head attends to its target alone (evenly to several), and to the first token where it has none. A query from which
+every key were forbidden keeps itself. The clamp is part of the model's computation: hooks that `reset_hooks()` leaves alone.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from playground.config import ClampConfig, select_heads
+from playground.model.patterns import match_mask, previous_token_mask
+from playground.model.transformer import MTPTransformer
+
+MASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "previous_token": previous_token_mask,
+    "induction": lambda tokens: match_mask(tokens, 1),
+}
+
+
+class _Rows:
+    """The tokens that the model is looking at, and the masks that belong to them, made once for all layers."""
+
+    def __init__(self, model: MTPTransformer) -> None:
+        self._masks: dict[str, Tensor] = {}
+        model.embed.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, inputs: tuple[Int[Tensor, "batch pos"], ...]) -> None:
+        self.tokens = inputs[0]
+        self._masks.clear()
+
+    def mask(self, pattern: str) -> Tensor:
+        """`[batch, 1, pos, pos]`"""
+        if pattern not in self._masks:
+            self._masks[pattern] = MASKS[pattern](self.tokens).unsqueeze(1)
+        return self._masks[pattern]
+
+
+def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
+    """Hold the patterns of `clamp` from now on; returns the same model. Freezing is the optimizer's part."""
+    if not clamp.changes_patterns:
+        return model
+    rows = _Rows(model)
+    points = dict(model.hook_dict)
+    for pattern in MASKS:
+        for layer, heads in select_heads(getattr(clamp, f"forbid_{pattern}"), model.config).items():
+            points[f"{layer}.attn.hook_attn_scores"].add_perma_hook(_forbid(rows, pattern, heads))
+        for layer, heads in select_heads(getattr(clamp, f"force_{pattern}"), model.config).items():
+            points[f"{layer}.attn.hook_pattern"].add_perma_hook(_force(rows, pattern, heads))
+    return model
+
+
+HookFunction = Callable[[Tensor, HookPoint], Tensor]
+
+
+def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
+    def forbid(scores_BHTS: Tensor) -> Tensor:
+        scores_BHTS = scores_BHTS.clone()
+        left = scores_BHTS[:, heads].masked_fill(rows.mask(pattern), -torch.inf)
+        nothing_left = left.isneginf().all(dim=-1, keepdim=True)
+        itself = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
+        scores_BHTS[:, heads] = left.masked_fill(nothing_left & itself, 0.0)
+        return scores_BHTS
+
+    return lambda scores, hook: forbid(scores)
+
+
+def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
+    def force(pattern_BHTS: Tensor) -> Tensor:
+        target = rows.mask(pattern).to(pattern_BHTS.dtype)
+        target[..., 0] += (target.sum(dim=-1) == 0).to(target.dtype)
+        target = target / target.sum(dim=-1, keepdim=True)
+        pattern_BHTS = pattern_BHTS.clone()
+        pattern_BHTS[:, heads] = target.expand(-1, len(heads), -1, -1)
+        return pattern_BHTS
+
+    return lambda attention, hook: force(attention)
+
+
+def frozen_slices(model: MTPTransformer, clamp: ClampConfig) -> list[tuple[nn.Parameter, Tensor]]:
+    """Parameters that hold frozen heads, each with a mask of its frozen entries: their query, key, value and output weights."""
+    found: list[tuple[nn.Parameter, Tensor]] = []
+    n_heads, d_head = model.config.n_heads, model.config.d_head
+    for layer, heads in select_heads(clamp.freeze_heads, model.config).items():
+        attention = model.get_submodule(f"{layer}.attn")
+        qkv, out = attention.get_parameter("qkv.weight"), attention.get_parameter("out.weight")
+        frozen_H = torch.zeros(n_heads, dtype=torch.bool, device=qkv.device)
+        frozen_H[heads] = True
+        per_row = frozen_H.repeat_interleave(d_head)
+        found.append((qkv, per_row.repeat(3)[:, None].expand_as(qkv)))
+        found.append((out, per_row[None].expand_as(out)))
+    return found

@@ -1,0 +1,53 @@
+"""Whether the offsets tell the same story: offset k at t, and offset 1 at t + k - 1, predict the same token.
+
+Worked row, the likeliest token of two offsets at each position:
+
+    position                         0   1   2   3
+    token                            5   6   7   8
+    offset 1 predicts, 1 ahead       6   7   9   .
+    offset 2 predicts, 2 ahead       7   8   .   .
+
+    token to predict at position             2   3
+    offset 2 says, 2 positions before        7   8
+    offset 1 says, 1 position before         7   9      agreement of offset 2: 1/2
+
+Predictions are teacher-forced: offset 1 has seen k - 1 tokens more. Agreement is no accuracy; both may be wrong. It is what
+self-speculative decoding lives on (Gloeckle et al. 2024, 2404.19737, section 3.2), there measured on generated text.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.quiet import all_offsets, quietly
+from playground.results import OffsetAgreement
+from tasks.base import Batch
+from tasks.targets import IGNORED, future_targets
+
+
+def offset_agreement(model: MTPTransformer, batch: Batch) -> OffsetAgreement:
+    """Agreement of every offset with offset 1, on the tokens of `batch` that are targets of the offset.
+
+    So never across documents, and not where nothing was to be learnt. Without any such token the shares are NaN.
+    """
+    batch = batch.to(model.W_E.device)
+    with quietly(model):
+        z = model.trunk(batch.tokens)
+        said = [model.logits(model.future_resid(z, offset)).argmax(dim=-1) for offset in all_offsets(model)]
+    d_vocab = model.W_U.shape[1]
+    columns = []
+    for offset, own in enumerate(said, start=1):
+        rows, positions = (future_targets(batch, offset) != IGNORED).nonzero(as_tuple=True)
+        columns.append(_compare(own[rows, positions], said[0][rows, positions + offset - 1], d_vocab))
+    agreement, chance, count = zip(*columns, strict=True)
+    return OffsetAgreement(agreement=np.array(agreement), chance=np.array(chance), count=np.array(count))
+
+
+def _compare(first: Tensor, second: Tensor, d_vocab: int) -> tuple[float, float, int]:
+    """How often two lists of tokens agree, how often they would by their frequencies alone, and how long they are."""
+    count = len(first)
+    if not count:
+        return float("nan"), float("nan"), 0
+    frequency, other = (torch.bincount(tokens, minlength=d_vocab).double() / count for tokens in (first, second))
+    return (first == second).double().mean().item(), (frequency @ other).item(), count

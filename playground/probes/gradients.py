@@ -1,0 +1,52 @@
+"""How the offsets pull at the trunk: the gradient of each offset's loss at the trunk's output z.
+
+The trunk learns from the sum of the gradients alone (Gloeckle et al. 2024, 2404.19737, section 2), so that
+
+    share_k = |g_k| / |g_1 + .. + g_n|      cosine_jk = g_j . g_k / (|g_j| |g_k|)
+
+with g_k the gradient of offset k's mean loss, over all positions of the batch as one vector. Orthogonal gradients of one
+size have shares of 1 / sqrt(n), equal ones of 1 / n; shares above 1 mean that the offsets pull against one another.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.quiet import all_offsets, quietly
+from playground.results import GradientShares
+from tasks.base import Batch
+from tasks.targets import IGNORED, future_targets
+
+
+def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
+    """Shares, cosines and losses of all offsets on `batch`.
+
+    An offset without targets has loss NaN, share 0 and cosine NaN. Parameters collect no gradient.
+    """
+    batch = batch.to(model.W_E.device)
+    with quietly(model):
+        z = model.trunk(batch.tokens)
+    losses: list[float] = []
+    gradients: list[Tensor] = []
+    with quietly(model, gradients=True):
+        z = z.detach().requires_grad_()
+        for offset in all_offsets(model):
+            total, count = _total_loss(model, z, batch, offset)
+            losses.append(total.item() / count if count else float("nan"))
+            (gradient,) = torch.autograd.grad(total / max(count, 1), z)
+            gradients.append(gradient.double().flatten())
+    stacked = torch.stack(gradients)
+    norms = stacked.norm(dim=1)
+    cosine = (stacked @ stacked.T) / torch.outer(norms, norms)
+    share = norms / stacked.sum(dim=0).norm()
+    return GradientShares(share=share.cpu().numpy(), cosine=cosine.cpu().numpy(), loss=np.array(losses))
+
+
+def _total_loss(model: MTPTransformer, z: Tensor, batch: Batch, offset: int) -> tuple[Tensor, int]:
+    """Summed cross-entropy of one offset in nats, and over how many targets."""
+    targets = future_targets(batch, offset)
+    logits = model.logits(model.future_resid(z, offset)).float()
+    total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total, int((targets != IGNORED).sum())

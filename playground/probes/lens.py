@@ -1,0 +1,90 @@
+"""The logit lens (nostalgebraist 2020) for several offsets: what every layer of the trunk would already predict.
+
+The residual stream behind a layer is read in two ways, for each offset k:
+
+- through future head k, as if the trunk ended there: future head, final norm, unembedding. Behind the last layer of the
+  trunk this is the model's own prediction.
+- directly, by final norm and unembedding alone: the ordinary lens, which is the same distribution for every offset.
+
+A future head has learned to read the trunk's output, so that its loss on an earlier stream says how much of what it
+reads is there in the place where it looks, and is no bound on what the stream holds; linear probes
+(playground/probes/linear.py) ask for that.
+
+Dimension letters: B batch, T position, R rank, V d_vocab.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.quiet import all_offsets, quietly
+from playground.probes.residuals import trunk_streams
+from playground.results import Lens, LensView
+from tasks.base import Batch
+from tasks.targets import IGNORED, future_targets, score_targets
+
+
+def lens(model: MTPTransformer, batch: Batch) -> Lens:
+    """Loss (nats per target) and accuracy (on scored tokens) of every trunk site and offset; NaN where nothing counts."""
+    batch = batch.to(model.W_E.device)
+    offsets = all_offsets(model)
+    through, direct = [], []
+    with quietly(model):
+        streams = trunk_streams(model, batch.tokens)
+        for resid in streams.values():
+            through.append([_figures(model.logits(model.future_resid(resid, k)), batch, k) for k in offsets])
+            logits = model.logits(resid)
+            direct.append([_figures(logits, batch, k) for k in offsets])
+    loss, accuracy = np.moveaxis(np.array(through, dtype=np.float64), 2, 0)
+    direct_loss, direct_accuracy = np.moveaxis(np.array(direct, dtype=np.float64), 2, 0)
+    return Lens(
+        sites=tuple(streams),
+        loss=loss,
+        accuracy=accuracy,
+        direct_loss=direct_loss,
+        direct_accuracy=direct_accuracy,
+    )
+
+
+def lens_view(model: MTPTransformer, tokens: Int[Tensor, " pos"], ranks: int = 3) -> LensView:
+    """The `ranks` likeliest tokens and their probabilities at every position of one row, for every site and offset.
+
+    Raises ValueError when `ranks` is not within 1..d_vocab, or the row does not fit the model's context.
+    """
+    d_vocab = model.W_E.shape[0]
+    if not 1 <= ranks <= d_vocab:
+        raise ValueError(f"ranks is {ranks}, and the model has {d_vocab} tokens; write 1 to {d_vocab}")
+    with quietly(model):
+        streams = trunk_streams(model, tokens[None])
+        through = [
+            [_ranked(model.logits(model.future_resid(resid, k)), ranks) for k in all_offsets(model)]
+            for resid in streams.values()
+        ]
+        direct = [_ranked(model.logits(resid), ranks) for resid in streams.values()]
+    return LensView(
+        sites=tuple(streams),
+        tokens=tuple(tokens.tolist()),
+        through=np.array([[ids for ids, _ in site] for site in through]),
+        probability=np.array([[values for _, values in site] for site in through]),
+        direct=np.array([ids for ids, _ in direct]),
+        direct_probability=np.array([values for _, values in direct]),
+    )
+
+
+def _figures(logits_BTV: Tensor, batch: Batch, offset: int) -> tuple[float, float]:
+    """Loss per target, and accuracy on scored tokens."""
+    targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
+    logits_BTV = logits_BTV.float()
+    loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, ignore_index=IGNORED, reduction="none")
+    correct = (logits_BTV.argmax(dim=-1) == scored_BT).sum()  # an ignored target is no token and never predicted
+    loss, accuracy = loss_BT.sum() / (targets_BT != IGNORED).sum(), correct / (scored_BT != IGNORED).sum()
+    return loss.item(), accuracy.item()
+
+
+def _ranked(logits_BTV: Tensor, ranks: int) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest tokens of the first row and their probabilities, each `[pos, rank]`."""
+    probability_TR, tokens_TR = torch.topk(logits_BTV[0].float().softmax(dim=-1), ranks, dim=-1)
+    return tokens_TR.cpu().numpy(), probability_TR.double().cpu().numpy()

@@ -1,0 +1,170 @@
+"""Linear probes (Alain and Bengio 2016, 1610.01644): what can be read out of the residual stream by a linear classifier.
+
+Read out at every position are the tokens 1, 2, .. ahead (Pal et al. 2023, 2311.04897, for models trained on the next token),
+or whatever else a task knows of a position, such as the value of the subexpression that ends there.
+
+A high accuracy alone says little, and two others stand beside it. An n-gram model of the current tokens
+(playground/probes/ngram.py) needs no model: what a probe reads above it, the layers have computed. A probe that was trained
+on shuffled labels shows what is left when there is nothing to learn, about the frequency of the commonest label. All are
+trained on the same rows and measured on others.
+
+Sites are `embed`, the trunk layers, and the future heads (`future_heads.0`, ..), each by the stream behind it.
+
+Dimension letters: N labelled position, D d_model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.logistic import LogisticRegression
+from playground.probes.ngram import examples, ngram_accuracy
+from playground.probes.quiet import all_offsets, quietly
+from playground.probes.residuals import trunk_streams
+from playground.probes.rows import cut, probe_batch
+from playground.results import LinearProbes
+from tasks.base import Batch, Task
+from tasks.polynomial import Polynomial
+from tasks.polynomial_values import NO_VALUE
+from tasks.targets import IGNORED, future_targets
+
+MOST_AHEAD = 4
+"""Tokens are read out up to this far ahead, or up to n_future where that is larger."""
+POSITIONS = 4096
+"""About how many targets the rows hold that probes are trained on."""
+ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTarget:
+    """What is read out: a label for every position of the two sets of rows, IGNORED where there is none."""
+
+    name: str
+    train: Int[Tensor, "train_batch train_pos"]
+    test: Int[Tensor, "test_batch test_pos"]
+
+
+def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
+    """Rows of the fixed test set to train probes on, with about `positions` targets, and half as many to measure on.
+
+    Fewer of both where the test set is small.
+    """
+    few = probe_batch(task)
+    per_row = few.loss_mask.sum().item() / len(few.tokens)
+    batch = probe_batch(task, math.ceil(1.5 * positions / max(per_row, 1)))
+    used = (batch.documents >= 0).any(dim=0).sum().item()  # padding is at the end
+    batch, split = cut(batch, int(used)), round(len(batch.tokens) * 2 / 3)
+    return batch.rows(0, split), batch.rows(split, len(batch.tokens))
+
+
+def token_targets(train: Batch, test: Batch, most_ahead: int) -> tuple[ProbeTarget, ...]:
+    """The tokens 1 to `most_ahead` ahead, in the same document and where the task trains on them."""
+    return tuple(
+        ProbeTarget(name=f"token +{ahead}", train=future_targets(train, ahead), test=future_targets(test, ahead))
+        for ahead in range(1, most_ahead + 1)
+    )
+
+
+def value_targets(task: Polynomial, train: Batch, test: Batch) -> tuple[ProbeTarget, ...]:
+    """Each coefficient of the proper subexpressions, at the token that completes them (tasks/polynomial_values.py)."""
+    labels = [task.intermediate_values(batch) for batch in (train, test)]
+    first, second = (values.masked_fill(values == NO_VALUE, IGNORED).unbind(dim=2) for values in labels)
+    return tuple(
+        ProbeTarget(name=f"value of a subexpression, coefficient {c}", train=first[c], test=second[c])
+        for c in range(len(first))
+    )
+
+
+def linear_probes(
+    model: MTPTransformer,
+    train: Batch,
+    test: Batch,
+    generator: torch.Generator,
+    targets: Sequence[ProbeTarget] | None = None,
+) -> LinearProbes:
+    """Probes of every site for every target, trained on the rows of `train` and measured on those of `test`.
+
+    Without `targets`, for the tokens up to max(n_future, 4) ahead. `generator` (on the CPU) shuffles the labels of the
+    control. A target that has no labels in one of the two sets reads NaN.
+    """
+    if targets is None:
+        targets = token_targets(train, test, max(MOST_AHEAD, model.n_future))
+    return LinearProbe(train, test, targets, generator)(model)
+
+
+class LinearProbe:
+    """The probes for fixed rows and targets, made ready for many models: `LinearProbe(train, test, ..)(model)`."""
+
+    def __init__(self, train: Batch, test: Batch, targets: Sequence[ProbeTarget], generator: torch.Generator) -> None:
+        """Raises ValueError without targets."""
+        if not targets:
+            raise ValueError("there is nothing to read out; write targets such as token_targets(train, test, 4)")
+        self.names = tuple(target.name for target in targets)
+        self._train = _Labelled(train, [target.train for target in targets])
+        self._test = _Labelled(test, [target.test for target in targets])
+        self._shuffled = [_shuffle(labels, generator) for labels in self._train.labels]
+        self.baseline = np.array([
+            ngram_accuracy(examples(train, target.train), examples(test, target.test)) for target in targets
+        ])  # fmt: skip
+
+    def __call__(self, model: MTPTransformer) -> LinearProbes:
+        train, test = self._train.streams(model), self._test.streams(model)
+        columns = (self._train.labels, self._shuffled, self._test.labels)
+        accuracy, shuffled = np.moveaxis(np.array([
+            [_accuracies(train[site], test[site], *labels) for labels in zip(*columns, strict=True)] for site in train
+        ]), 2, 0)  # fmt: skip
+        return LinearProbes(
+            sites=tuple(train), targets=self.names, accuracy=accuracy, shuffled=shuffled, baseline=self.baseline
+        )
+
+
+class _Labelled:
+    """The positions of some rows that have any label, and for each target their labels."""
+
+    def __init__(self, batch: Batch, labels: Sequence[Tensor]) -> None:
+        stacked = torch.stack([table.cpu() for table in labels])
+        self.batch = batch.to("cpu")
+        self.where: Bool[Tensor, "batch pos"] = (stacked != IGNORED).any(dim=0)
+        self.labels = list(stacked[:, self.where])
+
+    def streams(self, model: MTPTransformer) -> dict[str, Tensor]:
+        """The residual stream `[n, d_model]` at these positions behind every site, by its name."""
+        parts = []
+        for batch, where in zip(self.batch.split(ROWS_AT_ONCE), self.where.split(ROWS_AT_ONCE), strict=True):
+            parts.append({site: stream[where].float() for site, stream in _all_streams(model, batch.tokens).items()})
+        return {site: torch.cat([part[site] for part in parts]) for site in parts[0]}
+
+
+def _all_streams(model: MTPTransformer, tokens: Tensor) -> dict[str, Tensor]:
+    streams = trunk_streams(model, tokens)
+    z = list(streams.values())[-1]
+    with quietly(model):
+        heads = {f"future_heads.{offset - 1}": model.future_resid(z, offset) for offset in all_offsets(model)}
+    return streams | heads
+
+
+def _shuffle(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The labels that are there, in another order."""
+    labels, there = labels.clone(), labels != IGNORED
+    own = labels[there]
+    labels[there] = own[torch.randperm(len(own), generator=generator)]
+    return labels
+
+
+def _accuracies(train: Tensor, test: Tensor, labels: Tensor, shuffled: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """On `test`, of a probe trained on `labels` and of one trained on the `shuffled` ones."""
+    labels, shuffled, wanted = (part.to(train.device) for part in (labels, shuffled, wanted))
+    there, there_in_test = labels != IGNORED, wanted != IGNORED
+    if not there.any() or not there_in_test.any():
+        return float("nan"), float("nan")
+    predicted = [
+        LogisticRegression(train[there], own[there]).predict(test[there_in_test]) for own in (labels, shuffled)
+    ]
+    accuracy, control = ((own == wanted[there_in_test]).double().mean().item() for own in predicted)
+    return accuracy, control

@@ -1,0 +1,160 @@
+"""Clean and corrupted rows that differ in one known fact: what an earlier occurrence of the current token says.
+
+Random-token corruption (Zhang & Nanda 2023, 2309.16042): the corrupted row is the clean one with a token exchanged for another
+that could stand there. A query is a position whose token occurred before, and after which the row goes on as it did then. Two
+kinds of corruption, because the two halves of an induction circuit (Olsson et al. 2022, 2209.11895) carry different facts:
+
+- `answer`: what FOLLOWED the earlier occurrence is exchanged, so that the row says another answer. It shows how the answer
+  travels: from the source through the value of an induction head. Where to look stays the same: keys and queries carry nothing.
+- `match`: the earlier OCCURRENCE is exchanged, so that nothing matches. It shows how the place is found: from the
+  occurrence through a previous-token head into the key of an induction head. The source itself stays the same.
+
+Worked row, offset 1: the query is position 6 (the second 2), its source position 2, the right answer 5, the wrong one 9.
+
+    position             0   1   2   3   4   5   6   7
+    clean                7   2   5   8   1   7   2   5
+    corrupted (answer)   7   2   9   8   1   7   2   5
+    corrupted (match)    7   4   5   8   1   7   2   5
+
+For offset k the source lies k after the earlier occurrence, and the answer k after the query.
+
+Dimension letters: B row, T position (query), S source position.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from playground.probes.attention_scores import match_mask
+from tasks.base import Batch, Device
+from tasks.targets import IGNORED, future_targets, score_targets
+
+Corruption = Literal["answer", "match"]
+"""What is exchanged: the token after the earlier occurrence, or the earlier occurrence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Rows with one query each, clean and corrupted."""
+
+    clean: Int[Tensor, "row pos"]
+    corrupted: Int[Tensor, "row pos"]
+    sources: Bool[Tensor, "row pos"]
+    """Positions that hold the right answer, `offset` after an earlier occurrence of the query's token."""
+    query: Int[Tensor, " row"]
+    """Position at which the answer is read."""
+    answer: Int[Tensor, " row"]
+    """The right answer: the token `offset` after the query."""
+    wrong: Int[Tensor, " row"]
+    """What the right answer is measured against; with `answer` corruption it is what the corrupted row says."""
+    offset: int
+    """How far ahead the answer is: the offset whose logits are read."""
+
+    @property
+    def occurrences(self) -> Bool[Tensor, "row pos"]:
+        """Positions of the earlier occurrences that go with the sources, `offset` before them."""
+        return torch.roll(self.sources, -self.offset, dims=1)  # nothing wraps round: no source lies below `offset`
+
+    @property
+    def source(self) -> Int[Tensor, " row"]:
+        """The last source of each row."""
+        positions = torch.arange(self.sources.shape[1], device=self.sources.device)
+        return (self.sources * positions).amax(dim=1)
+
+    def to(self, device: Device) -> "Pairs":
+        """The same pairs on `device`."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def rows(self, which: Int[Tensor, " kept"]) -> "Pairs":
+        """The rows of these numbers."""
+        return self._map(lambda tensor: tensor[which])
+
+    def roles(self) -> tuple[tuple[str, ...], ...]:
+        """`[row][position]`: `before source` (an earlier occurrence), `source`, `query` or `other`; no position is two."""
+        names = ("other", "source", "before source", "query")
+        number = self.sources + 2 * self.occurrences.long()
+        number[torch.arange(len(number)), self.query] = names.index("query")
+        return tuple(tuple(names[one] for one in row) for row in number.tolist())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Pairs":
+        tensors = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **tensors)
+
+
+def make_pairs(
+    batch: Batch, generator: torch.Generator, *, offset: int = 1, rows: int = 16, corrupt: Corruption = "answer"
+) -> Pairs:
+    """Pairs from the first `rows` rows of `batch` that have a query, on the CPU. `generator` (on the CPU) draws.
+
+    Of a row's queries (see `source_mask`) one is drawn among those with the fewest sources: where one position holds all that
+    there is to patch, patching it can bring back all. All sources of the query, or all their occurrences, are exchanged for
+    the same token. For `answer` it is the wrong answer, drawn from the different answers that the task's queries have in this
+    batch (in stories, another second part of a name); for `match` it is drawn from the tokens at those queries. Neither is
+    ever the right answer or the query's own token. A row that leaves no such token is left out, too.
+
+    Raises ValueError for fewer than one row, an offset below 1, or when no row is left.
+    """
+    if rows < 1:
+        raise ValueError(f"rows is {rows}; write at least 1")
+    batch = batch.to("cpu")
+    tokens_BT, answers_BT, sources_BTS = batch.tokens, future_targets(batch, offset), source_mask(batch, offset)
+    asked_BT = _asked(batch, offset)
+    answers, askers = (set(tokens[asked_BT].tolist()) for tokens in (answers_BT, tokens_BT))
+    pools = (answers,) if corrupt == "answer" else (answers, askers)  # of the wrong answer, and last of what is put in
+    found: list[tuple[int, ...]] = []
+    for row in sources_BTS.any(dim=(1, 2)).nonzero().flatten().tolist():
+        query = _draw(_queries(sources_BTS[row]), generator)
+        choices = [pool - {int(tokens_BT[row, query]), int(answers_BT[row, query])} for pool in pools]
+        if all(choices):
+            drawn = [_draw(choice, generator) for choice in choices]
+            found.append((row, query, drawn[0], drawn[-1]))
+    if not found:
+        raise ValueError(
+            f"in none of the {len(tokens_BT)} rows does a scored token say again what stood {offset} after an earlier "
+            "occurrence (and another answer could stand there); hand in longer or more rows of a task that repeats "
+            "itself, such as induction, or for offset 1 stories"
+        )
+    row_B, query_B, wrong_B, new_B = torch.tensor(found[:rows]).unbind(dim=1)
+    sources_BS = sources_BTS[row_B, query_B]
+    exchanged_BS = sources_BS if corrupt == "answer" else sources_BS.roll(-offset, dims=1)
+    return Pairs(
+        clean=tokens_BT[row_B], corrupted=torch.where(exchanged_BS, new_B[:, None], tokens_BT[row_B]),
+        sources=sources_BS, query=query_B, answer=answers_BT[row_B, query_B], wrong=wrong_B, offset=offset,
+    )  # fmt: skip
+
+
+def source_mask(batch: Batch, offset: int = 1) -> Bool[Tensor, "batch pos pos"]:
+    """True at [q, s] where s is a source of the query q: s lies `offset` after an earlier occurrence of tokens[q], at or before
+    q, and holds the token `offset` after q.
+
+    A position is a query when the task scores its next token, when the token `offset` ahead is a target that differs from its
+    own, and when one of the earlier occurrences lies in its own document. Sources in other documents count as well, because
+    attention does not stop at documents.
+    """
+    tokens_BT, answers_BT = batch.tokens, future_targets(batch, offset)
+    says_BTS = match_mask(tokens_BT, offset) & (tokens_BT[:, None, :] == answers_BT[:, :, None])
+    document_of_occurrence_BS = batch.documents.roll(offset, dims=1)  # what wraps round is no source
+    same_BTS = document_of_occurrence_BS[:, None, :] == batch.documents[:, :, None]
+    # An answer like the query's own token would make sources occurrences as well, and exchanging one would break the other.
+    is_query_BT = _asked(batch, offset) & (answers_BT != tokens_BT) & (says_BTS & same_BTS).any(dim=2)
+    return says_BTS & is_query_BT[:, :, None]
+
+
+def _asked(batch: Batch, offset: int) -> Bool[Tensor, "batch pos"]:
+    """Where the task scores the next token and has a target `offset` ahead."""
+    return (score_targets(batch, 1) != IGNORED) & (future_targets(batch, offset) != IGNORED)
+
+
+def _queries(sources_TS: Bool[Tensor, "pos pos"]) -> set[int]:
+    """The queries with the fewest sources."""
+    counts_T = sources_TS.sum(dim=1)
+    return set((counts_T == counts_T[counts_T > 0].min()).nonzero().flatten().tolist())
+
+
+def _draw(choices: set[int], generator: torch.Generator) -> int:
+    return sorted(choices)[int(torch.randint(len(choices), (), generator=generator))]

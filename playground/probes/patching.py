@@ -1,0 +1,77 @@
+"""Activation patching: a piece of the clean run is put into the corrupted one, and the right answer comes back, or not.
+
+After Meng et al. 2022 (2202.05262, causal tracing), with exchanged tokens in place of noise (Zhang & Nanda 2023, 2309.16042).
+What brings the answer back holds the corrupted fact. Pairs come from `make_pairs` (playground/probes/pairs.py), recovery
+is defined in playground/probes/recovery.py.
+
+Dimension letters: B row, T position, H attention head, N patched run.
+"""
+
+from typing import Literal
+
+import torch
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.pairs import Pairs
+from playground.probes.recovery import Patch, both_runs, offset_of, patched_differences, path_layers
+from playground.results import HeadPatching, PositionPatching, heads_of
+
+Site = Literal["resid_pre", "attn_out", "mlp_out"]
+"""The residual stream before a layer, or what its attention or its MLP writes."""
+
+
+def patch_positions(
+    model: MTPTransformer, pairs: Pairs, *, site: Site = "resid_pre", offset: int | None = None
+) -> PositionPatching:
+    """Patch one position at one layer at a time: all layers of the trunk and the future head of the pairs' offset.
+
+    Only rows that count (`recovery.MARGIN`) are in the result. A position before the first exchanged token or behind the
+    query has a recovery of exactly 0 and is not run: nothing differs there, or nothing reads it.
+    `offset`, where given, must be that of the pairs. Raises ValueError when it is not, when the model has no future head for
+    it, or for `mlp_out` of a model without MLPs.
+    """
+    layers = path_layers(model, offset_of(pairs, offset))
+    if site == "mlp_out" and model.config.mlp == "none":
+        raise ValueError("site is 'mlp_out', and the model has no MLPs; write 'resid_pre' or 'attn_out'")
+    sites = tuple(f"{layer}.hook_{site}" for layer in layers)
+    runs = both_runs(model, pairs, sites)
+    pairs = runs.pairs
+    positions_T = torch.arange(pairs.clean.shape[1], device=pairs.clean.device)
+    differs_BT = (pairs.clean != pairs.corrupted).cumsum(dim=1) > 0
+    rows_N, positions_N = (differs_BT & (positions_T <= pairs.query[:, None])).nonzero(as_tuple=True)
+    columns = []
+    for layer, name in enumerate(sites):
+        patch = Patch(
+            layer=layer, point=f"hook_{site}", values=runs.clean.activations[name], rows=rows_N, place=(positions_N,)
+        )
+        patched_BT = runs.corrupted.difference[:, None].repeat(1, len(positions_T))
+        patched_BT[rows_N, positions_N] = patched_differences(model, pairs, runs.corrupted, patch)
+        columns.append(patched_BT)
+    return PositionPatching(
+        sites=sites, offset=pairs.offset, recovery=runs.recovery(torch.stack(columns, dim=1)), roles=pairs.roles(),
+        clean_difference=runs.clean.difference.cpu().numpy(),
+        corrupted_difference=runs.corrupted.difference.cpu().numpy(),
+    )  # fmt: skip
+
+
+def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = None) -> HeadPatching:
+    """Patch the output z of one attention head at a time, at all positions: heads of the trunk and the offset's future head.
+
+    Rows and `offset` as in `patch_positions`.
+    """
+    layers, n_heads = path_layers(model, offset_of(pairs, offset)), model.config.n_heads
+    runs = both_runs(model, pairs, [f"{layer}.attn.hook_z" for layer in layers])
+    n_rows = len(runs.pairs.clean)
+    device = runs.pairs.clean.device
+    rows_N = torch.arange(n_rows, device=device).repeat_interleave(n_heads)
+    heads_N = torch.arange(n_heads, device=device).repeat(n_rows)
+    columns = []
+    for layer, name in enumerate(layers):
+        patch = Patch(
+            layer=layer, point="attn.hook_z", values=runs.clean.activations[f"{name}.attn.hook_z"],
+            rows=rows_N, place=(slice(None), heads_N),
+        )  # fmt: skip
+        columns.append(patched_differences(model, runs.pairs, runs.corrupted, patch).view(n_rows, n_heads))
+    return HeadPatching(
+        heads=heads_of(layers, n_heads), offset=runs.pairs.offset, recovery=runs.recovery(torch.cat(columns, dim=1))
+    )

@@ -1,0 +1,101 @@
+"""A path sent through the later layers AS THEY ARE: whole layers with attention, MLP and norms, not only the OV of one head.
+
+The linear circuit of a trunk head (playground/probes/token_circuits.py) either skips the future head's layer or takes the OV of
+one of its heads. Here, for every source token a,
+
+1. the heads of the path write a vector y_a, each reading with its own norm what the one before it wrote (the first one the
+   embedding), as though it attended to that alone;
+2. y_a goes through all that comes after the last head of the path: the MLP of that head's layer, the later layers of the trunk,
+   future head k, final norm and unembedding: the model's own, with all their nonlinearities. Call that f;
+3. row a of the circuit is f(background + y_a) - f(background), in logits.
+
+What is approximated, and nothing else is:
+
+- Later attention heads attend to the position itself alone: a row of one token. In a real row they may attend elsewhere, and
+  other positions to this one.
+- The residual stream holds the background and y_a, and neither the token at the position nor what other heads wrote. A norm
+  divides by the size of that. Where the background is zero, as it is unless one is given, a small y_a is scaled up to full
+  size, and what later layers add weighs more beside it than in a real row. A typical stream as the background (the mean over
+  the positions of some rows, say) makes up for that.
+- No position embedding; rotary positions turn nothing at distance 0.
+
+Dimension letters: N chosen tokens, D d_model, V d_vocab.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from playground.model.transformer import MTPTransformer
+from playground.probes.quiet import quietly
+from playground.probes.token_circuits import choose_tokens, token_circuit
+from playground.probes.weights import block_of, check_path
+from playground.results import Head, TokenCircuit
+
+MOST_TOKENS = 2048
+"""The matrix has no small factors, so that its eigenvalues take time with the cube of its side."""
+
+
+def through_layers(
+    model: MTPTransformer,
+    path: Sequence[Head],
+    offset: int = 1,
+    *,
+    tokens: Sequence[int] | None = None,
+    background: Float[Tensor, " d_model"] | None = None,
+) -> TokenCircuit:
+    """Effect on the logits of `offset` of what `path` writes for each token, through the later layers (see the module).
+
+    `background` is the rest of the stream where the last head writes, at `hook_resid_mid` of its layer (`hook_resid_post` where
+    there is no MLP); zero by default. `tokens` restricts sources and outputs to these, in this order.
+
+    Raises ValueError as `ov_circuit` does, for a path of no heads, for an offset that the model does not predict, for one that
+    the path's last head does not lead to, and for a background that is not one vector.
+    """
+    chosen = choose_tokens(model, tokens, MOST_TOKENS)
+    _check(model, path, offset, background)
+    with quietly(model):
+        written_ND = model.W_E[chosen]
+        for head in path:
+            block = block_of(model, head)
+            written_ND = block.ln1(written_ND) @ block.attn.W_V[head.index] @ block.attn.W_O[head.index]
+        before_D = written_ND.new_zeros(model.config.d_model) if background is None else background.to(written_ND)
+        streams_ND = torch.cat((before_D[None], before_D + written_ND))
+        logits_NV = _later(model, streams_ND, path[-1], offset)[:, chosen].double()
+    names = ("embed", *(f"{head} OV" for head in path), f"later layers to offset {offset}", "unembed")
+    return token_circuit(" -> ".join(names), logits_NV[1:] - logits_NV[0])
+
+
+def _check(model: MTPTransformer, path: Sequence[Head], offset: int, background: Tensor | None) -> None:
+    if not path:
+        raise ValueError("the path has no heads; write at least one, such as (Head('blocks.0', 0),)")
+    check_path(model, path)
+    if not 1 <= offset <= model.n_future:
+        raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {model.n_future}")
+    layer = path[-1].layer
+    if layer.startswith("future_heads.") and layer != f"future_heads.{offset - 1}":
+        raise ValueError(
+            f"{path[-1]} does not lead to offset {offset}; write offset={int(layer.partition('.')[2]) + 1}"
+        )
+    if background is not None and background.shape != (model.config.d_model,):
+        raise ValueError(
+            f"background has the shape {tuple(background.shape)}; write one vector of {model.config.d_model} values"
+        )
+
+
+def _later(
+    model: MTPTransformer, streams_ND: Float[Tensor, "n d_model"], last: Head, offset: int
+) -> Float[Tensor, "n d_vocab"]:
+    """Logits of streams behind the attention of the layer of `last`, each stream a row of one token."""
+    streams = streams_ND[:, None]
+    block = block_of(model, last)
+    if block.has_mlp:
+        streams = streams + block.mlp(block.ln2(streams))
+    if last.layer.startswith("blocks."):
+        rotation = model.rotary(1) if model.config.positions == "rotary" else None
+        for layer in range(int(last.layer.partition(".")[2]) + 1, len(model.blocks)):
+            streams = model.blocks[layer](streams, rotation)
+        streams = model.future_resid(streams, offset)
+    return model.logits(streams)[:, 0]
