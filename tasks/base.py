@@ -143,6 +143,14 @@ class Task(Protocol):
         """The tokens as text a person can read."""
         ...
 
+    def encode(self, text: str) -> list[int]:
+        """Text a person has written as tokens: what `decode` writes, and token strings with spaces between them.
+
+        The inverse of `decode` as far as that loses nothing. Raises ValueError for a text without tokens, and, with its
+        place and what is near it, for a word that is no token.
+        """
+        ...
+
 
 def seeded_generator(seed: int, device: Device = "cpu") -> torch.Generator:
     """A generator on `device`, seeded: the one way this package makes one."""

@@ -140,6 +140,17 @@ class ByteText:
         """The bytes as UTF-8, with a replacement character where they are none."""
         return bytes(int(token) for token in tokens).decode("utf-8", errors="replace")
 
+    def encode(self, text: str) -> list[int]:
+        """The bytes of any text as UTF-8; that of what `decode` replaced is not the byte that stood there."""
+        if not text:
+            raise ValueError("the text is empty; write at least one character")
+        try:
+            return list(text.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"character {error.start + 1} of the text is half a character; write whole ones"
+            ) from error
+
 
 def _batch(windows: Tensor) -> Batch:
     tokens = windows.long()

@@ -22,6 +22,7 @@ from typing import ClassVar
 import torch
 
 from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.encoding import encode_words
 from tasks.scoring import teacher_forced
 
 
@@ -144,6 +145,10 @@ class Induction:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(self.token_strings(tokens))
+
+    def encode(self, text: str) -> list[int]:
+        """Numbers with spaces between them."""
+        return encode_words(text, {str(token): token for token in range(self.d_vocab)})
 
 
 CONFIG, TASK = InductionConfig, Induction

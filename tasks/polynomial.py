@@ -29,12 +29,16 @@ from functools import cache
 from typing import ClassVar, get_args
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.encoding import encode_words
 from tasks.polynomial_expressions import sample_expressions
 from tasks.polynomial_grammar import OPERATIONS, Grammar, Notation, TreeShape
 from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack
 from tasks.polynomial_scoring import exact_matches
+from tasks.polynomial_values import intermediate_values
 from tasks.scoring import TeacherForced
 
 
@@ -157,6 +161,13 @@ class Polynomial:
         """The first test expressions, one a row, numbers of operations taking turns."""
         return self._test_rows(slice(batch_size), self.n_ctx, device)
 
+    def intermediate_values(self, batch: Batch) -> Int[Tensor, "batch pos coef"]:
+        """What the subexpressions in rows of this task are worth, each at its last token, and -1 everywhere else.
+
+        Computed when asked for, by reading the tokens (polynomial_values.py says which subexpressions count).
+        """
+        return intermediate_values(batch.tokens, self._grammar)
+
     def _test_rows(self, which: slice, n_ctx: int, device: Device) -> Batch:
         chosen = self._test_set[which]
         none = torch.zeros_like(chosen.length, dtype=torch.bool)
@@ -208,6 +219,10 @@ class Polynomial:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(self.token_strings(tokens))
+
+    def encode(self, text: str) -> list[int]:
+        """Coefficients and symbols with spaces between them; whether they make an expression is not asked."""
+        return encode_words(text, {self._grammar.string(token): token for token in range(self.d_vocab)})
 
 
 def _score(name: str, value: float, chance: float, count: int) -> Score:

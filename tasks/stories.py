@@ -110,6 +110,8 @@ class StorySource(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
+    def encode(self, text: str) -> list[int]: ...
+
 
 class Stories:
     """Stories with accuracy on second parts of names as the score. Building with `path` reads and tokenises all of it."""
@@ -165,6 +167,13 @@ class Stories:
     def decode(self, tokens: Sequence[int]) -> str:
         """Readable text, one line (with `path`, one paragraph) for each story."""
         return self.source.decode(tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """Words, marks and names, whole or in two parts; a new line ends a story. With `path`, any text.
+
+        `decode` writes no <end> behind the last story, and one for several: those are lost on the way back.
+        """
+        return self.source.encode(text)
 
 
 def _scores(batch: Batch, suffix: str, accuracy: float, loss: float, count: int) -> tuple[Score, ...]:

@@ -142,6 +142,12 @@ class CorpusStories:
         text = self.tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False)
         return re.sub(rf"(?:{re.escape(SEPARATOR)})+", "\n\n", text).strip("\n")
 
+    def encode(self, text: str) -> list[int]:
+        """Any text, cut into the tokens that the tokenizer makes of it; `SEPARATOR` written out ends a story."""
+        if not text:
+            raise ValueError("the text is empty; write at least one character")
+        return self._encode(text)
+
     def _tokenise(self, stories: list[str]) -> tuple[Tensor, Tensor]:
         """All stories end to end, each with its end token, and the places at which the second and later ones start."""
         parts: list[Tensor] = []

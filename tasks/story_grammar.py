@@ -30,6 +30,7 @@ NAME_SLOTS = ("X1", "X2", "Y1", "Y2", "Z1", "Z2")
 SLOTS = (*NAME_SLOTS, *STORY_SLOTS, *SENTENCE_SLOTS)
 
 _PIECE = re.compile(r"\{\w+\}|<end>|'s|[\w-]+|[.,!?“”]")
+_TEXT_PIECE = re.compile(r"<end>|\n\s*|'s\b|[\w-]+|[^\w\s]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,18 @@ def join_words(strings: Sequence[str], glued: Sequence[bool]) -> str:
         else:
             text += word if not text or closes or text[-1] in "“\n" else f" {word}"
     return text.strip("\n")
+
+
+def text_pieces(text: str) -> list[str]:
+    """The words and marks of a text as `join_words` writes it, END for a line's end; names stay whole.
+
+    Straight quotation marks count as curly ones: opening at the start of a word, closing elsewhere.
+
+    >>> text_pieces('"Run, Borin!"')
+    ['“', 'Run', ',', 'Borin', '!', '”']
+    """
+    curly = re.sub(r'(?<!\S)"', "“", text.strip()).replace('"', "”").replace("’", "'")
+    return [END if piece.startswith("\n") else piece for piece in _TEXT_PIECE.findall(curly)]
 
 
 def _roles(template: str) -> int:

@@ -15,7 +15,18 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tasks.base import Batch, Device, seeded_generator
-from tasks.story_grammar import CASE_BODY, CASE_ENDING, CASE_SCENERY, N_CASES, NAME_SLOTS, Grammar, join_words, orders
+from tasks.encoding import empty_text, unknown_word
+from tasks.story_grammar import (
+    CASE_BODY,
+    CASE_ENDING,
+    CASE_SCENERY,
+    N_CASES,
+    NAME_SLOTS,
+    Grammar,
+    join_words,
+    orders,
+    text_pieces,
+)
 from tasks.story_names import Casts, NameRules, first_parts, reserved_casts, second_parts, training_casts
 from tasks.story_words import STORY_SLOTS
 
@@ -61,6 +72,7 @@ class GeneratedStories:
         self.grammar, self.layout = grammar, layout
         first, second = first_parts(names.n_first), second_parts(names.n_second)
         self._strings = (*grammar.words, *first, *second)
+        self._token_of = {string: token for token, string in enumerate(self._strings)}
         self.first_start = len(grammar.words)
         self.second_start = self.first_start + len(first)
         self._training, self._reserved = training_casts(names), reserved_casts(names)
@@ -96,6 +108,35 @@ class GeneratedStories:
     def decode(self, tokens: Sequence[int]) -> str:
         """Readable text, one line for each story."""
         return join_words(self.token_strings(tokens), [int(token) >= self.second_start for token in tokens])
+
+    def encode(self, text: str) -> list[int]:
+        """Words, marks, and names whole or in two parts; a new line ends a story. Raises ValueError for other words."""
+        pieces = text_pieces(text)
+        if not pieces:
+            raise empty_text(self._strings[self.first_start :])
+        tokens: list[int] = []
+        for number, piece in enumerate(pieces, start=1):
+            found = self._tokens_of(piece)
+            if not found:
+                raise unknown_word(piece, number, [*self._strings, *self._names_like(piece)])
+            tokens += found
+        return tokens
+
+    def _tokens_of(self, piece: str) -> list[int]:
+        """A word, or a word with second parts of names behind it; nothing when it is neither."""
+        if piece in self._token_of:
+            return [self._token_of[piece]]
+        for cut in range(1, len(piece)):
+            second = self._token_of.get(piece[cut:], -1)
+            before = self._tokens_of(piece[:cut]) if second >= self.second_start else []
+            if before:
+                return [*before, second]
+        return []
+
+    def _names_like(self, piece: str) -> list[str]:
+        """Whole names that begin as `piece` does."""
+        first, second = self._strings[self.first_start : self.second_start], self._strings[self.second_start :]
+        return [one + other for one in first if piece.startswith(one) for other in second]
 
     def _sample(self, batch_size: int, generator: torch.Generator, tables: _Tables, casts: Casts) -> Batch:
         n_story_draws = 2 + len(STORY_SLOTS) + casts.n_draws

@@ -5,7 +5,7 @@ The trunk learns from the sum of the gradients alone (Gloeckle et al. 2024, 2404
     share_k = |g_k| / |g_1 + .. + g_n|      cosine_jk = g_j . g_k / (|g_j| |g_k|)
 
 with g_k the gradient of offset k's mean loss, over all positions of the batch as one vector. Orthogonal gradients of one
-size have shares of 1 / sqrt(n), equal ones of 1 / n; shares above 1 mean that the offsets pull against one another.
+size have shares of 1 / sqrt(n), equal ones of 1 / n; a share above 1 says that the others pull against this offset.
 """
 
 import numpy as np

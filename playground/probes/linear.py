@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
@@ -91,7 +91,7 @@ def linear_probes(
     """Probes of every site for every target, trained on the rows of `train` and measured on those of `test`.
 
     Without `targets`, for the tokens up to max(n_future, 4) ahead. `generator` (on the CPU) shuffles the labels of the
-    control. A target that has no labels in one of the two sets reads NaN.
+    control. A target that has no labels in one of the two sets reads NaN, and so does a stream that is not finite.
     """
     if targets is None:
         targets = token_targets(train, test, max(MOST_AHEAD, model.n_future))
@@ -102,9 +102,14 @@ class LinearProbe:
     """The probes for fixed rows and targets, made ready for many models: `LinearProbe(train, test, ..)(model)`."""
 
     def __init__(self, train: Batch, test: Batch, targets: Sequence[ProbeTarget], generator: torch.Generator) -> None:
-        """Raises ValueError without targets."""
+        """Raises ValueError without targets or without rows in one of the two sets."""
         if not targets:
             raise ValueError("there is nothing to read out; write targets such as token_targets(train, test, 4)")
+        if not len(train.tokens) or not len(test.tokens):
+            raise ValueError(
+                f"there are {len(train.tokens)} rows to train on and {len(test.tokens)} to measure on; "
+                "write at least one of each, better thousands of tokens"
+            )
         self.names = tuple(target.name for target in targets)
         self._train = _Labelled(train, [target.train for target in targets])
         self._test = _Labelled(test, [target.test for target in targets])
@@ -130,7 +135,7 @@ class _Labelled:
     def __init__(self, batch: Batch, labels: Sequence[Tensor]) -> None:
         stacked = torch.stack([table.cpu() for table in labels])
         self.batch = batch.to("cpu")
-        self.where: Bool[Tensor, "batch pos"] = (stacked != IGNORED).any(dim=0)
+        self.where = (stacked != IGNORED).any(dim=0)
         self.labels = list(stacked[:, self.where])
 
     def streams(self, model: MTPTransformer) -> dict[str, Tensor]:
@@ -161,7 +166,8 @@ def _accuracies(train: Tensor, test: Tensor, labels: Tensor, shuffled: Tensor, w
     """On `test`, of a probe trained on `labels` and of one trained on the `shuffled` ones."""
     labels, shuffled, wanted = (part.to(train.device) for part in (labels, shuffled, wanted))
     there, there_in_test = labels != IGNORED, wanted != IGNORED
-    if not there.any() or not there_in_test.any():
+    finite = bool(train.isfinite().all() and test.isfinite().all())  # not so in a model that has diverged
+    if not (finite and there.any() and there_in_test.any()):
         return float("nan"), float("nan")
     predicted = [
         LogisticRegression(train[there], own[there]).predict(test[there_in_test]) for own in (labels, shuffled)

@@ -17,15 +17,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-L2 = 1e-3
+L2 = 1e-2
 TOLERANCE = 1e-3
 """Nats per example that the loss may lie above the lowest one."""
-MOST_ROUNDS = 100
-"""Of 10 steps each."""
+STEPS = 10
+"""Steps of L-BFGS from one look at the gradient to the next."""
+MOST_STEPS = 2000
+"""Ends what the bound does not end; the penalty above needs some 30 steps."""
 
 
 class LogisticRegression:
-    """Fitted to features and labels (any whole numbers); `predict` gives the likeliest label of each example."""
+    """Fitted to finite features and to labels (any whole numbers), of which there is at least one."""
 
     def __init__(
         self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], *, l2: float = L2, tolerance: float = TOLERANCE
@@ -39,6 +41,7 @@ class LogisticRegression:
         self._fit(self._prepare(features), classes)
 
     def predict(self, features: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+        """The likeliest label of each example."""
         return self.labels[self._logits(self._prepare(features)).argmax(dim=1)]
 
     def _prepare(self, features: Tensor) -> Tensor:
@@ -48,23 +51,21 @@ class LogisticRegression:
         return self.log_frequency + x_ND @ self.weight
 
     def _fit(self, x_ND: Tensor, classes_N: Tensor) -> None:
-        self.evals = 0
         optimizer = torch.optim.LBFGS(
             [self.weight.requires_grad_()],
-            max_iter=10, tolerance_grad=0, tolerance_change=0, history_size=20, line_search_fn="strong_wolfe",
+            max_iter=STEPS, tolerance_grad=0, tolerance_change=0, history_size=20, line_search_fn="strong_wolfe",
         )  # fmt: skip
 
         @torch.enable_grad()
         def loss() -> Tensor:
-            self.evals += 1
             optimizer.zero_grad()
             value = F.cross_entropy(self._logits(x_ND), classes_N) + self.l2 / 2 * self.weight.square().sum()
             value.backward()
             return value
 
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MOST_STEPS // STEPS):
             optimizer.step(loss)
-            loss()
+            loss()  # the line search may have looked further than it went, so that the gradient is of another place
             assert self.weight.grad is not None
             if self.weight.grad.square().sum().item() < 2 * self.l2 * self.tolerance:
                 break

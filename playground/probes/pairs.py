@@ -78,7 +78,7 @@ class Pairs:
         """`[row][position]`: `before source` (an earlier occurrence), `source`, `query` or `other`; no position is two."""
         names = ("other", "source", "before source", "query")
         number = self.sources + 2 * self.occurrences.long()
-        number[torch.arange(len(number)), self.query] = names.index("query")
+        number[torch.arange(len(number), device=number.device), self.query] = names.index("query")
         return tuple(tuple(names[one] for one in row) for row in number.tolist())
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Pairs":

@@ -12,25 +12,44 @@ import torch
 from playground.config import nearest
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import ablate, all_components, induction_after_ablation
+from playground.probes.agreement import offset_agreement
 from playground.probes.attention_scores import MOST_AHEAD, AttentionProbe, probe_tokens, scored_queries
 from playground.probes.behaviour import measure_behaviour
 from playground.probes.composition import composition
+from playground.probes.copying import copying
+from playground.probes.gradients import gradient_shares
 from playground.probes.knockout import knockout
+from playground.probes.lens import lens
+from playground.probes.linear import LinearProbe, linear_rows, token_targets, value_targets
+from playground.probes.pairs import Corruption, Pairs, make_pairs
+from playground.probes.patching import patch_heads, patch_positions
+from playground.probes.path_patching import path_patching
 from playground.probes.rows import ROWS, probe_batch
 from playground.results import (
     AblationEffects,
     AttentionScores,
     Behaviour,
     Composition,
+    Copying,
+    GradientShares,
+    HeadPatching,
     InductionAfterAblation,
     Knockout,
+    Lens,
+    LinearProbes,
+    OffsetAgreement,
+    PathPatching,
+    PositionPatching,
     Result,
 )
 from tasks.base import Batch, Task, seeded_generator
+from tasks.polynomial import Polynomial
 
 PROBE_SEED = 20240430
 """Seed of the probe rows and the null bands; the same for every run."""
 ABLATION_ROWS = 64
+Make = Callable[[Task, int], "Measure"]
+"""From the task and n_future."""
 Measure = Callable[[MTPTransformer], Result]
 
 
@@ -41,8 +60,7 @@ class Probe:
     name: str
     summary: str
     result: type[Result]
-    make: Callable[[Task, int], Measure]
-    """From the task and n_future."""
+    make: Make
 
 
 def _generator() -> torch.Generator:
@@ -65,7 +83,7 @@ def _task_attention(task: Task, n_future: int) -> Measure:
     )
 
 
-def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int) -> Callable[[Task, int], Measure]:
+def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int = ROWS) -> Make:
     """Made ready with so many test rows of the task."""
 
     def make(task: Task, _n_future: int) -> Measure:
@@ -73,6 +91,39 @@ def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int) -> Cal
         return lambda model: probe(model, batch)
 
     return make
+
+
+def _on_pairs(probe: Callable[[MTPTransformer, Pairs], Result], corrupt: Corruption) -> Make:
+    """Made ready with clean and corrupted rows for offset 1."""
+
+    def make(task: Task, _n_future: int) -> Measure:
+        pairs = make_pairs(probe_batch(task, ABLATION_ROWS), _generator(), corrupt=corrupt)
+        return lambda model: probe(model, pairs)
+
+    return make
+
+
+def _linear(task: Task, n_future: int) -> Measure:
+    train, test = linear_rows(task)
+    targets = token_targets(train, test, max(MOST_AHEAD, n_future))
+    if isinstance(task, Polynomial):
+        targets += value_targets(task, train, test)
+    return LinearProbe(train, test, targets, _generator())
+
+
+def _ablation(*, freeze_patterns: bool) -> Make:
+    def probe(model: MTPTransformer, batch: Batch) -> AblationEffects:
+        return ablate(model, batch, all_components(model), freeze_patterns=freeze_patterns)
+
+    return _on_rows(probe, ABLATION_ROWS)
+
+
+def _after_ablation(model: MTPTransformer, batch: Batch) -> InductionAfterAblation:
+    return induction_after_ablation(model, batch, queries=scored_queries(batch))
+
+
+def _of_weights(probe: Callable[[MTPTransformer], Result]) -> Make:
+    return lambda _task, _n_future: probe
 
 
 PROBES: dict[str, Probe] = {
@@ -91,10 +142,22 @@ PROBES: dict[str, Probe] = {
             make=_task_attention,
         ),
         Probe(
+            name="behaviour",
+            summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
+            result=Behaviour,
+            make=_on_rows(measure_behaviour),
+        ),
+        Probe(
             name="composition",
             summary="Q-, K- and V-composition of every trunk head with every later head, minus the random value.",
             result=Composition,
-            make=lambda task, n_future: composition,
+            make=_of_weights(composition),
+        ),
+        Probe(
+            name="copying",
+            summary="Whether each head's OV circuit copies, by eigenvalues and top-1, directly and through the future heads.",
+            result=Copying,
+            make=_of_weights(copying),
         ),
         Probe(
             name="knockout",
@@ -106,29 +169,67 @@ PROBES: dict[str, Probe] = {
             name="ablation",
             summary="Loss and accuracy of each offset without each head, each layer's attention and each MLP (mean ablation).",
             result=AblationEffects,
-            make=_on_rows(lambda model, batch: ablate(model, batch, all_components(model)), ABLATION_ROWS),
+            make=_ablation(freeze_patterns=False),
         ),
         Probe(
             name="direct_ablation",
             summary="Ablation with all attention patterns held at those of the whole model: effects through what is written.",
             result=AblationEffects,
-            make=_on_rows(
-                lambda model, batch: ablate(model, batch, all_components(model), freeze_patterns=True), ABLATION_ROWS
-            ),
+            make=_ablation(freeze_patterns=True),
         ),
         Probe(
             name="induction_after_ablation",
             summary="Induction score of every head while each trunk head is ablated.",
             result=InductionAfterAblation,
-            make=_on_rows(
-                lambda model, batch: induction_after_ablation(model, batch, queries=scored_queries(batch)), ROWS
-            ),
+            make=_on_rows(_after_ablation),
         ),
         Probe(
-            name="behaviour",
-            summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
-            result=Behaviour,
-            make=_on_rows(measure_behaviour, ROWS),
+            name="patch_positions",
+            summary="How much of the right answer each layer's residual stream brings back, by position (corrupted answer).",
+            result=PositionPatching,
+            make=_on_pairs(patch_positions, "answer"),
+        ),
+        Probe(
+            name="patch_heads",
+            summary="How much of the right answer each head's output brings back (corrupted answer).",
+            result=HeadPatching,
+            make=_on_pairs(patch_heads, "answer"),
+        ),
+        Probe(
+            name="patch_heads_match",
+            summary="How much of it each head brings back when the earlier occurrence is corrupted, not the answer behind it.",
+            result=HeadPatching,
+            make=_on_pairs(patch_heads, "match"),
+        ),
+        Probe(
+            name="path_patching",
+            summary="What each trunk head tells each later head's query, key and value (corrupted earlier occurrence).",
+            result=PathPatching,
+            make=_on_pairs(path_patching, "match"),
+        ),
+        Probe(
+            name="lens",
+            summary="Loss and accuracy when every layer is read through each future head, and directly.",
+            result=Lens,
+            make=_on_rows(lens, ABLATION_ROWS),
+        ),
+        Probe(
+            name="linear",
+            summary="Accuracy of linear read-outs of the next tokens from every layer, beside n-grams and shuffled labels.",
+            result=LinearProbes,
+            make=_linear,
+        ),
+        Probe(
+            name="gradients",
+            summary="How strongly, and how much against each other, the offsets pull at the trunk's output.",
+            result=GradientShares,
+            make=_on_rows(gradient_shares, ABLATION_ROWS),
+        ),
+        Probe(
+            name="agreement",
+            summary="How often offset k says what offset 1 says k - 1 tokens later.",
+            result=OffsetAgreement,
+            make=_on_rows(offset_agreement, ABLATION_ROWS),
         ),
     )
 }

@@ -71,7 +71,7 @@ class LinearProbes(Result):
     shuffled: NDArray[np.float64]
     """`[site, target]`: the same probe trained on shuffled labels."""
     baseline: NDArray[np.float64]
-    """`[target]`: an n-gram model of the current tokens (for tokens), or the most frequent label."""
+    """`[target]`: the best n-gram model of the current tokens up to trigrams; its order 0 is the most frequent label."""
 
     def rows(self) -> list[Row]:
         """A line for each site and target."""

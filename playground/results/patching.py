@@ -1,7 +1,8 @@
 """How much of the right answer comes back when parts of a clean run are put into a corrupted one.
 
-Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the corrupted answer:
-0 nothing comes back, 1 all of it does.
+Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the wrong answer:
+0 nothing comes back, 1 all of it does. Two corruptions: `answer` exchanges the right answer behind the earlier occurrence, `match`
+the earlier occurrence itself (playground/probes/pairs.py).
 """
 
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ class PositionPatching(Result):
     recovery: NDArray[np.float64]
     """`[row, site, position]`"""
     roles: tuple[tuple[str, ...], ...]
-    """`[row][position]`: `before source`, `source` (the corrupted token), `query` (where the answer is read) or `other`."""
+    """`[row][position]`: `before source` (the earlier occurrence of the query's token), `source` (where the right answer stands
+    behind it), `query` (where the answer is read) or `other`."""
     clean_difference: NDArray[np.float64]
-    """`[row]`: logit of the right minus logit of the corrupted answer in the clean run."""
+    """`[row]`: logit of the right minus logit of the wrong answer in the clean run."""
     corrupted_difference: NDArray[np.float64]
     """`[row]`"""
 

@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
-from playground.results import AttentionHistory, AttentionScores
+from playground.results import AttentionHistory, AttentionScores, History, history
+from playground.results.base import ResultT
 from playground.runs.probes import probe_file
 from playground.runs.record import RunRecord, parse_record, read_lines
 
@@ -48,18 +49,16 @@ def _parse_metrics(path: Path) -> pd.DataFrame:
 
 
 def _parse_attention(path: Path) -> AttentionHistory:
-    rows = read_lines(path)
-    return AttentionHistory(
-        steps=tuple(row["step"] for row in rows),
-        tokens=tuple(row["tokens"] for row in rows),
-        scores=tuple(AttentionScores.from_dict(row) for row in rows),
-    )
+    found = history(read_lines(path), AttentionScores)
+    return AttentionHistory(steps=found.steps, tokens=found.tokens, scores=found.results)
 
 
 _records = FileCache(parse_record)
 _configs: FileCache[dict[str, Any]] = FileCache(lambda path: json.loads(path.read_text()))
 _metrics = FileCache(_parse_metrics)
 _attention = FileCache(_parse_attention)
+_probes = FileCache(read_lines)
+_histories: dict[Path, tuple[list[dict[str, Any]], History[Any]]] = {}
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,25 @@ class StoredRun:
             return _attention.get(probe_file(self.path, "attention"))
         except FileNotFoundError:
             return AttentionHistory(steps=(), tokens=(), scores=())
+
+    @property
+    def task_attention(self) -> AttentionHistory:
+        """The same on rows of the task, before the tokens that it scores; shared, not to be changed."""
+        try:
+            return _attention.get(probe_file(self.path, "task_attention"))
+        except FileNotFoundError:
+            return AttentionHistory(steps=(), tokens=(), scores=())
+
+    def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
+        """What another probe stored, such as `run.history("composition", Composition)`; shared, not to be changed."""
+        path = probe_file(self.path, probe)
+        try:
+            rows = _probes.get(path)
+        except FileNotFoundError:
+            return History(steps=(), tokens=(), results=())
+        if path not in _histories or _histories[path][0] is not rows:
+            _histories[path] = (rows, history(rows, result))
+        return _histories[path][1]
 
     @property
     def checkpoints(self) -> list[int]:

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from playground.model.patterns import match_mask, previous_token_mask
 from playground.probes.attention_scores import (
     attention_patterns,
     attention_scores,
     masked_attention,
-    match_mask,
-    previous_token_mask,
     probe_tokens,
 )
 from playground.results import AttentionScores

@@ -1,0 +1,40 @@
+"""From text back to tokens: looking words up, and saying which word is unknown and what is near it.
+
+>>> encode_words("2 + 1", {"1": 0, "2": 1, "+": 2})
+[1, 2, 0]
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+MOST_NEAR = 3
+"""How many near tokens an error names."""
+
+
+def encode_words(text: str, token_of: Mapping[str, int]) -> list[int]:
+    """The tokens of words that stand apart. Raises ValueError for no words at all, or one that is no token."""
+    words = text.split()
+    if not words:
+        raise empty_text(token_of)
+    for number, word in enumerate(words, start=1):
+        if word not in token_of:
+            raise unknown_word(word, number, token_of)
+    return [token_of[word] for word in words]
+
+
+def empty_text(known: Iterable[str]) -> ValueError:
+    """The error for a text without tokens."""
+    first = [word for word, _ in zip(known, range(4), strict=False)]
+    return ValueError(f"the text holds no token; write some, such as '{' '.join(first)}'")
+
+
+def unknown_word(word: str, number: int, known: Iterable[str]) -> ValueError:
+    """The error for a word (the `number`-th, counted from 1) that is none of the `known` ones; near is what looks alike."""
+    as_written = {text.lower(): text for text in known}
+    near = [as_written[text] for text in difflib.get_close_matches(word.lower(), as_written, MOST_NEAR, cutoff=0.5)]
+    some = [text for text in as_written.values() if text.isalnum()]
+    said = "near it are" if near else "some that it has are"
+    return ValueError(
+        f"word {number}, '{word}', is no token of this task; {said} "
+        + ", ".join(f"'{text}'" for text in near or some[:MOST_NEAR])
+    )
