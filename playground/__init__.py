@@ -11,18 +11,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+    from playground.config import ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
     from playground.experiments.compare import compare_run
+    from playground.experiments.formation import formation
     from playground.experiments.presets import make_config
     from playground.experiments.runner import resume, train
+    from playground.model.export import export_to_transformer_lens
     from playground.model.transformer import MTPTransformer
     from playground.probes.attention_scores import attention_patterns, attention_scores
+    from playground.probes.knockout import knockout
+    from playground.probes.rows import probe_batch
     from playground.runs.store import Run, list_runs, load_run
     from playground.training.evaluation import evaluate
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClampConfig": "playground.config",
     "ModelConfig": "playground.config",
     "OptimConfig": "playground.config",
     "RunConfig": "playground.config",
@@ -33,14 +38,19 @@ _HOMES = {
     "attention_scores": "playground.probes.attention_scores",
     "compare_run": "playground.experiments.compare",
     "evaluate": "playground.training.evaluation",
+    "export_to_transformer_lens": "playground.model.export",
+    "formation": "playground.experiments.formation",
+    "knockout": "playground.probes.knockout",
     "list_runs": "playground.runs.store",
     "load_run": "playground.runs.store",
+    "probe_batch": "playground.probes.rows",
     "make_config": "playground.experiments.presets",
     "resume": "playground.experiments.runner",
     "train": "playground.experiments.runner",
 }
 
 __all__ = [
+    "ClampConfig",
     "MTPTransformer",
     "ModelConfig",
     "OptimConfig",
@@ -51,9 +61,13 @@ __all__ = [
     "attention_scores",
     "compare_run",
     "evaluate",
+    "export_to_transformer_lens",
+    "formation",
+    "knockout",
     "list_runs",
     "load_run",
     "make_config",
+    "probe_batch",
     "resume",
     "train",
 ]

@@ -11,16 +11,33 @@ Between two measured steps a quantity is taken to change along a straight line.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playground.experiments.statistics import crossing, median_interval
 from playground.results import AttentionScores, Behaviour, Composition, Event, Formation, Head, History, Row, ScoreInfo
-from playground.runs.store import Run
+from playground.results.base import ResultT
+from playground.runs.record import RunRecord
 
 ORDER = ("previous token", "K-composition", "induction", "accuracy")
 """The expected order of events (Olsson et al. 2022)."""
+
+
+@runtime_checkable
+class MeasuredRun(Protocol):
+    """What is asked of a run: `playground.runs.store.Run` has it, and so have the runs of the app."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def record(self) -> RunRecord: ...
+
+    def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
+        """What a probe measured along training; empty if it did not run."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +49,7 @@ class Histories:
     behaviour: History[Behaviour]
 
 
-def histories(run: Run) -> Histories:
+def histories(run: MeasuredRun) -> Histories:
     """Read the three histories. Raises ValueError when the run has no attention scores on its task's rows."""
     attention = run.history("task_attention", AttentionScores)
     if not attention.steps:
@@ -46,7 +63,7 @@ def histories(run: Run) -> Histories:
     )
 
 
-def formation(run: Run) -> Formation:
+def formation(run: MeasuredRun) -> Formation:
     """The events of one run, finished or not."""
     found = histories(run)
     ahead = [ahead_name(k) for k in range(1, run.record.n_future + 1)]

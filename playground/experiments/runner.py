@@ -3,11 +3,12 @@
 The loop (playground/training/loop.py) knows nothing of this file; logging, evaluating and checkpointing are callbacks.
 """
 
+import contextlib
 import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ class _Session:
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
         self.probe_steps = frozenset(config.train.probe_steps)
-        self.probes = make_probes(config.train.probes if self.probe_steps else (), task, config.model.n_future)
+        with self._probe_time():
+            self.probes = make_probes(config.train.probes if self.probe_steps else (), task, config.model.n_future)
         self.logged_at = 0.0
 
     def run(self, should_stop: Callable[[], str]) -> Run:
@@ -278,13 +280,17 @@ class _Session:
     def _run_probes(self, state: TrainState) -> None:
         if state.step not in self.probe_steps:
             return
-        started = time.perf_counter()
-        with state.clock.paused():
+        with state.clock.paused(), self._probe_time():
             for name, measure in self.probes.items():
                 store_result(self.path, name, measure(state.model), step=state.step, tokens=state.tokens)
-        self.record = dataclasses.replace(
-            self.record, probe_seconds=self.record.probe_seconds + time.perf_counter() - started
-        )
+
+    @contextlib.contextmanager
+    def _probe_time(self) -> Iterator[None]:
+        """Time spent in here counts as the probes'."""
+        started = time.perf_counter()
+        yield
+        spent = self.record.probe_seconds + time.perf_counter() - started
+        self.record = dataclasses.replace(self.record, probe_seconds=spent)
 
     def _checkpoint(self, state: TrainState) -> None:
         if state.pending:

@@ -46,7 +46,7 @@ class RunRecord:
     seconds: float = 0.0
     """Training time, without evaluations and checkpoints, over all sessions of the run."""
     probe_seconds: float = 0.0
-    """Time that the probes took along training, which is not part of `seconds`."""
+    """Time that the probes took along training, being made ready included; not part of `seconds`."""
     tokens_per_second: float = 0.0
     created: float = 0.0
     updated: float = 0.0
