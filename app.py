@@ -12,6 +12,7 @@ page = st.navigation(
         st.Page("playground/ui/pages/train.py", title="Train", default=True),
         st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
         st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
+        st.Page("playground/ui/pages/lens.py", title="Lens", url_path="lens"),
         st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
     ]
 )

@@ -20,6 +20,7 @@ SWITCHES = {
     "train": ("Task", ("Stories", "Induction")),
     "compare": ("Horizontal axis", ("steps", "tokens")),
     "heads": ("Camera button saves", ("SVG", "PNG")),
+    "lens": ("Task", ("Stories", "Induction")),
 }
 """On each page a group of buttons, and the two that are pressed in turns."""
 SETTLED = "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"

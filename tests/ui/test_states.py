@@ -120,20 +120,21 @@ def copied(folder: Path) -> None:
 
 NO_RUNS = "There are no stored runs yet"
 FIRST = "Train the first models"
+NO_WEIGHTS = "None of these runs has stored weights, which this page needs, yet."
 NOT_MEASURED = "None of these runs has stored"
 FAILED = "failed: the loss of offset 1 became nan at step 3"
 SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
     empty: (
         "No stored runs yet.",
-        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST]},
+        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST], "lens": [NO_RUNS, FIRST]},
     ),
     no_folder: (
         "No stored runs yet.",
-        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST]},
+        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST], "lens": [NO_RUNS, FIRST]},
     ),
     a_file: (
         "No stored runs yet.",
-        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST]},
+        {"train": ["Train 2 models"], "compare": [NO_RUNS, FIRST], "heads": [NO_RUNS, FIRST], "lens": [NO_RUNS, FIRST]},
     ),
     one_finished: (
         "1 finished",
@@ -141,6 +142,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["Trained already", "1 finished run: Induction.", "Compare the runs", "Replay how the heads formed"],
             "compare": ["- **n = 1**: after", "1 seed here: a claim needs at least 5."],
             "heads": ["Press Play", "These runs have no stored weights"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     one_stopped: (
@@ -149,15 +151,20 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["1 run not finished", "Resume induction-cpu-n1-layers-s0"],
             "compare": ["Runs that ended early are drawn thin"],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
-    one_failed: ("1 failed", {"train": ["Train 2 models"], "compare": [FAILED], "heads": ["Press Play"]}),
+    one_failed: (
+        "1 failed",
+        {"train": ["Train 2 models"], "compare": [FAILED], "heads": ["Press Play"], "lens": [NO_WEIGHTS, FAILED]},
+    ),
     one_training: (
         "1 training",
         {
             "train": ["step 60 of 100", "Stop induction-cpu-n1-layers-s0", "Train something else"],
             "compare": ["Loss per offset"],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     every_state: (
@@ -166,6 +173,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["step 60 of 100", "about 5 seconds left"],
             "compare": ["- **n = 1**", "- **n = 2, layers**", FAILED],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     no_rows: (
@@ -174,6 +182,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["2 runs not finished", "from step 0"],
             "compare": [f"{NOT_MEASURED} a measurement yet. 1 run {FAILED}"],
             "heads": [f"{NOT_MEASURED} attention scores yet. 1 run {FAILED}"],
+            "lens": [f"{NO_WEIGHTS} 1 run {FAILED}"],
         },
     ),
     no_rows_yet: (
@@ -182,6 +191,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["step 0 of 700", "The first figures appear with the first evaluation."],
             "compare": ["1 run is training: the first evaluation comes within moments.", "Look again"],
             "heads": ["1 run is training: the first evaluation comes within moments.", "Look again"],
+            "lens": ["1 run is training", "Look again"],
         },
     ),
     broken: (
@@ -190,6 +200,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["8 finished runs: Induction."],
             "compare": ["- **n = 1", "- **n = 2"],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     only_broken: (
@@ -198,6 +209,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["Train 2 models"],
             "compare": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
             "heads": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
+            "lens": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
         },
     ),
     several_tasks: (
@@ -206,6 +218,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["8 finished runs: Bytes, Induction, Polynomials, Stories."],
             "compare": ["bits per byte", "Bits per byte, per offset"],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     n_and_controls: (
@@ -214,11 +227,17 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["6 finished runs: Stories."],
             "compare": [f"- **{name}**" for name in ("n = 1", "n = 2, layers", "n = 2, trunk", "n = 4, trunk")],
             "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
         },
     ),
     several_seeds: (
         "10 finished",
-        {"train": ["10 finished runs"], "compare": ["median, 5 of 5 seeds got there"], "heads": ["Press Play"]},
+        {
+            "train": ["10 finished runs"],
+            "compare": ["median, 5 of 5 seeds got there"],
+            "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
+        },
     ),
     unknown_task: (
         "1 finished",
@@ -226,11 +245,17 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "train": ["1 finished run: sorting."],
             "compare": ["- **n = 1**: after"],
             "heads": ["Press Play", "This model cannot be opened", "there is no task 'sorting'"],
+            "lens": ["This model cannot be opened", "there is no task 'sorting'"],
         },
     ),
     copied: (
         "2 stopped",
-        {"train": ["2 runs not finished", "Resume copy from step 0"], "compare": ["- **n = 1**"], "heads": ["Press Play"]},
+        {
+            "train": ["2 runs not finished", "Resume copy from step 0"],
+            "compare": ["- **n = 1**"],
+            "heads": ["Press Play"],
+            "lens": [NO_WEIGHTS],
+        },
     ),
 }  # fmt: skip
 """For each state: what the side bar says on every page, and what each page says."""
@@ -259,7 +284,7 @@ def test_one_visit_leads_through_all_pages_and_back(runs: Path, state: Callable[
         assert app.title[0].value == page.capitalize()
 
 
-@pytest.mark.parametrize("page", ["train", "compare", "heads"])
+@pytest.mark.parametrize("page", ["train", "compare", "heads", "lens"])
 @pytest.mark.parametrize("task", ["Nonsense", "", "Bytes"])
 def test_an_address_with_a_task_that_is_not_there_does_no_harm(runs: Path, page: str, task: str) -> None:
     one_finished(runs)
