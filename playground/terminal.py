@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from playground.experiments.compare import Comparison
 from playground.experiments.reporter import Reporter, Silent
@@ -170,7 +171,7 @@ MOST_ROWS = 40
 
 
 def result_table(result: Result, title: str) -> None:
-    """Print a result, one measured thing a line. Of many lines those with the largest values in the last column are shown."""
+    """Print a result, one measured thing a line. Of many lines those with the largest values in one column are shown."""
     rows = result.rows()
     if len(rows) > MOST_ROWS:
         column = result.sort_by or list(rows[0])[-1]
@@ -180,13 +181,16 @@ def result_table(result: Result, title: str) -> None:
 
 
 def rows_table(rows: Sequence[Row], title: str) -> None:
-    """Print rows with equal keys as a table."""
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
+    """Print rows with equal keys as a table, or that there are none."""
+    if not rows:
+        print(f"{title}: nothing to show")
+        return
+    table = Table(title=Text(title), title_justify="left")
+    for name in rows[0]:
         is_number = any(isinstance(row[name], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))  # brackets in a text are no markup
     _print(table)
 
 

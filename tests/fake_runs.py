@@ -14,7 +14,7 @@ import psutil
 
 from playground.config import RunConfig
 from playground.experiments.presets import make_config
-from playground.results import AttentionScores, ScoreInfo
+from playground.results import AttentionScores, Behaviour, Composition, ScoreInfo, heads_of
 from playground.runs.probes import store_result
 from playground.runs.record import RunRecord, append_line, write_json
 
@@ -23,6 +23,8 @@ GONE = 2**22 + 1
 """A process id that no process has."""
 LOSS = {"induction": (4.2, 1.6), "stories": (4.6, 2.1), "polynomial": (2.6, 1.1), "bytes": (5.4, 1.2)}
 """Loss at the first step and far along, by task."""
+MOST_PROBED = 12
+"""Steps at which the probes on the task's rows are written."""
 
 
 def score_infos(task: str, n_future: int) -> list[ScoreInfo]:
@@ -123,19 +125,29 @@ def _write_rows(path: Path, config: RunConfig, share: float) -> dict[str, Any]:
     start = train.steps * (0.35 + 0.1 * model.n_future + 0.04 * random.standard_normal())
     per_step = train.batch_size * config.task.n_ctx
     last = int(share * train.steps)
+    evaluated = [step for step in range(last + 1) if share > 0 and (step % train.eval_every == 0 or step == last)]
+    probed = set(evaluated[:: -(-len(evaluated) // MOST_PROBED) or 1]) | set(evaluated[-1:])
     final: dict[str, float] = {}
     for step in range(last + 1):
         where = {"step": step, "tokens": step * per_step, "seconds": step * 0.03 + 1e-9}
-        learned = 1 / (1 + math.exp(-(step - start) / (0.04 * train.steps)))
+        learned = _learned(step, start, train.steps)
         if step and step % train.log_every == 0:
             losses = {f"loss_{k}": value for k, value in _losses(task, model.n_future, learned, random).items()}
             append_line(path / "metrics.jsonl", {"kind": "train", **where, "lr": 1e-3, "grad_norm": 0.5, **losses})
-        if share > 0 and (step % train.eval_every == 0 or step == last):
+        if step in evaluated:
             losses = {f"test_loss_{k}": value for k, value in _losses(task, model.n_future, learned, random).items()}
             final = _scores(task, model.n_future, learned, random)
             append_line(path / "metrics.jsonl", {"kind": "eval", **where, **losses, **final})
             store_result(path, "attention", _attention(config, learned, random), step=step, tokens=step * per_step)
+        if step in probed:
+            for name, result in _probes(config, step, start).items():
+                store_result(path, name, result, step=step, tokens=step * per_step)
     return {"step": last, "tokens": last * per_step, "seconds": last * 0.03 + 1e-9, "final": final}
+
+
+def _learned(step: float, start: float, steps: int) -> float:
+    """From 0 to 1, steepest at `start`."""
+    return 1 / (1 + math.exp(-(step - start) / (0.04 * steps)))
 
 
 def _losses(task: str, n_future: int, learned: float, random: np.random.Generator) -> dict[int, float]:
@@ -157,18 +169,74 @@ def _scores(task: str, n_future: int, learned: float, random: np.random.Generato
     return values
 
 
-def _attention(config: RunConfig, learned: float, random: np.random.Generator) -> AttentionScores:
-    """One head of the first layer looks at the previous token, one of the last becomes an induction head."""
+def _probes(config: RunConfig, step: int, start: float) -> dict[str, Any]:
+    """What is measured on the task's rows: previous-token head, composition, induction and accuracy form in this order."""
+    steps = config.train.steps
+    at = {
+        name: _learned(step, start + late * steps, steps)
+        for name, late in (("previous_token", -0.12), ("composition", -0.06), ("induction", 0.0), ("accuracy", 0.03))
+    }
+    random = np.random.default_rng([config.seed, step])
+    scores = _attention(config, at["induction"], random, rows_from="task", previous=at["previous_token"])
+    return {
+        "task_attention": scores,
+        "composition": _composition(config, at["composition"], random),
+        "behaviour": _behaviour(config, at["accuracy"]),
+    }
+
+
+def _composition(config: RunConfig, formed: float, random: np.random.Generator) -> Composition:
+    """The induction head of `_attention` comes to read its previous-token head by its keys."""
+    model = config.model
+    trunk = [f"blocks.{i}" for i in range(model.n_trunk_layers)]
+    senders = heads_of(trunk, model.n_heads)
+    receivers = heads_of([*trunk, *(f"future_heads.{i}" for i in range(model.n_future))], model.n_heads)
+    shape = (len(senders), len(receivers))
+    layer_of = [number // model.n_heads for number in range(len(receivers))]
+    later = np.array([[layer_of[j] > layer_of[i] for j in range(shape[1])] for i in range(shape[0])])
+    q, k, v = (0.012 * random.standard_normal(shape) for _ in range(3))
+    k[1, model.n_trunk_layers * model.n_heads + 2] += 0.2 * formed
+    tables = {name: np.where(later, values, np.nan) for name, values in (("q", q), ("k", k), ("v", v))}
+    return Composition(senders=senders, receivers=receivers, random=(0.12,) * 3, null=(0.02,) * 3, **tables)
+
+
+def _behaviour(config: RunConfig, learned: float) -> Behaviour:
+    first, far = LOSS[config.task.name]
+    offsets = np.arange(1, config.model.n_future + 1)
+    accuracy = 0.05 + 0.92 * learned / offsets**0.2
+    loss = first - (first - far) * learned / offsets**0.3
+    return Behaviour(
+        loss=loss,
+        score_loss=0.8 * loss,
+        accuracy=accuracy,
+        early=(1, 8),
+        late=(48, 62),
+        in_context=-0.6 * learned * loss,
+    )
+
+
+def _attention(
+    config: RunConfig, learned: float, random: np.random.Generator, *, rows_from: str = "random repeats",
+    previous: float | None = None,
+) -> AttentionScores:  # fmt: skip
+    """One head of the first layer looks at the previous token, one of the first future head becomes an induction head.
+
+    `previous` is how far the former has formed, by default twice as far as the latter. With n > 1 a head of the second
+    future head becomes a 2-ahead induction head.
+    """
     model = config.model
     layers = [f"blocks.{i}" for i in range(model.n_trunk_layers)]
     layers += [f"future_heads.{i}" for i in range(model.n_future)]
     shape = (len(layers), model.n_heads)
-    previous, matching = (0.03 + 0.02 * random.random(shape) for _ in range(2))
-    previous[0, 1] += 0.9 * min(1.0, 2 * learned)
+    before, matching = (0.03 + 0.02 * random.random(shape) for _ in range(2))
+    before[0, 1] += 0.9 * (min(1.0, 2 * learned) if previous is None else previous)
     matching[model.n_trunk_layers, 2] += 0.9 * learned
+    ahead = np.stack([matching, *np.full((max(3, model.n_future - 1), *shape), 0.03)])
+    if model.n_future > 1:
+        ahead[1, model.n_trunk_layers + 1, 0] += 0.8 * learned
+    more = (len(ahead), *shape)
     return AttentionScores(
-        layers=tuple(layers), rows_from="random repeats", duplicate_token=np.full(shape, 0.02),
-        back=np.stack([previous, *np.full((3, *shape), 0.03)]), null_back=np.full((4, *shape), 0.05),
-        ahead=np.stack([matching, *np.full((3, *shape), 0.03)]),
-        null_duplicate_token=np.full(shape, 0.06), null_ahead=np.full((4, *shape), 0.06),
+        layers=tuple(layers), rows_from=rows_from, duplicate_token=np.full(shape, 0.02),
+        back=np.stack([before, *np.full((len(ahead) - 1, *shape), 0.03)]), null_back=np.full(more, 0.05),
+        ahead=ahead, null_duplicate_token=np.full(shape, 0.06), null_ahead=np.full(more, 0.06),
     )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
-from playground.config import nearest
 from playground.results import Formation
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, RunError, find_run
@@ -30,20 +29,18 @@ def probe_command(argv: list[str]) -> int:
     ) -> int:
         """Look into the models of a stored run; what is measured is kept in its folder, in probes/NAME.jsonl."""
         from playground.experiments.probing import probe_run
-        from playground.probes.registry import PROBES
+        from playground.probes.registry import PROBES, find_probe
 
         if not probe:
             raise ValueError(f"--probe needs a name; there are: {', '.join(PROBES)}")
         for name in probe:
-            if name not in PROBES:
-                raise ValueError(f"there is no probe '{name}'{nearest(name, PROBES)}")
+            find_probe(name)
         found = find_run(run, runs_dir)
         steps = _steps(found, step)
         for probed in probe_run(found, probe, steps, device=device):
             if as_json:
-                print(
-                    json.dumps({"run": found.id, "probe": probed.probe, "step": probed.step} | probed.result.to_dict())
-                )
+                values = {"run": found.id, "probe": probed.probe, "step": probed.step} | probed.result.to_dict()
+                print(json.dumps(values, allow_nan=False), flush=True)
             elif probed.step == steps[-1]:
                 result_table(probed.result, f"{PROBES[probed.probe].summary} {found.id}, step {probed.step:,}")
         if not as_json:
@@ -51,7 +48,7 @@ def probe_command(argv: list[str]) -> int:
                 f"{', '.join(map(str, steps))}")  # fmt: skip
         return 0
 
-    if argv[:2] == ["--probe", "list"] or argv[-2:] == ["--probe", "list"]:
+    if ("--probe", "list") in zip(argv, argv[1:], strict=False) or "--probe=list" in argv:
         return _list_probes()
     return run_command(probe, argv, "probe")
 
@@ -71,7 +68,7 @@ def _steps(run: Run, wanted: str) -> list[int]:
         return stored
     if wanted == "last":
         return stored[-1:]
-    if not wanted.isdigit() or int(wanted) not in stored:
+    if not wanted.isdecimal() or int(wanted) not in stored:
         raise RunError(
             f"run {run.id} has no checkpoint at step {wanted}; write last, all or one of {', '.join(map(str, stored))}"
         )
@@ -93,7 +90,7 @@ def formation_command(argv: list[str]) -> int:
         formed = {run.id: form(run) for run in found}
         if as_json:
             for each in formed.values():
-                print(json.dumps(each.to_dict()))
+                print(json.dumps(each.to_dict(), allow_nan=False))
             return 0
         groups = group_runs({run.id: run.config.to_dict() for run in found})
         by_group: dict[str, list[Formation]] = {}

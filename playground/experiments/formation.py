@@ -1,6 +1,8 @@
 """When heads, composition and behaviour formed in a run, in which order, and how that differs between groups of runs.
 
-Everything is read from what probes stored along training, on the rows of the task. Each quantity is timed in two ways:
+Everything is read from what probes stored along training, on the rows of the task. What stands for a run is the strongest
+head of each kind: the previous-token head out of the trunk, where an induction head can read what it writes, and each
+induction head out of those that its offset uses. Each quantity is timed in two ways:
 
 - t50 and t90: half and nine tenths of the way from chance (the null band) to the ceiling (the ideal head), crossed for good;
 - half of final: half of the way from its own first to its own last value. The order of events uses this one, because
@@ -53,8 +55,10 @@ def histories(run: MeasuredRun) -> Histories:
     """Read the three histories. Raises ValueError when the run has no attention scores on its task's rows."""
     attention = run.history("task_attention", AttentionScores)
     if not attention.steps:
+        probes = "task_attention composition behaviour"
         raise ValueError(
-            f"run {run.id} has no stored probe 'task_attention'; train with --probes task_attention composition behaviour"
+            f"run {run.id} has no stored probe 'task_attention'; train with --probes {probes}, or measure its checkpoints: "
+            f"python -m playground probe {run.id} --probe {probes} --step all"
         )
     return Histories(
         attention=attention,
@@ -64,20 +68,20 @@ def histories(run: MeasuredRun) -> Histories:
 
 
 def formation(run: MeasuredRun) -> Formation:
-    """The events of one run, finished or not."""
-    found = histories(run)
-    ahead = [ahead_name(k) for k in range(1, run.record.n_future + 1)]
-    names = {"previous token": "previous_token"} | {ahead_name(k): score_name(k) for k in range(1, len(ahead) + 1)}
-    heads = {name: [_head_event(found.attention, name, names[name], head) for head in _heads(found)] for name in names}
-    main = [_strongest(heads["previous token"])]
-    induction = _strongest(heads["induction"])
+    """The events of one run, finished or not. Raises ValueError when the run has no attention scores on its task's rows."""
+    found, n_future = histories(run), run.record.n_future
+    ahead = {ahead_name(k): score_name(k) for k in range(1, n_future + 1)}
+    heads = {
+        name: [_head_event(found.attention, name, score, head) for head in found.attention.results[-1].heads]
+        for name, score in ({"previous token": "previous_token"} | ahead).items()
+    }
+    induction = [_strongest(_used_by(heads[ahead_name(k)], k)) for k in range(1, n_future + 1)]
+    main = [_strongest(_of_trunk(heads["previous token"]))]
     if found.composition.steps:
-        main.append(_composition_event(found.composition, Head.parse(induction.subject)))
-    main += [_strongest(_reachable(heads[ahead_name(k)], k)) for k in range(1, len(ahead) + 1)]
-    info = run.record.scores[0] if run.record.scores else None
-    main += _accuracy_events(found.behaviour, info, run.record.n_future)
+        main.append(_composition_event(found.composition, Head.parse(induction[0].subject)))
+    main += induction + _accuracy_events(found.behaviour, run.record.scores, n_future)
     return Formation(
-        run=run.id, n_future=run.record.n_future, seed=run.record.seed, main=tuple(main),
+        run=run.id, n_future=n_future, seed=run.record.seed, main=tuple(main),
         heads=tuple(event for events in heads.values() for event in events),
     )  # fmt: skip
 
@@ -112,11 +116,14 @@ def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -
 def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str | None = None) -> list[Row]:
     """Median time of every main event in each group of runs, with its 95% interval over seeds, and against `baseline`.
 
-    `ratio` is the group's median over the baseline's (below 1: earlier). Not-reached counts as later than all others; None
-    stands for a median or a bound that lies beyond the end of the runs.
+    `baseline` is the first group unless told otherwise. `ratio` is the group's median over the baseline's (below 1: earlier).
+    Not-reached counts as later than all others; None stands for a median or a bound that lies beyond the end of the runs, and
+    for the bounds of a single run. Raises ValueError for a baseline that is no group.
     """
     rows: list[Row] = []
-    baseline = baseline or next(iter(groups))
+    baseline = next(iter(groups), "") if baseline is None else baseline
+    if baseline not in groups:
+        raise ValueError(f"there is no group '{baseline}' to compare with; there are: {', '.join(groups) or 'none'}")
     for name in dict.fromkeys(event.name for runs in groups.values() for run in runs for event in run.main):
         base = _times(groups[baseline], name)
         for label, runs in groups.items():
@@ -144,16 +151,18 @@ def _time(tokens: int | None) -> float:
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    """None for what lies beyond the end of the runs: an infinite time, and the ratio of a time to one, which is 0."""
+    return value if 0 < value < np.inf else None
 
 
-def _heads(found: Histories) -> tuple[Head, ...]:
-    return found.attention.results[-1].heads
-
-
-def _reachable(events: Sequence[Event], k: int) -> list[Event]:
-    """Heads that offset k can use: those of the trunk and of its own future head."""
+def _used_by(events: Sequence[Event], k: int) -> list[Event]:
+    """Those of heads that offset k uses: of the trunk and of its own future head."""
     return [event for event in events if event.subject.startswith(("blocks.", f"future_heads.{k - 1}."))]
+
+
+def _of_trunk(events: Sequence[Event]) -> list[Event]:
+    """Those of trunk heads; a trunk of no layers has none, then all."""
+    return [event for event in events if event.subject.startswith("blocks.")] or list(events)
 
 
 def _strongest(events: Sequence[Event]) -> Event:
@@ -181,13 +190,18 @@ def _composition_event(history: History[Composition], receiver: Head) -> Event:
     return _event("K-composition", f"{sender} -> {receiver}", history.tokens, values, last.null[1], float("nan"))
 
 
-def _accuracy_events(history: History[Behaviour], info: ScoreInfo | None, n_future: int) -> list[Event]:
-    """Accuracy of every offset on the scored tokens of the probe rows. Chance is that of the task's headline score."""
-    chance = info.chance if info is not None and info.name.endswith("accuracy") else 0.0
+def _accuracy_events(history: History[Behaviour], scores: Sequence[ScoreInfo], n_future: int) -> list[Event]:
+    """Accuracy of every offset on the scored tokens of the probe rows.
+
+    Chance is that of the task's own accuracy at this offset, else of its headline score where that is an accuracy, else 0.
+    """
+    known = {info.name: info.chance for info in scores if "accuracy" in info.name}
+    headline = scores[0].name if scores else ""
     events: list[Event] = []
     for k in range(1, n_future + 1):
         values = [float(result.accuracy[k - 1]) for result in history.results]
         if np.isfinite(values).any():
+            chance = known.get(headline if k == 1 else f"{headline}_offset_{k}", known.get(headline, 0.0))
             name = "accuracy" if k == 1 else f"accuracy of offset {k}"
             events.append(_event(name, "scored tokens", history.tokens, values, chance, 1.0))
     return events

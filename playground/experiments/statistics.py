@@ -41,8 +41,8 @@ def median_interval(
 ) -> tuple[float, float, float]:
     """Median and its 95% percentile bootstrap interval; with `over`, of the ratio of the two medians, drawn independently.
 
-    Times that were not reached are infinite and count as later than all others; with them a bound may be infinite, and NaN
-    where both medians of a ratio are.
+    Times that were not reached are infinite and count as later than all others; with them a bound may be infinite. NaN is a
+    ratio of two infinite medians, and a bound where one sample has a single time, which shows no spread.
 
     >>> median_interval(np.array([1.0, 2.0, np.inf]))
     (2.0, 1.0, inf)
@@ -54,11 +54,12 @@ def median_interval(
         return np.concatenate([[np.median(values)], np.median(values[picks], axis=1)])
 
     found = medians(times)
+    enough = min(len(times), len(times if over is None else over)) > 1
     if over is not None:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
             found = found / medians(over)
     drawn = np.sort(found[1:][~np.isnan(found[1:])])
-    if not len(drawn):
+    if not len(drawn) or not enough:
         return float(found[0]), float("nan"), float("nan")
     low, high = (float(drawn[round(share * (len(drawn) - 1))]) for share in (0.025, 0.975))
     return float(found[0]), low, high

@@ -1,35 +1,37 @@
-"""Scores of every attention head, layer by layer, at one moment of training and as an animation through it."""
+"""Scores of every attention head, layer by layer, at one moment of training and as an animation through it.
+
+A column for each score, a row for each run, and below two runs their difference.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from playground.figures.panels import Layout, panel_title, place, suffix
+from playground.figures.contrast import DIVERGING
+from playground.figures.head_cells import Cells, heat_map, layer_order, letters, numbers, score_cells, short_layer
+from playground.figures.head_difference import Pairing, difference_cells, shared_layers
+from playground.figures.panels import Layout, place, suffix
+from playground.figures.player import PLAYER_HEIGHT, player
 from playground.figures.style import GREY, SCALE, Style, apply_style
-from playground.results import AttentionHistory, AttentionScores
+from playground.figures.wording import wrapped
+from playground.results import AttentionHistory, AttentionScores, score_title
 
-ScoreName = Literal["prefix_matching", "previous_token"]
-TITLES: dict[ScoreName, str] = {"prefix_matching": "prefix matching (induction)", "previous_token": "previous token"}
 MOST_FRAMES = 80
-CELL, GAP = 40, 104
-"""Pixels: height of a cell, and what lies between two rows of panels."""
-MARGIN = {"t": 44, "b": 150, "l": 110, "r": 16}
+MOST_CELLS = 10_000
+"""In all frames together; with more heads there are fewer frames."""
+CELL, GAP, LINE = 36, 112, 16
+"""Pixels: height of a cell, what lies between two rows of panels, and a further line of a title there."""
+MARGIN = {"t": 66, "b": 52 + PLAYER_HEIGHT, "l": 36, "r": 12}
 SMALL_CELL = 30
-MOST_NUMBERS = 4
-"""A small map with more heads than this has no room for numbers."""
+SMALL_MOST_NUMBERS = 4
+"""A small map with more heads in a layer than this has no room for numbers."""
 
 
-def layer_name(hook_name: str) -> str:
-    """What a layer is called in a figure: `blocks.0` is `trunk 0`, `future_heads.1` is `future head 2`."""
-    kind, _, number = hook_name.partition(".")
-    return f"future head {int(number) + 1}" if kind == "future_heads" else f"trunk {number}"
-
-
-def null_of(scores: AttentionScores, name: ScoreName) -> float:
+def null_of(scores: AttentionScores, name: str) -> float:
     """The largest null band of all heads: what none of them exceeds when the targets are moved."""
-    return float(np.nanmax(getattr(scores, f"null_{name}")))
+    return float(np.nanmax(scores.null(name)))
 
 
 def at_step(history: AttentionHistory, step: int) -> int:
@@ -46,77 +48,142 @@ def frame_steps(histories: Sequence[AttentionHistory], most: int = MOST_FRAMES) 
 
 
 def head_map_figure(
-    history: AttentionHistory, title: str, *, score: ScoreName = "prefix_matching", style: Style = "screen"
+    history: AttentionHistory, title: str, *, score: str = "prefix_matching", style: Style = "screen"
 ) -> go.Figure:
     """A small layer x head heat-map of one run at its newest evaluation, for several side by side; 0 dark, 1 yellow."""
     newest = history.scores[-1]
-    n_layers, n_heads = newest.prefix_matching.shape
-    heat_map = _heat_map(newest, score, history.steps[-1], numbers=n_heads <= MOST_NUMBERS)
+    cells = score_cells(newest, score, newest.layers, history.steps[-1])
+    n_layers, n_heads = cells.values.shape
     layout = place(0, 0, 0, (1, 1), (0, 0)) | {
-        "coloraxis": {**_color_axis(), "showscale": False}, "uirevision": "keep",
-        "height": SMALL_CELL * n_layers + 28 + 44, "margin": {"l": 84, "r": 4, "t": 28, "b": 44}, "font": {"size": 11},
+        "coloraxis": {**_score_bar(), "showscale": False}, "uirevision": "keep",
+        "height": SMALL_CELL * n_layers + 28 + 44, "margin": {"l": 40, "r": 4, "t": 28, "b": 44}, "font": {"size": 11},
         "title": {"text": f"{title}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center",
                   "y": 1, "yanchor": "top", "pad": {"t": 6}},
+        "annotations": _small_numbers(cells) if n_heads <= SMALL_MOST_NUMBERS else [],
     }  # fmt: skip
-    _label_axes(layout, newest, 0)
-    return apply_style(go.Figure({"data": [heat_map], "layout": layout}), style)
+    _label_axes(layout, cells, 0, "attention head")
+    return apply_style(go.Figure({"data": [heat_map(cells)], "layout": layout}), style)
 
 
 def heads_figure(
-    histories: Mapping[str, AttentionHistory], *, scores: Sequence[ScoreName] = ("prefix_matching", "previous_token"),
-    style: Style = "screen",
+    histories: Mapping[str, AttentionHistory], *, scores: Sequence[str] = ("prefix_matching", "previous_token"),
+    difference: Pairing | None = None, style: Style = "screen",
 ) -> go.Figure:  # fmt: skip
-    """Layer x head heat-maps, a column for each run and a row for each score, with a slider through training.
+    """Heat-maps, a row for each run and a column for each score, with a slider through training; opens at the last step.
 
-    A number stands in a cell where the head exceeds its null band. The figure opens at the last step.
+    With `difference`, which takes exactly two runs (the second minus the first), their difference stands below them, heads
+    paired by rank or by number. Raises ValueError when it is asked for with another number of runs.
     """
+    if difference is not None and len(histories) != 2:
+        raise ValueError(f"a difference takes two runs, and there are {len(histories)}; leave it out")
     runs = list(histories.values())
-    steps = frame_steps(runs)
-    shape = (len(scores), len(runs))
-    deepest = max((len(history.scores[-1].layers) for history in runs), default=1)
-    plot_height = shape[0] * CELL * deepest + (shape[0] - 1) * GAP
-    layout: Layout = {"coloraxis": _color_axis(), "margin": MARGIN, "annotations": [], "shapes": []}
-    layout |= {"height": plot_height + MARGIN["t"] + MARGIN["b"]} | _player(steps, plot_height)
-    panels: list[tuple[ScoreName, str]] = [(name, title) for name in scores for title in histories]
-    for index, (name, title) in enumerate(panels):
-        layout |= place(index, *divmod(index, shape[1]), shape, (GAP / plot_height, 0.17))
-        layout["annotations"].append(panel_title(index, _panel_text(title, histories[title], name)))
-        _label_axes(layout, histories[title].scores[-1], index)
-    frames = [{"name": str(step), "data": _maps(runs, scores, step)} for step in steps]
+    layers = layer_order(layer for history in runs for layer in history.scores[-1].layers)
+    panels = _Panels(histories, scores, layers, difference)
+    steps = frame_steps(runs, panels.most_frames)
+    shape = (panels.n_rows, len(scores))
+    more_lines = max((wrapped(title).count("<br>") for title in histories), default=0)
+    gap = GAP + LINE * more_lines
+    plot_height = shape[0] * CELL * max(1, len(layers)) + (shape[0] - 1) * gap
+    margin = MARGIN | {"t": MARGIN["t"] + LINE * more_lines}
+    layout: Layout = {"coloraxis": _score_bar(), "margin": margin, "annotations": [], "shapes": []}
+    layout |= {"height": plot_height + margin["t"] + margin["b"]}
+    layout |= player([str(step) for step in steps], [f"{step:,}" for step in steps], "training step ", plot_height, 58)
+    last = panels.cells(steps[-1]) if steps else []
+    for index, cells in enumerate(last):
+        row, column = divmod(index, shape[1])
+        layout |= place(index, row, column, shape, (gap / plot_height, 0.12))
+        layout["annotations"].append(_title(index, panels.title(row, scores[column])))
+        is_last_run = row == len(runs) - 1
+        ranked = "rank within the layer" if difference == "rank" else "attention head"
+        _label_axes(layout, cells, index, ranked if cells.signed else "attention head" if is_last_run else "")
+    if difference is not None and last:
+        _two_bars(layout, shape[0], gap / plot_height)
+    frames = [{"name": str(step), "data": _traces(panels.cells(step))} for step in steps]
     for frame in frames:
         frame["traces"] = list(range(len(frame["data"])))
     data = frames[-1]["data"] if frames else []
     return apply_style(go.Figure({"data": data, "layout": layout, "frames": frames}), style)
 
 
-def _panel_text(title: str, history: AttentionHistory, name: ScoreName) -> str:
-    last = history.scores[-1]
-    return f"<b>{title}</b><br>{TITLES[name]}: ideal {last.ideal:.1f}, null up to {null_of(last, name):.2f}"
+class _Panels:
+    """What each panel holds at each step, row by row."""
+
+    def __init__(
+        self, histories: Mapping[str, AttentionHistory], scores: Sequence[str], layers: tuple[str, ...],
+        difference: Pairing | None,
+    ) -> None:  # fmt: skip
+        self.histories, self.scores, self.layers = histories, scores, layers
+        self.difference: Pairing | None = difference
+        self.n_rows = len(histories) + (difference is not None)
+
+    @property
+    def most_frames(self) -> int:
+        n_heads = max((history.scores[-1].previous_token.shape[1] for history in self.histories.values()), default=1)
+        a_frame = max(1, self.n_rows * len(self.scores) * len(self.layers) * n_heads)
+        return max(2, min(MOST_FRAMES, MOST_CELLS // a_frame))
+
+    def cells(self, step: int) -> list[Cells]:
+        shown = [(history, at_step(history, step)) for history in self.histories.values()]
+        found = [
+            score_cells(history.scores[index], name, self.layers, history.steps[index])
+            for history, index in shown
+            for name in self.scores
+        ]
+        pairing = self.difference
+        if pairing is not None:
+            left, right = (history.scores[index] for history, index in shown)
+            found += [difference_cells(left, right, name, self.layers, pairing=pairing) for name in self.scores]
+        return found
+
+    def title(self, row: int, name: str) -> list[str]:
+        """The lines above a panel."""
+        if row == len(self.histories):
+            left, right = (history.scores[-1] for history in self.histories.values())
+            shared = len(shared_layers(left, right))
+            return ["<b>difference: lower − upper</b>", score_title(name), f"{shared} shared layers, no change 0"]
+        run = list(self.histories)[row]
+        last = self.histories[run].scores[-1]
+        limits = f"ideal {last.ideal:.0f}, null up to {null_of(last, name):.2f}"
+        return [f"<b>{wrapped(run)}</b>", score_title(name), limits]
 
 
-def _heat_map(scores: AttentionScores, name: ScoreName, step: int, *, numbers: bool = True) -> dict[str, Any]:
-    values = getattr(scores, name)
-    null = getattr(scores, f"null_{name}")
-    text = np.where((values > null) & numbers, np.char.mod("%.2f", np.nan_to_num(values)), "")
+def _traces(panels: Sequence[Cells]) -> list[dict[str, Any]]:
+    """The colours of every panel, then the numbers of every panel."""
+    return [
+        trace | {"xaxis": f"x{suffix(index)}", "yaxis": f"y{suffix(index)}"}
+        for draw in (heat_map, letters)
+        for index, trace in enumerate(map(draw, panels))
+    ]
+
+
+def _small_numbers(cells: Cells) -> list[dict[str, Any]]:
+    return [
+        {"x": int(column), "y": int(row), "text": text, "showarrow": False, "font": {"size": 11, "color": color}}
+        for (row, column), text, color in zip(*numbers(cells), strict=True)
+    ]
+
+
+def _title(index: int, lines: Sequence[str]) -> dict[str, Any]:
+    at = suffix(index)
     return {
-        "type": "heatmap", "z": values, "coloraxis": "coloraxis", "text": text, "texttemplate": "%{text}",
-        "textfont": {"size": 11}, "xgap": 2, "ygap": 2,
-        "customdata": np.dstack([null, np.broadcast_to(np.array(scores.layers)[:, None], values.shape)]),
-        "hovertemplate": (
-            f"%{{customdata[1]}}, head %{{x}}<br>{TITLES[name]} %{{z:.3f}}<br>null band %{{customdata[0]:.3f}}, "
-            f"ideal {scores.ideal:.1f}<br>step {step:,}<extra></extra>"
-        ),
+        "text": "<br>".join(lines), "x": 0.5, "xref": f"x{at} domain", "xanchor": "center", "y": 1,
+        "yref": f"y{at} domain", "yanchor": "bottom", "showarrow": False, "font": {"size": 12}, "yshift": 2,
     }  # fmt: skip
 
 
-def _label_axes(layout: Layout, scores: AttentionScores, index: int) -> None:
+def _label_axes(layout: Layout, cells: Cells, index: int, x_title: str) -> None:
     """Layers upwards from the first, as tokens flow; a line parts the trunk from the future heads."""
-    n_layers, n_heads = scores.prefix_matching.shape
+    n_layers, n_heads = cells.values.shape
     at = suffix(index)
-    names = [layer_name(layer) for layer in scores.layers]
-    layout[f"xaxis{at}"] |= {"title": {"text": "attention head"}, "tickvals": list(range(n_heads)), "showgrid": False}
-    layout[f"yaxis{at}"] |= {"tickvals": list(range(n_layers)), "ticktext": names, "showgrid": False}
-    n_trunk = sum(layer.startswith("blocks.") for layer in scores.layers)
+    layout[f"xaxis{at}"] |= {
+        "title": {"text": x_title, "standoff": 2, "font": {"size": 12}}, "tickvals": list(range(n_heads)),
+        "range": [-0.5, n_heads - 0.5], "showgrid": False, "tickangle": 0,
+    }  # fmt: skip
+    layout[f"yaxis{at}"] |= {
+        "tickvals": list(range(n_layers)), "ticktext": [short_layer(layer) for layer in cells.layers],
+        "range": [-0.5, n_layers - 0.5], "showgrid": False,
+    }  # fmt: skip
+    n_trunk = sum(layer.startswith("blocks.") for layer in cells.layers)
     if 0 < n_trunk < n_layers:
         ends = {"x0": -0.5, "x1": n_heads - 0.5, "y0": n_trunk - 0.5, "y1": n_trunk - 0.5}
         line = {"color": GREY, "width": 3}
@@ -125,41 +192,18 @@ def _label_axes(layout: Layout, scores: AttentionScores, index: int) -> None:
         )
 
 
-def _maps(runs: Sequence[AttentionHistory], names: Sequence[ScoreName], step: int) -> list[dict[str, Any]]:
-    """One heat-map a panel, in the order of the panels."""
-    found: list[dict[str, Any]] = []
-    for name in names:
-        for run in runs:
-            index = at_step(run, step)
-            at = suffix(len(found))
-            axes = {"xaxis": f"x{at}", "yaxis": f"y{at}"}
-            found.append(_heat_map(run.scores[index], name, run.steps[index]) | axes)
-    return found
-
-
-def _color_axis() -> dict[str, Any]:
-    bar = {"title": {"text": "score"}, "tickvals": [0, 0.25, 0.5, 0.75, 1], "thickness": 14, "outlinewidth": 0,
-           "ticktext": ["0", "0.25", "0.5", "0.75", "1 (ideal)"]}  # fmt: skip
+def _score_bar() -> dict[str, Any]:
+    bar = {"title": {"text": "score"}, "tickvals": [0, 0.25, 0.5, 0.75, 1], "thickness": 12, "outlinewidth": 0,
+           "ticktext": ["0", ".25", ".5", ".75", "1 ideal"], "xpad": 4}  # fmt: skip
     return {"colorscale": SCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
 
 
-def _player(steps: Sequence[int], plot_height: float) -> dict[str, Any]:
-    """Play, pause and a slider over the frames."""
-    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    playing = {**still, "fromcurrent": True, "frame": {"duration": max(40, 4000 // max(1, len(steps))), "redraw": True}}
-    below = -70 / plot_height
-    slider = {
-        "active": max(0, len(steps) - 1), "x": 0.2, "len": 0.8, "y": below, "yanchor": "top", "pad": {"t": 0},
-        "currentvalue": {"prefix": "training step ", "xanchor": "right"},
-        "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
-    }  # fmt: skip
-    start = {**playing, "fromcurrent": False}
-    buttons = [
-        {"label": "Play", "method": "animate", "args": [None, start]},
-        {"label": "Pause", "method": "animate", "args": [[None], still]},
-    ]
-    menu = {
-        "type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": below, "yanchor": "top",
-        "showactive": False, "buttons": buttons, "bgcolor": "rgba(128, 136, 144, 0.15)", "pad": {"t": 12},
-    }  # fmt: skip
-    return {"sliders": [slider], "updatemenus": [menu]}
+def _two_bars(layout: Layout, n_rows: int, gap: float) -> None:
+    """Put the bar of the scores beside the runs, and that of the differences beside theirs."""
+    step = (1 + gap) / n_rows
+    layout["coloraxis"]["colorbar"] |= {"y": 1, "yanchor": "top", "len": 1 - step}
+    bar = {"title": {"text": "difference"}, "tickvals": [-1, 0, 1], "ticktext": ["−1", "0", "+1"], "thickness": 12,
+           "outlinewidth": 0, "xpad": 4, "y": 0, "yanchor": "bottom",
+           "len": step - gap}  # fmt: skip
+    scale = [list(stop) for stop in DIVERGING]
+    layout["coloraxis2"] = {"colorscale": scale, "cmin": -1, "cmax": 1, "cmid": 0, "colorbar": bar}

@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 
 from playground.figures.style import SCALE, Style, apply_style
 
+MOST_LABELS = 32
+"""Tokens that can be named along an axis of a narrow page; of more, every second or third is."""
+ORDINALS = {2: "second", 3: "third"}
+CELL = 10
+"""Pixels of a cell at least."""
+FRAME, RIM = "#ff9e2c", "#10151a"
+
 
 def pattern_figure(
     pattern: NDArray[np.floating], tokens: Sequence[str], *, targets: NDArray[np.bool_] | None = None,
@@ -15,47 +22,61 @@ def pattern_figure(
 ) -> go.Figure:  # fmt: skip
     """`pattern[query, key]` with the tokens written along both axes; rows sum to 1.
 
-    `targets[query, key]` marks with squares where an ideal induction head looks.
+    `targets[query, key]` marks with frames where an ideal induction head looks.
     """
     length = len(tokens)
     visible = np.where(np.tril(np.ones_like(pattern, dtype=bool)), pattern, np.nan)
     figure = go.Figure(
         go.Heatmap(
-            z=visible, zmin=0, zmax=1, colorscale=SCALE, hoverongaps=False,
-            colorbar={"title": {"text": "attention"}, "thickness": 14, "outlinewidth": 0},
+            z=visible, zmin=0, zmax=1, colorscale=SCALE, hoverongaps=False, showlegend=False,
+            colorbar={"title": {"text": "attention"}, "thickness": 12, "outlinewidth": 0, "tickvals": [0, 0.5, 1]},
             customdata=_pairs(tokens),
             hovertemplate=(
-                "at '%{customdata[0]}' (position %{y})<br>looks at '%{customdata[1]}' (position %{x})<br>"
-                "attention %{z:.3f}<extra></extra>"
+                "at '%{customdata[0]}' (position %{customdata[2]})<br>looks at '%{customdata[1]}' (position "
+                "%{customdata[3]})<br>attention %{z:.3f}<extra></extra>"
             ),
         )
     )  # fmt: skip
     if targets is not None and targets.any():
-        queries, keys = np.nonzero(targets)
+        _frames(figure, targets, length)
+    apply_style(figure, style)
+    every = -(-length // MOST_LABELS)
+    positions = list(range(0, length, every))
+    ticks = {
+        "tickvals": positions, "ticktext": [tokens[position] for position in positions], "showgrid": False,
+        "tickfont": {"size": 8 if length > MOST_LABELS // 2 else 11},
+    }  # fmt: skip
+    key = "key: the token looked at" + (f" (every {ORDINALS.get(every, f'{every}th')} is named)" if every > 1 else "")
+    figure.update_xaxes(title_text=key, range=[-0.5, length - 0.5], tickangle=-90, **ticks)
+    figure.update_yaxes(title_text="query: the token that looks", range=[length - 0.5, -0.5], **ticks)
+    return figure.update_layout(
+        title={"text": title, "font": {"size": 13}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
+               "yref": "container", "yanchor": "top", "pad": {"l": 8, "t": 12}},
+        height=max(560, CELL * length + 190), margin={"t": 100, "l": 60, "r": 8},
+        legend={"x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "font": {"size": 12}},
+    )  # fmt: skip
+
+
+def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
+    """A bright frame with a dark rim around each cell, which stands out from every colour of the scale."""
+    queries, keys = np.nonzero(targets)
+    across = np.array([-0.5, 0.5, 0.5, -0.5, -0.5, np.nan])
+    down = np.array([-0.5, -0.5, 0.5, 0.5, -0.5, np.nan])
+    rim = 3.0 if length <= MOST_LABELS else 2.2
+    for color, width, named in ((RIM, rim, False), (FRAME, 0.5 * rim, True)):
         figure.add_trace(
             go.Scatter(
-                x=keys, y=queries, mode="markers", name="where an ideal induction head looks", hoverinfo="skip",
-                marker={"symbol": "square-open", "size": max(4.0, 420 / length), "color": "#e8590c",
-                        "line": {"width": 1.4}},
+                x=(keys[:, None] + across).ravel(), y=(queries[:, None] + down).ravel(), mode="lines", hoverinfo="skip",
+                name="where an ideal induction head looks", showlegend=named, line={"color": color, "width": width},
             )
         )  # fmt: skip
-    apply_style(figure, style)
-    positions = list(range(length))
-    ticks = {"tickvals": positions, "ticktext": list(tokens), "tickfont": {"size": max(7, min(12, 620 // length))}}
-    figure.update_xaxes(
-        title_text="key: the token looked at", range=[-0.5, length - 0.5], tickangle=-90, showgrid=False, **ticks
-    )
-    figure.update_yaxes(title_text="query: the token that looks", range=[length - 0.5, -0.5], showgrid=False, **ticks)
-    legend = {"x": 1, "xanchor": "right", "y": 1}
-    return figure.update_layout(
-        title={"text": title, "font": {"size": 14}}, height=680, legend=legend, margin={"t": 70}
-    )
 
 
 def _pairs(tokens: Sequence[str]) -> NDArray[np.object_]:
-    """`[query, key, 2]` strings for the hover text."""
+    """`[query, key, 4]` for the hover text: query token, key token, and their positions."""
     length = len(tokens)
-    pairs = np.empty((length, length, 2), dtype=object)
+    pairs = np.empty((length, length, 4), dtype=object)
+    pairs[:, :, 2], pairs[:, :, 3] = np.indices((length, length))
     pairs[:, :, 0] = np.array(tokens, dtype=object)[:, None]
     pairs[:, :, 1] = np.array(tokens, dtype=object)[None, :]
     return pairs

@@ -10,6 +10,9 @@ on does. For the row 7 2 7 (queries down, keys across; f forbidden, 1 forced):
 
 A forced head attends to its target alone (evenly to several), and to the first token where it has none. A query from which
 every key were forbidden keeps itself. The clamp is part of the model's computation: hooks that `reset_hooks()` leaves alone.
+
+Patterns of induction depend on the tokens, which are those that went through the embedding last. Whoever runs later layers
+on streams of other rows, passes those rows through `model.embed` before; a stream of one position has no earlier token.
 """
 
 from collections.abc import Callable
@@ -34,14 +37,23 @@ class _Rows:
 
     def __init__(self, model: MTPTransformer) -> None:
         self._masks: dict[str, Tensor] = {}
+        self.tokens = torch.zeros(0, 0, dtype=torch.long)
         model.embed.register_forward_pre_hook(self._keep)
 
     def _keep(self, _module: nn.Module, inputs: tuple[Int[Tensor, "batch pos"], ...]) -> None:
         self.tokens = inputs[0]
         self._masks.clear()
 
-    def mask(self, pattern: str) -> Tensor:
-        """`[batch, 1, pos, pos]`"""
+    def mask(self, pattern: str, like: Tensor) -> Tensor:
+        """`[batch or 1, 1, pos, pos]`, for the scores or patterns `like`. Raises ValueError when those are of other rows."""
+        rows, _, length, _ = like.shape
+        if pattern == "previous_token" or length == 1:
+            return MASKS[pattern](torch.zeros(1, length, dtype=torch.long, device=like.device)).unsqueeze(1)
+        if self.tokens.shape != (rows, length):
+            raise ValueError(
+                f"a clamped layer ran on {rows} rows of {length} tokens, and the last rows that went through the embedding are "
+                f"{tuple(self.tokens.shape)}; pass the layer's rows through model.embed before it"
+            )
         if pattern not in self._masks:
             self._masks[pattern] = MASKS[pattern](self.tokens).unsqueeze(1)
         return self._masks[pattern]
@@ -67,7 +79,7 @@ HookFunction = Callable[[Tensor, HookPoint], Tensor]
 def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     def forbid(scores_BHTS: Tensor) -> Tensor:
         scores_BHTS = scores_BHTS.clone()
-        left = scores_BHTS[:, heads].masked_fill(rows.mask(pattern), -torch.inf)
+        left = scores_BHTS[:, heads].masked_fill(rows.mask(pattern, scores_BHTS), -torch.inf)
         nothing_left = left.isneginf().all(dim=-1, keepdim=True)
         itself = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
         scores_BHTS[:, heads] = left.masked_fill(nothing_left & itself, 0.0)
@@ -78,11 +90,11 @@ def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
 
 def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     def force(pattern_BHTS: Tensor) -> Tensor:
-        target = rows.mask(pattern).to(pattern_BHTS.dtype)
+        target = rows.mask(pattern, pattern_BHTS).to(pattern_BHTS.dtype)
         target[..., 0] += (target.sum(dim=-1) == 0).to(target.dtype)
         target = target / target.sum(dim=-1, keepdim=True)
         pattern_BHTS = pattern_BHTS.clone()
-        pattern_BHTS[:, heads] = target.expand(-1, len(heads), -1, -1)
+        pattern_BHTS[:, heads] = target.expand(len(pattern_BHTS), len(heads), -1, -1)
         return pattern_BHTS
 
     return lambda attention, hook: force(attention)

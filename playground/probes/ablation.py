@@ -5,7 +5,7 @@ replaced by
 
 - `mean`: the mean of that activation over the reference rows, position by position (the default: the rest of the model then
   sees an input as it is used to, without what tells the rows apart);
-- `resample`: the activation at the same position of another reference row;
+- `resample`: the activation at the same position of another reference row, the same one for all that is taken out together;
 - `zero`: nothing. It also takes away what is always there, and overstates.
 
 With `freeze_patterns` every other head attends as in the whole model: the effect through what is WRITTEN only. What the free
@@ -40,7 +40,11 @@ Place = tuple[str, int | None]
 
 
 class Ablator:
-    """The activations of a model on reference rows, from which hooks are made that take components out."""
+    """The activations of a model on reference rows, from which hooks are made that take components out.
+
+    `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an unknown method, and for a
+    single reference row to resample from.
+    """
 
     def __init__(
         self,
@@ -66,20 +70,26 @@ class Ablator:
         with quietly(model, [(lambda name: name.endswith(("attn.hook_z", "hook_mlp_out")), keep)]):
             run_all_offsets(model, reference)
 
-    def hooks(self, components: str | Sequence[str]) -> list[Hook]:
-        """Hooks that take all these components out. Raises ValueError for a name that the model has nothing for."""
+    def hooks(self, components: str | Sequence[str], *, first_row: int = 0) -> list[Hook]:
+        """Hooks that take all these components out.
+
+        `first_row` says which reference row the first row of the batch is, where it is one: resampling then never gives a
+        row its own activation. Every call draws anew which rows it takes from.
+        Raises ValueError for a name that the model has nothing for.
+        """
         names = [components] if isinstance(components, str) else list(components)
-        places = [place for name in names for part in name.split(SET) for place in self._places(part)]
         heads: dict[str, list[int | None]] = {}
-        for point, head in places:
+        for point, head in (place for name in names for part in name.split(SET) for place in self._places(part)):
             heads.setdefault(point, []).append(head)
-        return [(point, self._replace(point, which)) for point, which in heads.items()]
+        shift = 0
+        if self.method == "resample":
+            count = len(next(iter(self.values.values())))
+            shift = first_row + int(torch.randint(1, count, (1,), generator=self.generator))
+        return [(point, self._replace(point, which, shift)) for point, which in heads.items()]
 
-    def _replace(self, point: str, heads: Sequence[int | None]) -> HookFunction:
-        stored = self.values[point]
-
+    def _replace(self, point: str, heads: Sequence[int | None], shift: int) -> HookFunction:
         def replace(activation: Tensor) -> Tensor:
-            new = self._new_values(stored, activation)
+            new = self._new_values(self.values[point], activation, shift)
             if None in heads:
                 return new
             changed = activation.clone()
@@ -88,7 +98,7 @@ class Ablator:
 
         return editing(replace)
 
-    def _new_values(self, stored: Tensor, activation: Tensor) -> Tensor:
+    def _new_values(self, stored: Tensor, activation: Tensor, shift: int) -> Tensor:
         rows, length = activation.shape[:2]
         if self.method == "zero":
             return torch.zeros_like(activation)
@@ -98,8 +108,6 @@ class Ablator:
             )
         if self.method == "mean":
             return stored[:, :length].expand_as(activation)
-        # Another row for each: shifted by at least one, so that no row of the reference itself gets its own values.
-        shift = int(torch.randint(1, len(stored), (1,), generator=self.generator))
         return stored[(torch.arange(rows, device=stored.device) + shift) % len(stored), :length]
 
     def _places(self, name: str) -> list[Place]:
@@ -110,12 +118,13 @@ class Ablator:
         point = f"{layer}.hook_mlp_out" if part == "mlp" else f"{layer}.attn.hook_z"
         if part in ("attn", "mlp") and point in self.values:
             return [(point, None)]
-        if part.isdigit() and point in self.values and int(part) < self.model.config.n_heads:
+        if part.isdecimal() and point in self.values and int(part) < self.model.config.n_heads:
             return [(point, int(part))]
-        has = "" if self.model.config.mlp != "none" else "; it has no MLPs"
+        layers = layer_names(self.model)
+        mlp = f" or {layers[0]}.mlp" if self.model.config.mlp != "none" else "; it has no MLPs"
         raise ValueError(
-            f"the model has no component '{name}'; it has the layers {', '.join(layer_names(self.model))} with "
-            f"{self.model.config.n_heads} heads each: write blocks.0.1 (a head), blocks.0.attn or blocks.0.mlp{has}"
+            f"the model has no component '{name}'; it has the layers {', '.join(layers)} with {self.model.config.n_heads} "
+            f"heads each: write {layers[0]} (a layer), {layers[0]}.0 (a head), {layers[0]}.attn{mlp}; join a set by '{SET}'"
         )
 
 
@@ -152,14 +161,14 @@ def ablate(
     """
     batch = batch.to(model.W_E.device)
     ablator = Ablator(model, batch.tokens, method=method, generator=generator)
-    takeouts = [ablator.hooks(component) for component in components]
     clean: list[np.ndarray] = []
     ablated: list[list[np.ndarray]] = [[] for _ in components]
-    for part in batch.split(batch_size):
+    for start in range(0, len(batch.tokens), batch_size):
+        part = batch.rows(start, start + batch_size)
         clean.append(_figures(model, part, []))
         frozen = frozen_patterns(model, part.tokens) if freeze_patterns else []
-        for found, hooks in zip(ablated, takeouts, strict=True):
-            found.append(_figures(model, part, hooks + frozen))
+        for found, component in zip(ablated, components, strict=True):
+            found.append(_figures(model, part, ablator.hooks(component, first_row=start) + frozen))
     whole = np.stack(clean)
     without = np.stack([np.stack(found) for found in ablated]) if components else np.zeros((0, *whole.shape))
     return AblationEffects(

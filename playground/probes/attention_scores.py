@@ -16,9 +16,10 @@ Worked row, query 4 (the second 2): an ideal induction head attends to position 
 By token match, never by diagonal: on repeats of one fixed length a head that attends a fixed distance back would pass a
 diagonal test and know nothing. An ideal head reads 1.0 on its score. The null band of a score is the 99th percentile of the
 same mean with the targets moved: for matches the tokens are permuted, all positions of the batch by one permutation; for
-the previous token each query's target is a random position before it or its own.
+k back each query's target is a random position before it or its own. A null that cannot be drawn is 1: nothing is above it.
 
-Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws of the null, M targets.
+Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws (0 is the score itself, the
+others are its null), M targets.
 """
 
 import torch
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from playground.model.patterns import match_mask, previous_token_mask
+from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import all_offsets, quietly
 from playground.results import AttentionScores
@@ -112,32 +113,23 @@ class AttentionProbe:
         rows_from: str = "random repeats",
         most_ahead: int = MOST_AHEAD,
     ) -> None:
-        self.tokens, self.rows_from = tokens.cpu(), rows_from
-        allowed = torch.ones_like(self.tokens, dtype=torch.bool) if queries is None else queries.cpu()
-        self.most_ahead = most_ahead
-        permuted_NBT = _permuted(self.tokens, generator)
-        masks, nulls = [], []
+        self.tokens, self.rows_from, self.most_ahead = tokens.cpu(), rows_from, most_ahead
+        every_BT = torch.ones_like(self.tokens, dtype=torch.bool)
+        allowed_BT = every_BT if queries is None else queries.cpu()
+        self._targets: list[_Targets] = []
         for back in range(1, most_ahead + 1):
-            here = torch.ones_like(allowed) if queries is None else _sources(self.tokens, back, allowed)
-            masks.append(previous_token_mask(self.tokens, back) & here[..., None])
-            nulls.append(_random_targets(self.tokens, generator) & here[..., None])
-        for ahead in range(most_ahead + 1):
-            masks.append(match_mask(self.tokens, ahead) & allowed[..., None])
-            nulls.append(match_mask(permuted_NBT, ahead) & allowed[..., None])
-        self._targets = [_Targets(mask[None]) for mask in masks]
-        self._nulls = [_Targets(mask) for mask in nulls]
+            from_BT = every_BT if queries is None else _sources(self.tokens, back, allowed_BT)
+            self._targets.append(_back_targets(from_BT, back, generator))
+        self._targets += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
 
     def __call__(self, model: MTPTransformer) -> AttentionScores:
         patterns = attention_patterns(model, self.tokens)
         n_heads = next(iter(patterns.values())).shape[1]
         attention_BTSLH = torch.stack(list(patterns.values()), dim=1).permute(0, 3, 4, 1, 2)
         flat = attention_BTSLH.flatten(0, 2).flatten(1, 2)  # every query and key, every head
-        device = flat.device
-        values = torch.stack([targets.to(device).mean(flat)[0] for targets in self._targets])
-        null = torch.stack(
-            [torch.nan_to_num(targets.to(device).mean(flat)).quantile(0.99, dim=0) for targets in self._nulls]
-        )
-        score, band = (part.unflatten(1, (-1, n_heads)).double().cpu().numpy() for part in (values, null))
+        means = torch.stack([targets.to(flat.device).mean(flat) for targets in self._targets], dim=1)
+        draws = means.unflatten(-1, (-1, n_heads)).double()
+        score, band = draws[0].cpu().numpy(), draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0).cpu().numpy()
         backs = slice(0, self.most_ahead)
         duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
         return AttentionScores(
@@ -153,14 +145,22 @@ def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:
 
 
 class _Targets:
-    """Masks `[draw, batch, pos, pos]` as lists of places, so that only those are looked at: masks are almost empty."""
+    """For each draw the places at which a score looks, and from how many queries.
 
-    def __init__(self, masks_NBTS: Tensor) -> None:
-        flat_NM = masks_NBTS.flatten(1)
-        draw, self.places = flat_NM.nonzero(as_tuple=True)
-        counts = torch.bincount(draw, minlength=len(flat_NM))
+    As a list and not as a mask over all queries and keys, which would be almost empty.
+    """
+
+    def __init__(self, row_M: Tensor, query_NM: Tensor, key_NM: Tensor, real_NM: Tensor, shape: torch.Size) -> None:
+        """Of the targets, at `key` of `query` in `row`, those count that are real; `shape` is that of the tokens."""
+        rows, length = shape
+        draw, target = real_NM.nonzero(as_tuple=True)
+        query = row_M[target] * length + query_NM[draw, target]
+        self.places = query * length + key_NM[draw, target]
+        counts = real_NM.sum(dim=1)
         self.starts = counts.cumsum(0) - counts
-        self.queries = masks_NBTS.any(dim=-1).sum(dim=(1, 2))
+        seen = torch.zeros(len(real_NM), rows * length, dtype=torch.bool)
+        seen[draw, query] = True
+        self.queries = seen.sum(dim=1)
 
     def to(self, device: torch.device) -> "_Targets":
         if self.places.device != device:
@@ -175,17 +175,30 @@ class _Targets:
         return total / self.queries[:, None]
 
 
-def _permuted(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """The same rows with their positions permuted, `[draw, batch, pos]`."""
-    keys = torch.rand(NULL_DRAWS, tokens.shape[1], generator=generator)
-    return tokens[:, keys.argsort(dim=1)].transpose(0, 1)
+def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Targets:
+    """The token `back` before each of these queries that has one; in the null a random one at or before the query."""
+    row_M, query_M = from_BT[:, back:].nonzero(as_tuple=True)
+    query_M = query_M + back
+    random_NM = torch.rand(NULL_DRAWS, len(query_M), generator=generator) * (query_M + 1)
+    key_NM = torch.cat([query_M[None] - back, random_NM.long()])
+    return _Targets(row_M, query_M.expand_as(key_NM), key_NM, torch.ones_like(key_NM, dtype=torch.bool), from_BT.shape)
 
 
-def _random_targets(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """One random target at or before every query but the first, `[draw, batch, pos, pos]`."""
+def _match_targets(
+    tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generator: torch.Generator
+) -> list[_Targets]:
+    """What `match_mask` marks for 0, 1, .. ahead at the allowed queries; in the null on tokens whose positions are permuted.
+
+    Permuted rows have the pairs of equal tokens that the rows have, at other positions.
+    """
     rows, length = tokens.shape
-    draws = torch.rand(NULL_DRAWS, rows, length, 1, generator=generator)
-    positions = (draws * torch.arange(1, length + 1)[:, None]).long()
-    mask = torch.zeros(NULL_DRAWS, rows, length, length, dtype=torch.bool).scatter_(-1, positions, True)
-    mask[:, :, 0] = False
-    return mask
+    row_M, one_M, other_M = (tokens[:, :, None] == tokens[:, None, :]).tril(-1).nonzero(as_tuple=True)
+    moved_NT = torch.rand(NULL_DRAWS, length, generator=generator).argsort(dim=1)
+    moved_NT = torch.cat([torch.arange(length)[None], moved_NT])
+    one_NM, other_NM = moved_NT[:, one_M], moved_NT[:, other_M]
+    query_NM, earlier_NM = torch.maximum(one_NM, other_NM), torch.minimum(one_NM, other_NM)
+    is_allowed = allowed_BT[row_M, query_NM]
+    return [
+        _Targets(row_M, query_NM, earlier_NM + ahead, is_allowed & (earlier_NM + ahead <= query_NM), tokens.shape)
+        for ahead in range(most_ahead + 1)
+    ]

@@ -47,17 +47,15 @@ def _figures(
 ) -> list[float]:
     """Loss, loss on scored tokens, accuracy on them, and the loss of TARGETS in the early and in the late stretch."""
     targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
-    loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, ignore_index=IGNORED, reduction="none")
-    is_scored = scored_BT != IGNORED
-    scored_loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), scored_BT, ignore_index=IGNORED, reduction="none")
-    correct = (logits_BTV.argmax(dim=-1) == scored_BT) & is_scored
-    target_at = torch.arange(targets_BT.shape[1], device=targets_BT.device) + offset
-    figures = [
-        loss_BT.sum() / (targets_BT != IGNORED).sum(),
-        scored_loss_BT.sum() / is_scored.sum(),
-        correct.sum() / is_scored.sum(),
-    ]
-    for first, last in parts:
-        here = (targets_BT != IGNORED) & (target_at >= first) & (target_at <= last)
-        figures.append((loss_BT * here).sum() / here.sum())
-    return torch.stack([figure.double() for figure in figures]).tolist()
+    is_target, is_scored = targets_BT != IGNORED, scored_BT != IGNORED
+    tokens_BT = torch.where(is_scored, scored_BT, targets_BT)  # both are the token `offset` ahead, where they are not ignored
+    loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT, ignore_index=IGNORED, reduction="none")
+    correct_BT = (logits_BTV.argmax(dim=-1) == tokens_BT).float()
+    target_at = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) + offset
+    inside = [is_target & (target_at >= first) & (target_at <= last) for first, last in parts]
+
+    def mean(values_BT: Tensor, where: Tensor) -> Tensor:
+        return (values_BT * where).double().sum() / where.sum()
+
+    means = [mean(loss_BT, is_target), mean(loss_BT, is_scored), mean(correct_BT, is_scored)]
+    return torch.stack(means + [mean(loss_BT, here) for here in inside]).tolist()

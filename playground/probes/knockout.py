@@ -2,7 +2,9 @@
 
 Heads are named by their scores on the task's own rows, before the tokens that it scores: an induction head reads at least
 CLEAR on prefix matching, a previous-token head on the previous-token score, both above their null band. The controls are
-drawn from all heads that are neither. All ablations are by the mean over the rows.
+drawn from the heads that are neither. What is compared is the accuracy of offset 1, and so only the heads that it depends on
+take part, those of the trunk and of its own future head: a control out of other heads would change nothing, whatever the
+model does. All ablations are by the mean over the rows.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import SET, ablate
 from playground.probes.attention_scores import attention_scores, scored_queries
 from playground.results import Head, Knockout
+from playground.results.base import measured_mean, measured_spread
 from tasks.base import Batch, seeded_generator
 
 CLEAR = 0.3
@@ -30,9 +33,9 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     scores = attention_scores(
         model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), rows_from="task"
     )
-    induction = scores.strongest("prefix_matching", CLEAR)
-    previous = tuple(head for head in scores.strongest("previous_token", CLEAR) if head not in induction)
-    others = tuple(head for head in scores.heads if head not in induction and head not in previous)
+    induction = _of_offset_1(scores.strongest("prefix_matching", CLEAR))
+    previous = tuple(head for head in _of_offset_1(scores.strongest("previous_token", CLEAR)) if head not in induction)
+    others = tuple(head for head in _of_offset_1(scores.heads) if head not in induction and head not in previous)
     n_control = min(len(induction), len(others))
     draws = [_draw(others, n_control, generator) for _ in range(DRAWS)] if n_control else []
     sets = [induction, previous, *draws]
@@ -41,11 +44,16 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     clean = effects.clean_accuracy[:, 0]
     found = [next(accuracies) if heads else clean for heads in sets]
     return Knockout(
-        induction=induction, previous_token=previous, others=others, accuracy=float(clean.mean()),
-        without_induction=float(found[0].mean()), without_induction_spread=float(found[0].std()),
-        without_previous=float(found[1].mean()), without_others=np.array([part.mean() for part in found[2:]]),
-        n_control=n_control,
+        induction=induction, previous_token=previous, others=others, accuracy=float(measured_mean(clean)),
+        without_induction=float(measured_mean(found[0])),
+        without_induction_spread=float(measured_spread(found[0], axis=0)),
+        without_previous=float(measured_mean(found[1])),
+        without_others=np.array([float(measured_mean(part)) for part in found[2:]]), n_control=n_control,
     )  # fmt: skip
+
+
+def _of_offset_1(heads: Sequence[Head]) -> tuple[Head, ...]:
+    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer == "future_heads.0")
 
 
 def _draw(heads: Sequence[Head], count: int, generator: torch.Generator) -> tuple[Head, ...]:

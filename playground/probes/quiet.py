@@ -17,18 +17,19 @@ Hook = tuple[str | Callable[[str], bool], HookFunction]
 
 @contextlib.contextmanager
 def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients: bool = False) -> Iterator[None]:
-    """Run what is inside in evaluation mode with `hooks`; hooks of others stay, and mode and hooks are as before after it.
+    """Run what is inside in evaluation mode with `hooks`; hooks of others stay, and modes and hooks are as before after it.
 
-    May be nested: the hooks of all levels act.
+    May be nested: the hooks of all levels act, the outer ones first.
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     inner: list[Any] = list(hooks or [])
     try:
         with torch.set_grad_enabled(gradients), model.hooks(fwd_hooks=inner):
             yield
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def editing(change: Callable[[Tensor], Tensor]) -> HookFunction:

@@ -12,8 +12,7 @@ def probe_batch(task: Task, rows: int = ROWS, most_tokens: int = MOST_TOKENS) ->
 
 
 def cut(batch: Batch, most_tokens: int) -> Batch:
-    """The first `most_tokens` positions of every row."""
-
+    """The first `most_tokens` positions of every row; `info`, which speaks of whole rows, stays."""
     return Batch(
         tokens=batch.tokens[:, :most_tokens],
         loss_mask=batch.loss_mask[:, :most_tokens],

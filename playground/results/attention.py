@@ -29,7 +29,8 @@ def score_title(name: str) -> str:
 class AttentionScores(Result):
     """Scores of every attention head, with what an ideal head reaches and what chance allows.
 
-    `null_*` is the 99th percentile of the same score under the control, head by head.
+    `null_*` is the 99th percentile of the same score under the control, head by head. A score is NaN where the rows hold no
+    target for it.
     """
 
     sort_by: ClassVar[str] = "induction"
@@ -82,29 +83,31 @@ class AttentionScores(Result):
         return ("previous_token", "prefix_matching", "duplicate_token", *ahead, *back)
 
     def score(self, name: str) -> NDArray[np.float64]:
-        """`[layer, head]` values of one score, by its name."""
+        """`[layer, head]` values of one score, by its name. Raises ValueError for another one than `names` has."""
         return self._named(name, "")
 
     def null(self, name: str) -> NDArray[np.float64]:
-        """`[layer, head]` null band of one score."""
+        """`[layer, head]` null band of one score. Raises ValueError for another one than `names` has."""
         return self._named(name, "null_")
 
     def _named(self, name: str, prefix: str) -> NDArray[np.float64]:
+        if name not in self.names:
+            raise ValueError(f"there is no score '{name}'; there are: {', '.join(self.names)}")
         kind, _, k = name.partition("_")
-        return getattr(self, prefix + kind)[int(k) - 1] if k.isdigit() else getattr(self, prefix + name)
+        return getattr(self, prefix + kind)[int(k) - 1] if k.isdecimal() else getattr(self, prefix + name)
 
     def strongest(self, name: str, least: float = 0.0) -> tuple[Head, ...]:
         """Heads whose score is above both `least` and their null band, strongest first."""
         values, null = self.score(name).ravel(), self.null(name).ravel()
         order = np.argsort(-np.nan_to_num(values), kind="stable")
-        return tuple(self.heads[index] for index in order if values[index] > max(least, null[index]))
+        return tuple(self.heads[index] for index in order if values[index] > least and values[index] > null[index])
 
     def rows(self) -> list[Row]:
         """A line for each head with all its scores; below them the largest null band of all heads, and the ideal."""
         columns = {name: score_title(name) for name in self.names}
         lines = {str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}
                  for i, head in enumerate(self.heads)}  # fmt: skip
-        lines["null band (99%), largest"] = {name: float(np.nanmax(self.null(name))) for name in self.names}
+        lines["null band (99%), largest"] = {name: float(np.fmax.reduce(self.null(name), axis=None)) for name in self.names}
         lines["ideal head"] = dict.fromkeys(self.names, self.ideal)
         return [
             {"head": head, **{columns[name]: values[name] for name in self.names}} for head, values in lines.items()

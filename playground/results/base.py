@@ -1,6 +1,7 @@
 """What every result shares: plain values for JSON and back, rows for a table, and the name of an attention head."""
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 Row = dict[str, str | int | float | None]
 """One line of a table: column name -> value."""
 DIGITS = 5
+"""Significant digits of stored array values."""
+SMALLEST = 1e-290
+"""What lies below is stored as zero: scaled up to whole digits it would overflow."""
 ResultT = TypeVar("ResultT", bound="Result")
 
 
@@ -43,6 +47,14 @@ class Head:
 
     def __str__(self) -> str:
         return f"{self.layer}.{self.index}"
+
+    def comes_after(self, other: "Head") -> bool:
+        """Whether this head can read what the other one writes: it is in a later layer of the trunk, or in a future head."""
+        if other.layer.startswith("future_heads."):
+            return False
+        if self.layer.startswith("future_heads."):
+            return True
+        return int(self.layer.partition(".")[2]) > int(other.layer.partition(".")[2])
 
     @property
     def title(self) -> str:
@@ -85,9 +97,7 @@ class Result:
     @classmethod
     def from_dict(cls: "type[ResultT]", values: dict[str, Any]) -> "ResultT":
         """Read what `to_dict` wrote; other keys are left alone. Raises KeyError when one is missing."""
-        hints = typing.get_type_hints(cls)
-        fields = [item.name for item in dataclasses.fields(cls)]
-        return cls(**{name: _restore(values[name], hints[name]) for name in fields})
+        return cls(**{name: _restore(values[name], hint) for name, hint in _field_types(cls).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +118,27 @@ def history(rows: Sequence[dict[str, Any]], result: type[ResultT]) -> History[Re
     )
 
 
+def measured_mean(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
+    """Mean of what was measured: NaN is left out, and stays where nothing else is.
+
+    >>> measured_mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0)
+    array([ 2., nan])
+    """
+    count = np.asarray((~np.isnan(values)).sum(axis=axis))
+    return np.where(count > 0, np.nansum(values, axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def measured_spread(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Standard deviation of what was measured, as `measured_mean` averages it."""
+    mean = np.expand_dims(measured_mean(values, axis), axis)
+    return np.asarray(np.sqrt(measured_mean((values - mean) ** 2, axis)))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _plain_array(value)
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, Head):
@@ -122,15 +150,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _plain_array(values: NDArray[Any]) -> list[Any]:
+def _plain_array(values: NDArray[Any]) -> Any:
+    if not values.size and values.ndim > 1:
+        return {"shape": list(values.shape)}  # nested lists would lose it
     if values.dtype.kind != "f":
         return values.tolist()
-    finite = np.isfinite(values)
-    safe = np.where(finite & (values != 0), values, 1.0).astype(np.float64)
+    finite, is_zero = np.isfinite(values), np.abs(values) < SMALLEST
+    safe = np.where(finite & ~is_zero, values, 1.0).astype(np.float64)
     scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(safe))))
-    rounded = np.where(values == 0, 0.0, np.round(safe * scale) / scale).astype(object)
+    rounded = np.where(is_zero, 0.0, np.round(safe * scale) / scale).astype(object)
     rounded[~finite] = None
     return rounded.tolist()
+
+
+@functools.cache
+def _field_types(cls: type[Result]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {item.name: hints[item.name] for item in dataclasses.fields(cls)}
 
 
 def _restore(value: Any, hint: Any) -> Any:
@@ -138,7 +174,8 @@ def _restore(value: Any, hint: Any) -> Any:
     if origin is types.UnionType or origin is typing.Union:
         return None if value is None else _restore(value, next(arg for arg in args if arg is not type(None)))
     if origin is np.ndarray:
-        return np.array(value, dtype=typing.get_args(args[1])[0])
+        dtype = typing.get_args(args[1])[0]
+        return np.zeros(value["shape"], dtype) if isinstance(value, dict) else np.array(value, dtype)
     if hint is Head:
         return Head.parse(value)
     if hint is float:

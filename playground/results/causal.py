@@ -6,14 +6,17 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from playground.results.base import Head, Result, Row
+from playground.results.base import Head, Result, Row, measured_mean, measured_spread
 
 AblationMethod = Literal["mean", "zero", "resample"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationEffects(Result):
-    """Loss and accuracy per offset without each component, batch by batch, beside those of the whole model."""
+    """Loss and accuracy per offset without each component, batch by batch, beside those of the whole model.
+
+    Batches without a scored token, whose accuracy is NaN, are left out of means and standard deviations.
+    """
 
     sort_by: ClassVar[str] = "accuracy change"
 
@@ -36,31 +39,33 @@ class AblationEffects(Result):
     @property
     def loss_change(self) -> NDArray[np.float64]:
         """`[component, offset]`: how much the loss rises, mean over batches."""
-        return (self.loss - self.clean_loss).mean(axis=1)
+        return measured_mean(self.loss - self.clean_loss, axis=1)
 
     @property
     def accuracy_change(self) -> NDArray[np.float64]:
         """`[component, offset]`: how much the accuracy rises (negative: falls), mean over batches."""
-        return (self.accuracy - self.clean_accuracy).mean(axis=1)
+        return measured_mean(self.accuracy - self.clean_accuracy, axis=1)
 
     @property
     def loss_spread(self) -> NDArray[np.float64]:
         """`[component, offset]`: standard deviation over batches of the rise in loss; 0 with a single batch."""
-        return (self.loss - self.clean_loss).std(axis=1)
+        return measured_spread(self.loss - self.clean_loss, axis=1)
 
     @property
     def accuracy_spread(self) -> NDArray[np.float64]:
         """`[component, offset]`: standard deviation over batches of the rise in accuracy; 0 with a single batch."""
-        return (self.accuracy - self.clean_accuracy).std(axis=1)
+        return measured_spread(self.accuracy - self.clean_accuracy, axis=1)
 
     def rows(self) -> list[Row]:
         """A line for each component and offset."""
+        loss, accuracy = (measured_mean(values, axis=0) for values in (self.clean_loss, self.clean_accuracy))
+        loss_change, accuracy_change = self.loss_change, self.accuracy_change
+        loss_spread, accuracy_spread = self.loss_spread, self.accuracy_spread
         return [
             {"ablated": component, "method": self.method, "patterns": self.patterns, "offset": k + 1,
-             "loss": float(self.clean_loss[:, k].mean()), "loss change": float(self.loss_change[i, k]),
-             "loss spread": float(self.loss_spread[i, k]), "accuracy": float(self.clean_accuracy[:, k].mean()),
-             "accuracy change": float(self.accuracy_change[i, k]),
-             "accuracy spread": float(self.accuracy_spread[i, k])}
+             "loss": float(loss[k]), "loss change": float(loss_change[i, k]), "loss spread": float(loss_spread[i, k]),
+             "accuracy": float(accuracy[k]), "accuracy change": float(accuracy_change[i, k]),
+             "accuracy spread": float(accuracy_spread[i, k])}
             for i, component in enumerate(self.components)
             for k in range(self.clean_loss.shape[1])
         ]  # fmt: skip
@@ -69,6 +74,8 @@ class AblationEffects(Result):
 @dataclass(frozen=True, kw_only=True)
 class InductionAfterAblation(Result):
     """Prefix matching of every head while one earlier head is ablated: composition, causally."""
+
+    sort_by: ClassVar[str] = "change"
 
     ablated: tuple[Head, ...]
     heads: tuple[Head, ...]
@@ -83,22 +90,27 @@ class InductionAfterAblation(Result):
         """A line for each ablated head and each head that it could move."""
         return [
             {"ablated": str(ablated), "head": str(head), "prefix matching": float(self.before[j]),
-             "after": float(self.after[i, j]), "null 99%": float(self.null[j])}
+             "after": float(self.after[i, j]), "change": float(self.after[i, j] - self.before[j]),
+             "null 99%": float(self.null[j])}
             for i, ablated in enumerate(self.ablated)
             for j, head in enumerate(self.heads)
+            if head.comes_after(ablated)
         ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knockout(Result):
-    """Whether the induction heads do the work: the score without them, and without as many random other heads."""
+    """Whether the induction heads do the work: the score without them, and without as many random other heads.
+
+    All heads named here are of the trunk or of the future head of offset 1: the others have no part in its accuracy.
+    """
 
     induction: tuple[Head, ...]
     """Heads with a clear induction score on the task's rows, strongest first."""
     previous_token: tuple[Head, ...]
     """Heads with a clear previous-token score, strongest first."""
     others: tuple[Head, ...]
-    """All heads that are neither: what the controls are drawn from."""
+    """The heads that are neither: what the controls are drawn from."""
     accuracy: float
     """Of the whole model on the task's scored tokens, offset 1, teacher-forced."""
     without_induction: float

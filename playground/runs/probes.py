@@ -29,13 +29,17 @@ def store_result(run: Path, name: str, result: Result, *, step: int, tokens: int
 
 
 def insert_result(run: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
-    """Put what a probe measured at one step where it belongs, in place of what stood there for that step."""
+    """Put what a probe measured at one step where it belongs, in place of what stood there for that step.
+
+    The file is replaced in one step: a reader sees the old lines or the new.
+    """
     path = probe_file(run, name)
     path.parent.mkdir(exist_ok=True)
     rows = [row for row in read_lines(path) if row["step"] != step]
     rows.append({"step": step, "tokens": tokens} | result.to_dict())
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: row["step"])))
+    rows.sort(key=lambda row: row["step"])
+    temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     os.replace(temporary, path)
 
 

@@ -1,4 +1,4 @@
-"""Heat-maps of attention heads: layers in order, numbers above the null band, an animation over the stored steps."""
+"""Heat-maps of attention heads: rows that runs share, numbers above the null band, an animation over the stored steps."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from playground.figures.heads import (
+    MOST_CELLS,
     MOST_FRAMES,
-    MOST_NUMBERS,
+    SMALL_MOST_NUMBERS,
     at_step,
     frame_steps,
     head_map_figure,
     heads_figure,
-    layer_name,
     null_of,
 )
 from playground.results import AttentionHistory, AttentionScores
@@ -39,12 +39,8 @@ def history(steps=(0, 20, 40), seed: int = 0, **shape) -> AttentionHistory:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("hook", "name"), [("blocks.0", "trunk 0"), ("blocks.11", "trunk 11"), ("future_heads.0", "future head 1"),
-                       ("future_heads.3", "future head 4")]
-)  # fmt: skip
-def test_layer_names(hook, name):
-    assert layer_name(hook) == name
+def maps(figure) -> list[np.ndarray]:
+    return [np.asarray(trace.z) for trace in figure.data if trace.type == "heatmap"]
 
 
 def test_the_null_band_is_the_largest_of_all_heads():
@@ -75,42 +71,39 @@ def test_frame_steps_are_stored_steps_with_first_and_last_and_not_too_many(steps
         assert (found[0], found[-1]) == (every[0], every[-1])
 
 
-def test_both_runs_stand_side_by_side_with_a_row_for_each_score():
+def test_a_row_for_each_run_and_a_column_for_each_score():
     first, second = history(), history(seed=9)
-    figure = heads_figure({"one": first, "two": second})
-    drawn = [np.asarray(trace.z) for trace in figure.data]
-    expected = [first.scores[-1].prefix_matching, second.scores[-1].prefix_matching,
-                first.scores[-1].previous_token, second.scores[-1].previous_token]  # fmt: skip
-    assert len(drawn) == 4
-    for ours, theirs in zip(drawn, expected, strict=True):
+    figure = heads_figure({"one": first, "two": second}, scores=["prefix_matching", "back_2"])
+    expected = [run.scores[-1].score(name) for run in (first, second) for name in ("prefix_matching", "back_2")]
+    for ours, theirs in zip(maps(figure), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     layout = figure.layout
     assert layout.xaxis.domain[1] < layout.xaxis2.domain[0] and layout.yaxis.domain == layout.yaxis2.domain
     assert layout.yaxis3.domain[1] < layout.yaxis.domain[0] and layout.xaxis3.domain == layout.xaxis.domain
 
 
-def test_maps_are_bound_to_their_panels():
+def test_maps_and_numbers_are_bound_to_their_panels():
     figure = heads_figure({"one": history(), "two": history(seed=9)})
-    axes = [(trace.xaxis or "x", trace.yaxis or "y") for trace in figure.data]
-    assert axes == [("x", "y"), ("x2", "y2"), ("x3", "y3"), ("x4", "y4")]
-    for frame in figure.frames:
-        assert [(trace.xaxis or "x", trace.yaxis or "y") for trace in frame.data] == axes
+    panels = [("x", "y"), ("x2", "y2"), ("x3", "y3"), ("x4", "y4")]
+    for drawn in (figure, *figure.frames):
+        assert [(trace.xaxis or "x", trace.yaxis or "y") for trace in drawn.data] == panels * 2
+        assert [trace.type for trace in drawn.data] == ["heatmap"] * 4 + ["scatter"] * 4
 
 
 def test_titles_name_run_score_ideal_and_null_band():
     shown = history()
     first, second = texts(heads_figure({"one": shown}))
     null = [null_of(shown.scores[-1], name) for name in ("prefix_matching", "previous_token")]
-    assert first == f"<b>one</b><br>prefix matching (induction): ideal 1.0, null up to {null[0]:.2f}"
-    assert second == f"<b>one</b><br>previous token: ideal 1.0, null up to {null[1]:.2f}"
+    assert first == f"<b>one</b><br>induction<br>ideal 1, null up to {null[0]:.2f}"
+    assert second == f"<b>one</b><br>previous token<br>ideal 1, null up to {null[1]:.2f}"
 
 
 def test_layers_go_upwards_in_order_and_a_line_parts_trunk_from_future_heads():
     figure = heads_figure({"one": history()}, scores=["previous_token"])
     axis = figure.layout.yaxis
     assert list(axis.tickvals) == [0, 1, 2, 3]
-    assert list(axis.ticktext) == ["trunk 0", "trunk 1", "future head 1", "future head 2"]
-    assert axis.autorange != "reversed"
+    assert list(axis.ticktext) == ["T0", "T1", "F1", "F2"]
+    assert list(axis.range) == [-0.5, 3.5]
     assert list(figure.layout.xaxis.tickvals) == [0, 1, 2]
     (line,) = figure.layout.shapes
     assert (line.x0, line.x1, line.y0, line.y1) == (-0.5, 2.5, 1.5, 1.5)
@@ -119,6 +112,42 @@ def test_layers_go_upwards_in_order_and_a_line_parts_trunk_from_future_heads():
 def test_without_a_trunk_there_is_nothing_to_part():
     figure = heads_figure({"one": history(layers=("future_heads.0", "future_heads.1"))})
     assert not figure.layout.shapes
+
+
+def test_runs_of_different_depth_share_their_rows():
+    """Trunk layers from the bottom, future heads by their offset above them; a layer that a run lacks stays blank."""
+    deep = history(layers=("blocks.0", "blocks.1", "future_heads.0"))
+    wide = history(seed=9, layers=("blocks.0", "future_heads.0", "future_heads.1"))
+    figure = heads_figure({"deep": deep, "wide": wide}, scores=["prefix_matching"])
+    one, two = maps(figure)
+    assert list(figure.layout.yaxis.ticktext) == list(figure.layout.yaxis2.ticktext) == ["T0", "T1", "F1", "F2"]
+    np.testing.assert_array_equal(one[:3], deep.scores[-1].prefix_matching)
+    np.testing.assert_array_equal(two[[0, 2, 3]], wide.scores[-1].prefix_matching)
+    assert np.isnan(one[3]).all() and np.isnan(two[1]).all()
+
+
+@pytest.mark.parametrize("pairing", ["rank", "number"])
+def test_the_difference_stands_below_the_two_runs_in_every_frame(pairing):
+    first, second = history((0, 20)), history((0, 20), seed=9)
+    figure = heads_figure({"one": first, "two": second}, scores=["prefix_matching"], difference=pairing)
+    for step, frame in enumerate(figure.frames):
+        a, b = (run.scores[step].prefix_matching for run in (first, second))
+        if pairing == "rank":
+            a, b = -np.sort(-a), -np.sort(-b)
+        np.testing.assert_allclose(np.asarray(frame.data[2].z), b - a)
+        assert frame.data[2].coloraxis == "coloraxis2"
+    layout = figure.layout
+    assert (layout.coloraxis2.cmin, layout.coloraxis2.cmid, layout.coloraxis2.cmax) == (-1, 0, 1)
+    assert texts(figure)[2] == "<b>difference: lower − upper</b><br>induction<br>4 shared layers, no change 0"
+    assert layout.xaxis3.title.text == ("rank within the layer" if pairing == "rank" else "attention head")
+    bars = layout.coloraxis.colorbar, layout.coloraxis2.colorbar
+    assert bars[0].y - bars[0].len > bars[1].len, "the two colour bars do not touch"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_difference_takes_two_runs(count):
+    with pytest.raises(ValueError, match=f"takes two runs, and there are {count}"):
+        heads_figure({str(number): history(seed=number) for number in range(count)}, difference="rank")
 
 
 def test_the_slider_has_the_stored_steps_and_opens_at_the_last():
@@ -137,8 +166,8 @@ def test_each_frame_holds_the_scores_of_its_step():
     for frame, table in zip(figure.frames, shown.scores, strict=True):
         np.testing.assert_array_equal(frame.data[0].z, table.prefix_matching)
         np.testing.assert_array_equal(frame.data[1].z, table.previous_token)
-        assert list(frame.traces) == [0, 1]
-        assert f"step {int(frame.name):,}" in frame.data[0].hovertemplate
+        assert list(frame.traces) == [0, 1, 2, 3]
+        assert f"step {int(frame.name):,}" in frame.data[0].text[0][0]
 
 
 def test_runs_evaluated_at_different_steps_show_their_last_evaluation_so_far():
@@ -148,15 +177,7 @@ def test_runs_evaluated_at_different_steps_show_their_last_evaluation_so_far():
     at_20 = figure.frames[2].data
     np.testing.assert_array_equal(at_20[0].z, often.scores[2].prefix_matching)
     np.testing.assert_array_equal(at_20[1].z, seldom.scores[0].prefix_matching)
-    assert "step 0<" in at_20[1].hovertemplate
-
-
-def test_play_goes_through_all_frames_and_pause_stops():
-    (menu,) = heads_figure({"one": history()}).layout.updatemenus
-    play, pause = menu.buttons
-    assert (play.label, play.method, play.args[0]) == ("Play", "animate", None)
-    assert play.args[1]["fromcurrent"] is False and play.args[1]["frame"]["duration"] > 0
-    assert (pause.label, list(pause.args[0]), pause.args[1]["mode"]) == ("Pause", [None], "immediate")
+    assert at_20[1].text[0][0].endswith("step 0")
 
 
 def test_many_steps_are_thinned_to_the_most_frames():
@@ -165,35 +186,37 @@ def test_many_steps_are_thinned_to_the_most_frames():
     assert (figure.frames[0].name, figure.frames[-1].name) == ("0", "995")
 
 
+def test_large_models_have_fewer_frames():
+    layers = tuple(f"blocks.{number}" for number in range(20))
+    figure = heads_figure({"one": history(range(60), layers=layers, n_heads=16)}, scores=["previous_token"])
+    assert len(figure.frames) == MOST_CELLS // 320
+    assert (figure.frames[0].name, figure.frames[-1].name) == ("0", "59")
+
+
 def test_a_number_stands_exactly_where_a_head_exceeds_its_null_band():
     shown = history((0,))
     table = shown.scores[0]
     table.prefix_matching[2, 1] = np.nan
-    trace = heads_figure({"one": shown}).data[0]
-    exceeds = table.prefix_matching > table.null_prefix_matching
-    assert exceeds.any() and not exceeds.all()
-    np.testing.assert_array_equal(np.asarray(trace.text) != "", exceeds)
-    layer, head = np.argwhere(exceeds)[0]
-    assert trace.text[layer][head] == f"{table.prefix_matching[layer, head]:.2f}"
-    assert trace.texttemplate == "%{text}"
-
-
-def test_the_hover_text_names_layer_null_band_and_ideal():
-    shown = history((0,))
-    trace = heads_figure({"one": shown}).data[0]
-    data = np.asarray(trace.customdata)
-    assert data[:, 0, 1].tolist() == list(LAYERS)
-    np.testing.assert_array_equal(data[:, :, 0].astype(float), shown.scores[0].null_prefix_matching)
-    assert "%{customdata[1]}, head %{x}" in trace.hovertemplate
-    assert "ideal 1.0" in trace.hovertemplate
+    numbers = heads_figure({"one": shown}).data[2]
+    exceeds = np.argwhere(table.prefix_matching > table.null_prefix_matching)
+    assert 0 < len(exceeds) < table.prefix_matching.size
+    assert list(zip(numbers.y, numbers.x, strict=True)) == [tuple(place) for place in exceeds.tolist()]
+    layer, head = exceeds[0]
+    assert numbers.text[0] == f"{table.prefix_matching[layer, head]:.2f}"[1:]
 
 
 def test_colours_are_the_same_from_0_to_1_in_all_panels_and_frames():
     figure = heads_figure({"one": history(), "two": history(seed=9)})
     axis = figure.layout.coloraxis
     assert (axis.cmin, axis.cmax, axis.colorbar.title.text) == (0, 1, "score")
-    maps = [*figure.data, *(trace for frame in figure.frames for trace in frame.data)]
-    assert {trace.coloraxis for trace in maps} == {"coloraxis"}
+    drawn = [*figure.data, *(trace for frame in figure.frames for trace in frame.data)]
+    assert {trace.coloraxis for trace in drawn if trace.type == "heatmap"} == {"coloraxis"}
+
+
+def test_long_titles_get_more_room():
+    short, long = (heads_figure({name: history()}) for name in ("one", "stories-cpu-n2-layers-s0-a09b50a6"))
+    assert long.layout.margin.t > short.layout.margin.t
+    assert "<br>" in texts(long)[0].partition("</b>")[0]
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -203,18 +226,24 @@ def test_the_small_map_shows_the_newest_evaluation(style):
     (trace,) = figure.data
     np.testing.assert_array_equal(trace.z, shown.scores[-1].previous_token)
     assert figure.layout.title.text == "n = 2, step 4,000"
-    assert list(figure.layout.yaxis.ticktext) == ["trunk 0", "trunk 1", "future head 1", "future head 2"]
+    assert list(figure.layout.yaxis.ticktext) == ["T0", "T1", "F1", "F2"]
     assert figure.layout.coloraxis.showscale is False
     assert len(figure.layout.shapes) == 1
 
 
 def test_the_small_map_writes_numbers_only_where_they_fit():
-    for n_heads in (MOST_NUMBERS, MOST_NUMBERS + 1):
-        text = np.asarray(head_map_figure(history(n_heads=n_heads), "n = 2").data[0].text)
-        assert (text != "").any() == (n_heads == MOST_NUMBERS)
+    for n_heads in (SMALL_MOST_NUMBERS, SMALL_MOST_NUMBERS + 1):
+        shown = history(n_heads=n_heads)
+        above = int((shown.scores[-1].prefix_matching > shown.scores[-1].null_prefix_matching).sum())
+        written = len(head_map_figure(shown, "n = 2").layout.annotations)
+        assert written == (above if n_heads == SMALL_MOST_NUMBERS else 0)
 
 
 @pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("difference", [None, "rank"])
 @pytest.mark.parametrize("names", [[], ["one"], ["one", "two"]], ids=len)
-def test_valid_in_both_styles(names, style):
-    dressed(heads_figure({name: history(seed=len(name)) for name in names}, style=style), style)
+def test_valid_in_both_styles(names, difference, style):
+    if difference is not None and len(names) != 2:
+        return
+    runs = {name: history(seed=len(name)) for name in names}
+    dressed(heads_figure(runs, difference=difference, style=style), style)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from playground.figures.pattern import pattern_figure
+from playground.figures.pattern import CELL, MOST_LABELS, pattern_figure
 from tests.figures.shown import STYLES, dressed
 
 TOKENS = ["the", "cat", "sat", "the", "cat"]
@@ -49,17 +49,21 @@ def test_tokens_are_the_labels_of_both_axes_even_when_they_repeat():
 def test_the_hover_text_names_both_tokens():
     map_ = pattern_figure(uniform(), TOKENS).data[0]
     pairs = np.asarray(map_.customdata)
-    assert pairs.shape == (5, 5, 2)
-    assert pairs[2, 1].tolist() == ["sat", "cat"]
-    assert "at '%{customdata[0]}' (position %{y})" in map_.hovertemplate
-    assert "looks at '%{customdata[1]}' (position %{x})" in map_.hovertemplate
+    assert pairs[2, 1].tolist() == ["sat", "cat", 2, 1]
+    assert "at '%{customdata[0]}' (position %{customdata[2]})" in map_.hovertemplate
+    assert "looks at '%{customdata[1]}' (position %{customdata[3]})" in map_.hovertemplate
 
 
-def test_targets_are_outlined_at_their_query_and_key():
-    outline = pattern_figure(uniform(), TOKENS, targets=targets()).data[1]
-    assert list(zip(outline.y, outline.x, strict=True)) == [(3, 1), (4, 2)]
-    assert outline.marker.symbol == "square-open"
-    assert outline.name == "where an ideal induction head looks"
+def test_targets_are_framed_at_their_query_and_key():
+    """The frame is the border of the cell, whatever the size of the figure."""
+    _, rim, frame = pattern_figure(uniform(), TOKENS, targets=targets()).data
+    for trace in (rim, frame):
+        corners = np.stack([trace.x, trace.y], axis=1).reshape(2, 6, 2)[:, :5]
+        centres = (corners.min(axis=1) + corners.max(axis=1)) / 2
+        np.testing.assert_array_equal(centres, [[1, 3], [2, 4]])
+        np.testing.assert_array_equal(np.ptp(corners, axis=1), np.ones((2, 2)))
+    assert rim.line.width > frame.line.width and not rim.showlegend
+    assert frame.name == "where an ideal induction head looks"
 
 
 @pytest.mark.parametrize("marked", [None, np.zeros((5, 5), dtype=bool)], ids=["none given", "none on this row"])
@@ -67,13 +71,19 @@ def test_without_targets_nothing_is_outlined(marked):
     assert len(pattern_figure(uniform(), TOKENS, targets=marked).data) == 1
 
 
-def test_long_rows_get_smaller_letters_and_squares():
-    sizes = []
-    for length in (8, 128):
-        marked = np.eye(length, dtype=bool)
-        figure = pattern_figure(uniform(length), ["x"] * length, targets=marked)
-        sizes.append((figure.layout.xaxis.tickfont.size, figure.data[1].marker.size))
-    assert sizes[1] < sizes[0] and sizes[1][0] >= 7 and sizes[1][1] >= 4
+@pytest.mark.parametrize(("length", "every"), [(5, 1), (MOST_LABELS, 1), (MOST_LABELS + 1, 2), (64, 2), (96, 3), (200, 7)])
+def test_of_a_long_row_some_tokens_are_named(length, every):
+    figure = pattern_figure(uniform(length), [f"t{position}" for position in range(length)])
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert list(axis.tickvals) == list(range(0, length, every))
+        assert list(axis.ticktext) == [f"t{position}" for position in range(0, length, every)]
+    assert ("is named" in figure.layout.xaxis.title.text) == (every > 1)
+
+
+def test_long_rows_get_smaller_letters_and_a_higher_figure():
+    short, long = (pattern_figure(uniform(length), ["x"] * length) for length in (8, 128))
+    assert 7 <= long.layout.xaxis.tickfont.size < short.layout.xaxis.tickfont.size
+    assert long.layout.height > 128 * CELL > short.layout.height
 
 
 @pytest.mark.parametrize("style", STYLES)
