@@ -185,7 +185,8 @@ def rows_table(rows: Sequence[Row], title: str) -> None:
     if not rows:
         print(f"{title}: nothing to show")
         return
-    table = Table(title=Text(title), title_justify="left")
+    print(title)  # a title of the table would be cut to its width
+    table = Table()
     for name in rows[0]:
         is_number = any(isinstance(row[name], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")

@@ -1,16 +1,21 @@
 """The command line as a person or a script uses it, in processes of its own where signals or status matter."""
 
 import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from playground.cli import main
+from playground.runs.lock import run_lock
+from tests.fake_runs import write_run
 
 TINY = ["--task", "induction", "--n-layers", "3", "--n-future", "2", "--d-model", "16", "--n-heads", "2", "--n-ctx", "16",
         "--max-distance", "6", "--min-distance", "3", "--d-vocab", "11", "--batch-size", "8", "--eval-every", "10",
@@ -28,7 +33,9 @@ def train(runs_dir, *more: str) -> dict:
 def runs_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for seed in ("0", "1"):
-        train(folder, "--steps", "12", "--seed", seed, "--run-id", f"run-{seed}")
+        argv = ["train", *TINY, "--steps", "12", "--seed", seed, "--run-id", f"run-{seed}", "--runs-dir", str(folder)]
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main([*argv, "--json"]) == 0
     return folder
 
 
@@ -105,12 +112,25 @@ BAD = [
     (["runs", "rm"], "write at least one run"),
     (["runs", "show", "run-"], "is the beginning of 2 runs"),
     (["resume", "run-0"], "is finished; there is nothing to resume"),
+    (["probe"], "Missing from python -m playground probe: RUN"),
+    (["probe", "nothing"], "there is no run 'nothing'"),
+    (["probe", "run-0", "--probe", "knockuot"], "there is no probe 'knockuot'; did you mean 'knockout'?"),
+    (["probe", "run-0", "--probe", "lens", "zzz"], "there is no probe 'zzz'; there are: ablation, "),
+    (["probe", "run-0", "--probe"], "--probe"),
+    (["probe", "run-0", "--step", "5"], "run run-0 has no checkpoint at step 5; write last, all or one of 0, 12"),
+    (["probe", "run-0", "--step", "first"], "no checkpoint at step first"),
+    (["probe", "run-0", "--step", "-1"], "no checkpoint at step -1"),
+    (["probe", "run-0", "--device", "tpu"], "invalid choice 'tpu'"),
+    (["formation"], "write at least one run: python -m playground formation"),
+    (["formation", "nothing"], "there is no run 'nothing'"),
+    (["formtion"], "there is no command 'formtion'; did you mean 'formation'?"),
 ]
 
 
 @pytest.mark.parametrize(("argv", "message"), BAD, ids=str)
 def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys):
-    where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in ("train", "resume", "compare") else []
+    takes_folder = ("train", "resume", "compare", "probe", "formation")
+    where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in takes_folder else []
     where += ["--runs-dir", str(runs_dir)] if argv[1:2] in (["rm"], ["show"]) else []
     status = main([*argv, *where])
     error = capsys.readouterr().err
@@ -123,7 +143,8 @@ def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys)
         assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "--help"], ["compare", "--help"], ["runs", "--help"]], ids=str)  # fmt: skip
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "--help"], ["compare", "--help"], ["runs", "--help"],
+                                  ["probe", "--help"], ["formation", "--help"]], ids=str)  # fmt: skip
 def test_help(argv, capsys):
     with contextlib.suppress(SystemExit):
         assert main(argv) == 0
@@ -146,7 +167,8 @@ def test_a_run_named_twice_is_removed_once(tmp_path, capsys):
 def test_ctrl_c_while_the_libraries_load_is_quiet(tmp_path):
     command = [sys.executable, "-m", "playground", "train", *TINY, "--runs-dir", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    time.sleep(0.4)
+    while not any("numpy" in file.path for file in psutil.Process(process.pid).memory_maps()):
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert "Traceback" not in process.communicate()[1]
     assert process.returncode == 130
@@ -185,3 +207,135 @@ def test_the_environment_chooses_the_runs_folder(tmp_path, capsys, monkeypatch):
     assert run["path"] == str(tmp_path / "elsewhere" / run["run"])
     assert main(["runs", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == run["run"]
+
+
+# --- probe ----------------------------------------------------------------------------------------------------------
+
+
+def lines_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def probed_dir(runs_dir, tmp_path):
+    """The two runs, for tests that add to them."""
+    for name in ("run-0", "run-1"):
+        shutil.copytree(runs_dir / name, tmp_path / name)
+    return tmp_path
+
+
+def test_probe_shows_tables_of_the_last_model_and_keeps_the_results(probed_dir, capsys):
+    assert main(["probe", "run-0", "--device", "cpu", "--runs-dir", str(probed_dir)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("run-0, step 12") == 3
+    for word in ("previous token", "ideal head", "future_heads.1.1", "sender", "random other heads"):
+        assert word in printed.out
+    assert printed.err == f"stored in {probed_dir / 'run-0' / 'probes'} for step 12\n"
+    assert [row["step"] for row in lines_of((probed_dir / "run-0/probes/knockout.jsonl").read_text())] == [12]
+
+
+@pytest.mark.parametrize(("step", "expected"), [("last", [12]), ("all", [0, 12]), ("0", [0]), ("12", [12])])
+def test_probe_json_has_one_object_a_probe_and_step(probed_dir, capsys, step, expected):
+    argv = ["probe", "run-0", "--probe", "behaviour", "knockout", "--step", step, "--device", "cpu", "--json"]
+    assert main([*argv, "--runs-dir", str(probed_dir)]) == 0
+    printed = capsys.readouterr()
+    rows = lines_of(printed.out)
+    assert [(row["run"], row["step"], row["probe"]) for row in rows] == [
+        ("run-0", at, probe) for at in expected for probe in ("behaviour", "knockout")]  # fmt: skip
+    assert len(rows[0]["accuracy"]) == 2 and isinstance(rows[1]["without_induction"], float)
+    assert printed.err == "" and "NaN" not in printed.out
+    assert [row["step"] for row in lines_of((probed_dir / "run-0/probes/knockout.jsonl").read_text())] == expected
+
+
+def test_all_steps_show_one_table_of_the_last_and_take_their_place_among_those_along_training(probed_dir, capsys):
+    file = probed_dir / "run-0/probes/behaviour.jsonl"
+    before = lines_of(file.read_text())
+    assert main(["probe", "run-0", "--probe", "behaviour", "--step", "all", "--runs-dir", str(probed_dir)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("run-0, step") == 1 and printed.err.endswith("for steps 0, 12\n")
+    after = lines_of(file.read_text())
+    assert [(row["step"], row["tokens"]) for row in after] == [(row["step"], row["tokens"]) for row in before]
+    for row, again in zip(before, after, strict=True):
+        assert row["loss"] == pytest.approx(again["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("argv", [["--probe", "list"], ["run-0", "--probe", "list"], ["--probe", "list", "--json"], ["--probe=list"]], ids=str)  # fmt: skip
+def test_probe_list_names_all_probes(argv, capsys):
+    from playground.probes.registry import PROBES
+
+    assert main(["probe", *argv]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in PROBES)
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path, capsys):
+    name = write_run(tmp_path, steps=20).name
+    assert main(["probe", name, "--runs-dir", str(tmp_path)]) == 2
+    assert f"run {name} has no checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_run_that_is_training_is_refused(probed_dir, capsys):
+    with run_lock(probed_dir / "run-0"):
+        assert main(["probe", "run-0", "--probe", "composition", "--runs-dir", str(probed_dir)]) == 2
+    assert "run run-0 is being trained by another process" in capsys.readouterr().err
+
+
+# --- formation ------------------------------------------------------------------------------------------------------
+
+
+def test_formation_of_one_run_is_a_table_of_its_events(runs_dir, capsys):
+    assert main(["formation", "run-0", "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "Events of n = 2, layers" in out and "half of final" in out
+    for event in (
+        "previous token",
+        "K-composition",
+        "induction",
+        "2-ahead induction",
+        "accuracy",
+        "accuracy of offset 2",
+    ):
+        assert f" {event} " in out
+
+
+def test_formation_of_several_groups_gives_order_and_medians(probed_dir, capsys):
+    one = list(TINY)
+    one[one.index("--n-future") + 1] = "1"
+    assert main(["train", *one, "--steps", "12", "--run-id", "base", "--json", "--runs-dir", str(probed_dir)]) == 0
+    capsys.readouterr()
+    assert main(["formation", "run-1", "base", "run-0", "--runs-dir", str(probed_dir)]) == 0
+    out = capsys.readouterr().out
+    titles = [
+        "Events of n = 1",
+        "Order of events, n = 2, layers: in how many of 2 runs",
+        "Tokens to half of the final value",
+    ]
+    assert [title for title in titles if title in out] == titles
+    assert [out.index(title) for title in titles] == sorted(out.index(title) for title in titles)
+    assert "ratio to n = 1" in out and "accuracy of offset 2" in out
+
+
+def test_formation_json_has_one_object_a_run(runs_dir, capsys):
+    assert main(["formation", "run-0", "run-1", "--json", "--runs-dir", str(runs_dir)]) == 0
+    rows = lines_of(capsys.readouterr().out)
+    assert [(row["run"], row["seed"], row["n_future"]) for row in rows] == [("run-0", 0, 2), ("run-1", 1, 2)]
+    events = {event["name"]: event for event in rows[0]["main"]}
+    assert events["K-composition"]["ceiling"] is None and events["accuracy"]["seen"] == 12 * 8 * 16
+    assert {event["name"] for event in rows[0]["heads"]} == {"previous token", "induction", "2-ahead induction"}
+
+
+def test_formation_without_stored_probes_says_how_to_get_them(tmp_path, capsys):
+    path = write_run(tmp_path, steps=20)
+    shutil.rmtree(path / "probes")
+    assert main(["formation", path.name, "--runs-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "has no stored probe 'task_attention'; train with --probes task_attention composition behaviour" in error
+    assert f"python -m playground probe {path.name} --probe task_attention composition behaviour --step all" in error
+
+
+def test_what_the_error_says_makes_formation_work(probed_dir, capsys):
+    shutil.rmtree(probed_dir / "run-0" / "probes")
+    argv = ["--probe", "task_attention", "composition", "behaviour", "--step", "all", "--json"]
+    assert main(["probe", "run-0", *argv, "--runs-dir", str(probed_dir)]) == 0
+    assert main(["formation", "run-0", "--runs-dir", str(probed_dir)]) == 0
+    assert "Events of" in capsys.readouterr().out

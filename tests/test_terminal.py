@@ -4,15 +4,27 @@ import dataclasses
 import io
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from playground.experiments.compare import compare_run
 from playground.experiments.reporter import Reporter, Silent
-from playground.results import ScoreInfo
+from playground.results import OffsetAgreement, ScoreInfo
 from playground.runs.record import RunRecord
 from playground.runs.store import BrokenRun, load_run
-from playground.terminal import Lines, Live, comparison_table, make_reporter, print_broken, print_run, runs_table
+from playground.terminal import (
+    MOST_ROWS,
+    Lines,
+    Live,
+    comparison_table,
+    make_reporter,
+    print_broken,
+    print_run,
+    result_table,
+    rows_table,
+    runs_table,
+)
 from tests.fake_runs import STATES, write_run
 
 PARTS = {"embedding": 4096, "trunk": 98_560, "future_heads": 49_280, "unembedding": 4096, "total": 156_096}
@@ -111,6 +123,58 @@ def test_broken_folders_are_named_on_stderr(tmp_path, capsys):
     print_broken([BrokenRun(tmp_path / "a", "a/run.json cannot be read: cut")])
     printed = capsys.readouterr()
     assert printed.err == "left out: a/run.json cannot be read: cut\n" and not printed.out
+
+
+def result(count: int) -> OffsetAgreement:
+    """A result of `count` lines; the agreement of the last two is undefined, and -1."""
+    agreement = np.linspace(0, 1, count)
+    agreement[-2:] = [np.nan, -1.0]
+    return OffsetAgreement(agreement=agreement, chance=np.full(count, 0.5), count=np.arange(count) * 10_000)
+
+
+def test_a_result_is_a_table_with_a_line_for_each_thing(capsys):
+    result_table(result(4), "Agreement of a run")
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "Agreement of a run"
+    assert cells(out) == [
+        ["offset", "agreement", "chance", "count"], ["1", "0.000", "0.500", "0"], ["2", "0.333", "0.500", "10,000"],
+        ["3", "-", "0.500", "20,000"], ["4", "-1.000", "0.500", "30,000"]]  # fmt: skip
+
+
+def test_of_a_long_result_the_largest_lines_are_shown_whatever_their_sign(capsys, monkeypatch):
+    long = result(MOST_ROWS + 5)
+    result_table(long, "Long")
+    out = capsys.readouterr().out
+    assert "Long (40 of 45 lines, largest count first; --json has all)" in out  # the last column
+    assert [row[0] for row in cells(out)[1:]] == [str(offset) for offset in range(45, 5, -1)]
+    monkeypatch.setattr(OffsetAgreement, "sort_by", "agreement")
+    result_table(long, "Long")
+    shown = [row[1] for row in cells(capsys.readouterr().out)[1:]]
+    assert shown[:2] == ["-1.000", "0.955"] and "-" not in shown
+
+
+def test_a_result_without_lines_says_so(capsys):
+    result_table(dataclasses.replace(result(2), agreement=np.zeros(0)), "Nothing")
+    rows_table([], "Rows")
+    assert capsys.readouterr().out == "Nothing: nothing to show\nRows: nothing to show\n"
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (None, "-"), (float("nan"), "-"), (0.12345, "0.123"), (-0.0004, "-0.000"), (12_345.6, "12,346"), (9_999.5, "9999.500"),
+    (float("inf"), "inf"), (1_234_567, "1,234,567"), (0, "0"), ("text", "text"), ("[red]not markup[/red]", "[red]not markup[/red]"),
+    ("[/]", "[/]"),
+])  # fmt: skip
+def test_cells(capsys, value, shown):
+    rows_table([{"a": value, "b": "x"}], "[1] title")
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "[1] title"
+    assert cells(out) == [["a", "b"], [shown, "x"]]
+
+
+def test_columns_of_numbers_stand_to_the_right(capsys):
+    rows_table([{"name": "a", "value": None}, {"name": "long name", "value": 1.5}], "Rows")
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
+    assert first == "│ a         │     - │" and second == "│ long name │ 1.500 │"
 
 
 # --- reporters ------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from playground.results import AttentionScores, Behaviour, Composition, Event, F
 from playground.results.base import ResultT
 from playground.runs.record import RunRecord
 
+FORMED = 0.1
+"""A quantity has formed when its last value is this share of the way from chance to its ceiling; less has no half."""
 ORDER = ("previous token", "K-composition", "induction", "accuracy")
 """The expected order of events (Olsson et al. 2022)."""
 
@@ -215,8 +217,9 @@ def _event(
         return None if at is None else round(at)
 
     final, start = values[-1], values[0]
+    least = null + FORMED * (ceiling - null) if np.isfinite(ceiling) else null
     return Event(
         name=name, subject=subject, start=start, null=null, ceiling=ceiling, final=final, seen=int(tokens[-1]),
-        half=reached(start, final, 0.5) if final > max(null, start) else None,
+        half=reached(start, final, 0.5) if final > max(least, start) else None,
         t50=reached(null, ceiling, 0.5), t90=reached(null, ceiling, 0.9),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
+from transformer_lens.hook_points import HookFunction
 
 from playground.config import ClampConfig, select_heads
 from playground.model.patterns import match_mask, previous_token_mask
@@ -73,9 +73,6 @@ def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
     return model
 
 
-HookFunction = Callable[[Tensor, HookPoint], Tensor]
-
-
 def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     def forbid(scores_BHTS: Tensor) -> Tensor:
         scores_BHTS = scores_BHTS.clone()
@@ -85,7 +82,7 @@ def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
         scores_BHTS[:, heads] = left.masked_fill(nothing_left & itself, 0.0)
         return scores_BHTS
 
-    return lambda scores, hook: forbid(scores)
+    return lambda tensor, hook: forbid(tensor)
 
 
 def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
@@ -97,7 +94,7 @@ def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
         pattern_BHTS[:, heads] = target.expand(len(pattern_BHTS), len(heads), -1, -1)
         return pattern_BHTS
 
-    return lambda attention, hook: force(attention)
+    return lambda tensor, hook: force(tensor)
 
 
 def frozen_slices(model: MTPTransformer, clamp: ClampConfig) -> list[tuple[nn.Parameter, Tensor]]:

@@ -184,14 +184,12 @@ def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Ta
     return _Targets(row_M, query_M.expand_as(key_NM), key_NM, torch.ones_like(key_NM, dtype=torch.bool), from_BT.shape)
 
 
-def _match_targets(
-    tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generator: torch.Generator
-) -> list[_Targets]:
+def _match_targets(tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generator: torch.Generator) -> list[_Targets]:
     """What `match_mask` marks for 0, 1, .. ahead at the allowed queries; in the null on tokens whose positions are permuted.
 
     Permuted rows have the pairs of equal tokens that the rows have, at other positions.
     """
-    rows, length = tokens.shape
+    length = tokens.shape[1]
     row_M, one_M, other_M = (tokens[:, :, None] == tokens[:, None, :]).tril(-1).nonzero(as_tuple=True)
     moved_NT = torch.rand(NULL_DRAWS, length, generator=generator).argsort(dim=1)
     moved_NT = torch.cat([torch.arange(length)[None], moved_NT])

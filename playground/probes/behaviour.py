@@ -48,14 +48,16 @@ def _figures(
     """Loss, loss on scored tokens, accuracy on them, and the loss of TARGETS in the early and in the late stretch."""
     targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
     is_target, is_scored = targets_BT != IGNORED, scored_BT != IGNORED
-    tokens_BT = torch.where(is_scored, scored_BT, targets_BT)  # both are the token `offset` ahead, where they are not ignored
+    tokens_BT = torch.where(
+        is_scored, scored_BT, targets_BT
+    )  # both are the token `offset` ahead, where they are not ignored
     loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT, ignore_index=IGNORED, reduction="none")
     correct_BT = (logits_BTV.argmax(dim=-1) == tokens_BT).float()
     target_at = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) + offset
     inside = [is_target & (target_at >= first) & (target_at <= last) for first, last in parts]
 
     def mean(values_BT: Tensor, where: Tensor) -> Tensor:
-        return (values_BT * where).double().sum() / where.sum()
+        return ((values_BT * where).sum() / where.sum()).double()
 
     means = [mean(loss_BT, is_target), mean(loss_BT, is_scored), mean(correct_BT, is_scored)]
     return torch.stack(means + [mean(loss_BT, here) for here in inside]).tolist()

@@ -21,6 +21,7 @@ from tasks.base import Batch, seeded_generator
 
 CLEAR = 0.3
 DRAWS = 10
+"""Random draws of controls; equal ones count once."""
 SEED = 20220308
 
 
@@ -37,7 +38,7 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     previous = tuple(head for head in _of_offset_1(scores.strongest("previous_token", CLEAR)) if head not in induction)
     others = tuple(head for head in _of_offset_1(scores.heads) if head not in induction and head not in previous)
     n_control = min(len(induction), len(others))
-    draws = [_draw(others, n_control, generator) for _ in range(DRAWS)] if n_control else []
+    draws = dict.fromkeys(_draw(others, n_control, generator) for _ in range(DRAWS)) if n_control else {}
     sets = [induction, previous, *draws]
     effects = ablate(model, batch, [SET.join(map(str, heads)) for heads in sets if heads])
     accuracies = iter(effects.accuracy[:, :, 0])

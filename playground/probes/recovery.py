@@ -126,6 +126,7 @@ def rest_of_run(
     n_trunk = len(model.blocks)
     if layer == 0:
         return _difference(model, pairs, model.trunk(base.tokens[rows, :length]), rows)
+    model.embed(base.tokens[rows, :length])  # a clamp by token match reads the tokens there
     if layer == n_trunk:
         return _difference(model, pairs, base.activations["hook_trunk"][rows, :length], rows)
     resid_NTD = base.activations[f"blocks.{layer - 1}.hook_resid_post"][rows, :length]

@@ -181,7 +181,7 @@ PROBES: dict[str, Probe] = {
             name="induction_after_ablation",
             summary="Induction score of every head while each trunk head is ablated.",
             result=InductionAfterAblation,
-            make=_on_rows(_after_ablation),
+            make=_on_rows(_after_ablation, ABLATION_ROWS),
         ),
         Probe(
             name="patch_positions",

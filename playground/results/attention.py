@@ -107,7 +107,9 @@ class AttentionScores(Result):
         columns = {name: score_title(name) for name in self.names}
         lines = {str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}
                  for i, head in enumerate(self.heads)}  # fmt: skip
-        lines["null band (99%), largest"] = {name: float(np.fmax.reduce(self.null(name), axis=None)) for name in self.names}
+        lines["null band (99%), largest"] = {
+            name: float(np.fmax.reduce(self.null(name), axis=None)) for name in self.names
+        }
         lines["ideal head"] = dict.fromkeys(self.names, self.ideal)
         return [
             {"head": head, **{columns[name]: values[name] for name in self.names}} for head, values in lines.items()

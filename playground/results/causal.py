@@ -120,7 +120,8 @@ class Knockout(Result):
     without_previous: float
     """All previous-token heads mean-ablated together."""
     without_others: NDArray[np.float64]
-    """`[draw]`: as many random other heads as there are induction heads (all of them, where there are fewer)."""
+    """`[draw]`: as many random other heads as there are induction heads (all of them, where there are fewer). No two draws
+    are the same heads."""
     n_control: int
     """How many other heads each draw takes out."""
 

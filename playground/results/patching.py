@@ -1,8 +1,8 @@
 """How much of the right answer comes back when parts of a clean run are put into a corrupted one.
 
 Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the wrong answer:
-0 nothing comes back, 1 all of it does. Two corruptions: `answer` exchanges the right answer behind the earlier occurrence, `match`
-the earlier occurrence itself (playground/probes/pairs.py).
+0 nothing comes back, 1 all of it does. Two corruptions: `answer` exchanges the right answer behind the earlier occurrence,
+`match` the earlier occurrence itself (playground/probes/pairs.py).
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ STEPS = 120
 MANY_STEPS = 100_000
 TRAINING = 240_000
 """Milliseconds that a training of STEPS steps may take on a busy machine, PyTorch's start included."""
-PAGES = {"Train": "", "Compare": "compare", "Heads": "heads", "About": "about"}
+PAGES = {"Train": "", "Compare": "compare", "Heads": "heads", "Lens": "lens", "About": "about"}
 HARMLESS = re.compile(r"/_stcore/|favicon|Failed to load resource.*404")
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(
     plot => (plot.calcdata || []).filter(line => line[0].trace.type === 'scatter').map(line => line.length)))"""
@@ -164,17 +164,50 @@ def test_train_watch_compare_and_look_inside(page: Any, runs: Path, app_server: 
     expect(page.locator(".js-plotly-plot")).to_have_count(3)
     assert_well(page)
 
+    look_inside(page)
+
+
+def look_inside(page: Any) -> None:
+    """Every view of Heads, and Lens, on the two runs that have just been trained."""
     navigate(page, "Heads")
-    page.wait_for_function(f"() => ({MAPS})().map(maps => maps.length).join() === '4,1'")
-    assert page.evaluate(MAPS)[0] == [3, 3, 3, 3]
-    expect(page.get_by_text(re.compile(rf"head \d, step {STEPS}, induction-cpu-n1"))).to_be_visible()
+    page.wait_for_function(f"() => ({POINTS})() > 5")
     assert_well(page)
+
+    view(page, "Heat-maps")
+    page.wait_for_function(f"() => ({MAPS})().map(maps => maps.length).join() === '6'")  # two runs, their difference; twice
+    assert_well(page)
+
+    view(page, "Attention at work")
+    words = page.frame_locator("iframe").first.get_by_role("button")
+    words.nth(20).hover()
+    expect(page.frame_locator("iframe").first.get_by_text("attends to").last).to_be_visible()
     page.get_by_role("combobox", name="Head", exact=True).click()
     page.keyboard.type("trunk 0, head 3")
-    expect(page.get_by_role("option", name=re.compile("trunk 0, head 3"))).to_be_visible()
     page.keyboard.press("Enter")
-    expect(page.get_by_text(re.compile(rf"trunk 0, head 3, step {STEPS}, induction-cpu-n1"))).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"trunk 0, head 3, step {STEPS}"))).to_be_visible()
     assert_well(page)
+
+    view(page, "Composition")
+    expect(page.get_by_text("K-composition minus random").first).to_be_visible()
+    assert_well(page)
+
+    view(page, "Ablation")
+    expect(page.get_by_text("Nothing is taken out")).to_be_visible()
+    page.get_by_role("button", name="T0.1", exact=True).click()
+    expect(page.get_by_text("Nothing is taken out")).to_have_count(0)
+    assert_well(page)
+
+    navigate(page, "Lens")
+    page.wait_for_function(f"() => ({MAPS})().flat().length === 2")
+    page.get_by_role("button", name="2", exact=True).first.click()
+    expect(page.get_by_text("offset 2, read through future head 2").first).to_be_visible()
+    assert_well(page)
+
+
+def view(page: Any, name: str) -> None:
+    """Choose a view of the page Heads."""
+    page.get_by_role("radio", name=name, exact=True).click()
+    settled(page)
 
 
 @pytest.mark.slow

@@ -71,7 +71,8 @@ def test_a_gap_stays_a_gap(run):
 
 def test_the_strongest_head_is_the_largest_prefix_matching_of_all_layers(run):
     history = run.attention
-    table = dataclasses.replace(history.scores[1], prefix_matching=np.array([[0.1, np.nan], [0.7, 0.2]]))
+    ahead = np.array([[[0.1, np.nan], [0.7, 0.2]], [[0.8, 0.8], [0.9, 0.9]]])  # 2-ahead is another score
+    table = dataclasses.replace(history.scores[1], ahead=ahead)
     history = dataclasses.replace(history, scores=(history.scores[0], table, *history.scores[2:]))
     curve = strongest_head_curve(run.record, history, GROUP)
     assert curve.values[1] == 0.7

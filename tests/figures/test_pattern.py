@@ -71,7 +71,9 @@ def test_without_targets_nothing_is_outlined(marked):
     assert len(pattern_figure(uniform(), TOKENS, targets=marked).data) == 1
 
 
-@pytest.mark.parametrize(("length", "every"), [(5, 1), (MOST_LABELS, 1), (MOST_LABELS + 1, 2), (64, 2), (96, 3), (200, 7)])
+@pytest.mark.parametrize(
+    ("length", "every"), [(5, 1), (MOST_LABELS, 1), (MOST_LABELS + 1, 2), (64, 2), (96, 3), (200, 7)]
+)
 def test_of_a_long_row_some_tokens_are_named(length, every):
     figure = pattern_figure(uniform(length), [f"t{position}" for position in range(length)])
     for axis in (figure.layout.xaxis, figure.layout.yaxis):

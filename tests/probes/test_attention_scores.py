@@ -169,7 +169,9 @@ def test_all_scores_equal_slow_loops(restricted):
 def test_the_worked_row_of_the_docstring():
     tokens = torch.tensor([[7, 2, 5, 7, 2]])
     queries = torch.tensor([[False] * 4 + [True]])
-    places = {name: _only_from_query(tokens, queries, name) for name in ("prefix_matching", "ahead_2", "duplicate_token")}
+    places = {
+        name: _only_from_query(tokens, queries, name) for name in ("prefix_matching", "ahead_2", "duplicate_token")
+    }
     assert places == {"prefix_matching": 2, "ahead_2": 3, "duplicate_token": 1}
 
 
@@ -265,7 +267,9 @@ def test_more_than_four_offsets_have_as_many_scores(n_layers, n_future, control)
     assert (f"ahead_{most}" in scores.names) and (f"ahead_{most + 1}" not in scores.names)
     pattern = attention_patterns(model, tokens)["future_heads.0"][:, 1].numpy()
     row = scores.layers.index("future_heads.0")
-    assert scores.ahead[most - 1, row, 1] == pytest.approx(_slow_score(f"ahead_{most}", pattern, tokens, None), rel=1e-5)
+    assert scores.ahead[most - 1, row, 1] == pytest.approx(
+        _slow_score(f"ahead_{most}", pattern, tokens, None), rel=1e-5
+    )
 
 
 def test_an_untrained_model_lies_inside_its_null_band_and_repeats_exactly():

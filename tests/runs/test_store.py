@@ -70,7 +70,7 @@ def test_metrics_and_attention_grow_with_the_files(tmp_path):
     path = write_run(tmp_path, steps=40)
     run = load_run(path)
     before = len(run.metrics), len(run.attention.steps)
-    for name in ("metrics.jsonl", "attention.jsonl"):
+    for name in ("metrics.jsonl", "probes/attention.jsonl"):
         lines = (path / name).read_text().splitlines(keepends=True)
         (path / name).write_text("".join([*lines, lines[-1]]))
     assert (len(run.metrics), len(run.attention.steps)) == (before[0] + 1, before[1] + 1)

@@ -188,7 +188,7 @@ def test_an_empty_file_of_metrics_is_an_empty_table(runs: Path) -> None:
     assert only(runs).metrics.empty
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "attention.jsonl"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "probes/attention.jsonl"])
 def test_a_line_cut_short_costs_that_line_only(runs: Path, name: str) -> None:
     path = write_run(runs, steps=60)
     before = len((path / name).read_text().splitlines())

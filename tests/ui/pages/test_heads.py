@@ -1,35 +1,34 @@
-"""Heads: the two runs it offers, each score, and the pattern of a head on a real row."""
+"""Heads: the runs it offers, its views, and what each says in every state that two runs can be in."""
 
+import builtins
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from playground.probes.attention_scores import attention_patterns
+from playground.results import AttentionScores
 from playground.runs.checkpoint import WEIGHTS
+from playground.runs.probes import probe_file
 from playground.runs.store import Run
 from tests.fake_runs import write_many, write_run, write_weights
-from tests.ui.support import (
-    Downloads,
-    annotations,
-    array,
-    assert_well,
-    cut_last_line,
-    figures,
-    labels,
-    open_page,
-    widget,
-    words,
-)
+from tests.ui.support import array, assert_well, change_json, figures, labels, open_page, widget, words
 
-PREFIX, PREVIOUS = "prefix matching (induction)", "previous token"
+VIEWS = ("Formation", "Heat-maps", "Attention at work", "Composition", "Ablation")
+MODEL_VIEWS = ("Attention at work", "Ablation")
+FIGURES = {"Formation": "formation", "Heat-maps": "heads", "Attention at work": "pattern", "Composition": "composition-",
+           "Ablation": "ablation"}  # fmt: skip
 
 
-def heads(**query: str) -> AppTest:
-    return open_page("heads", **query)
+def heads(view: str = "Formation", **query: str) -> AppTest:
+    return open_page("heads", view=view, **query)
+
+
+def shown(app: AppTest, view: str) -> bool:
+    return any(key.startswith(FIGURES[view]) for key in figures(app))
 
 
 def chosen(app: AppTest) -> list[str]:
@@ -37,27 +36,13 @@ def chosen(app: AppTest) -> list[str]:
     return [str(box.value) for box in app.selectbox if box.key in ("left", "right")]
 
 
-def maps(app: AppTest) -> list[np.ndarray]:
-    """The heat-maps as drawn first: the scores of every head at the last step."""
-    return [array(trace["z"]) for trace in figures(app)["heads"]["data"]]
-
-
-def panels(app: AppTest) -> list[str]:
-    """Titles of the heat-maps, without their figures."""
-    return [text.partition(":")[0] for text in annotations(figures(app)["heads"]).splitlines()]
+def test_the_views_are_those_of_the_page(runs: Path) -> None:
+    write_run(runs, steps=40)
+    assert tuple(widget(heads(), "view").options) == VIEWS
 
 
 @pytest.mark.parametrize(
-    ("written", "left", "right"),
-    [
-        ([(1, 0), (2, 0)], 0, 1),
-        ([(2, 0), (1, 0)], 1, 0),
-        ([(1, 0), (1, 1), (2, 0)], 0, 2),
-        ([(1, 0), (2, 0), (1, 1), (2, 1)], 2, 3),
-        ([(1, 0), (2, 1)], 0, 1),
-        ([(1, 0), (1, 1)], 1, 0),
-        ([(2, 0), (2, 1)], 1, 0),
-    ],
+    ("written", "left", "right"), [([(1, 0), (2, 0)], 0, 1), ([(2, 0), (1, 0)], 1, 0), ([(1, 0), (1, 1)], 1, 0)]
 )
 def test_the_newest_pair_that_differs_in_n_alone_is_shown(
     runs: Path, written: list[tuple[int, int]], left: int, right: int
@@ -69,9 +54,11 @@ def test_the_newest_pair_that_differs_in_n_alone_is_shown(
     assert chosen(heads()) == [paths[left].name, paths[right].name]
 
 
-def test_every_run_with_scores_is_offered_on_both_sides(runs: Path) -> None:
+def test_every_run_with_something_to_show_is_offered_on_both_sides(runs: Path) -> None:
     paths = write_many(runs, steps=100)
-    (paths[0] / "probes/attention.jsonl").unlink()
+    shutil.rmtree(paths[0] / "probes")
+    shutil.rmtree(paths[1] / "probes")
+    write_weights(paths[1], (100,))
     app = heads()
     for side in ("left", "right"):
         offered = "\n".join(widget(app, side).options)
@@ -79,88 +66,152 @@ def test_every_run_with_scores_is_offered_on_both_sides(runs: Path) -> None:
     assert "n = 2, layers, seed 1 (finished, step 100): " in offered
 
 
-def test_another_pair_can_be_chosen(runs: Path) -> None:
-    paths = write_many(runs, steps=40)
-    app = heads()
-    widget(app, "left").set_value(paths[1].name)
-    widget(app, "right").set_value(paths[2].name)
-    app.run()
-    assert_well(app)
-    assert panels(app) == ["<b>n = 1, seed 1</b><br>" + PREFIX, "<b>n = 1, seed 2</b><br>" + PREFIX] + [
-        "<b>n = 1, seed 1</b><br>" + PREVIOUS, "<b>n = 1, seed 2</b><br>" + PREVIOUS,
-    ]  # fmt: skip
-    for drawn, path in zip(maps(app), (paths[1], paths[2]), strict=False):
-        np.testing.assert_allclose(drawn, Run(path).attention.scores[-1].prefix_matching)
-
-
-def test_the_same_run_on_both_sides_is_drawn_once(runs: Path) -> None:
-    paths = write_many(runs, steps=40)
-    app = heads()
-    widget(app, "left").set_value(paths[0].name)
-    widget(app, "right").set_value(paths[0].name)
-    assert len(maps(app.run())) == 2
-
-
-def test_two_runs_of_one_name_are_told_apart(runs: Path) -> None:
-    """The same model trained twice: the second goes by its id."""
-    paths = [write_run(runs, steps=20, created=float(number)) for number in range(2)]
-    titles = panels(heads())
-    assert len(set(titles)) == 4
-    assert any(paths[0].name in title for title in titles)
-
-
 def test_one_run_stands_alone(runs: Path) -> None:
     path = write_run(runs, steps=40)
     app = heads()
     assert chosen(app) == [path.name]
     assert "With a second run of this task" in words(app)
-    assert len(maps(app)) == 2
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_two_runs_in_every_view(runs: Path, view: str) -> None:
+    for n_future in (1, 2):
+        write_weights(write_run(runs, n_future=n_future, steps=40), (0, 40))
+    app = heads(view)
+    assert shown(app, view) and not app.info
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("preset", ["stories-cpu", "polynomial-cpu", "bytes-cpu"])
+def test_one_run_of_every_task_in_every_view(runs: Path, preset: str, view: str) -> None:
+    write_weights(write_run(runs, preset, n_future=2, steps=20), (20,))
+    app = heads(view)
+    assert shown(app, view) and not app.info
+
+
+def no_weights(path: Path) -> None: ...
+
+
+def no_probes(path: Path) -> None:
+    shutil.rmtree(path / "probes")
+
+
+def only_weights(path: Path) -> None:
+    shutil.rmtree(path / "probes")
+    write_weights(path, (40,))
+
+
+def only_random_repeats(path: Path) -> None:
+    for probe in ("task_attention", "composition", "behaviour"):
+        probe_file(path, probe).unlink()
+    write_weights(path, (40,))
+
+
+def no_composition(path: Path) -> None:
+    probe_file(path, "composition").unlink()
+
+
+def another_version(path: Path) -> None:
+    for probe in ("attention", "task_attention", "composition", "behaviour"):
+        probe_file(path, probe).write_text('{"step": 0, "tokens": 0}\n')
+
+
+def broken_weights(path: Path) -> None:
+    write_weights(path, (40,))
+    (path / "checkpoints" / "40" / WEIGHTS).write_bytes(b"cut short")
+
+
+def gone_weights(path: Path) -> None:
+    write_weights(path, (40,))
+    (path / "checkpoints" / "40" / WEIGHTS).unlink()
+
+
+def no_configuration(path: Path) -> None:
+    write_weights(path, (40,))
+    (path / "config.json").unlink()
+
+
+def another_shape(path: Path) -> None:
+    write_weights(path, (40,))
+    config = json.loads((path / "config.json").read_text())
+    change_json(path / "config.json", model=config["model"] | {"d_model": 32})
+
+
+def unknown_task(path: Path) -> None:
+    write_weights(path, (40,))
+    config = json.loads((path / "config.json").read_text())
+    change_json(path / "config.json", task=config["task"] | {"name": "sorting"})
+
+
+MEASURE = "--probe task_attention composition behaviour --step all` measures its stored steps."
+NO_WEIGHTS = "These runs have no stored weights, which this view needs"
+CANNOT = "This model cannot be opened:"
+STATES: dict[Callable[[Path], None], dict[str, tuple[str, bool]]] = {
+    no_weights: {"Formation": ("", True), "Heat-maps": ("", True), "Attention at work": (NO_WEIGHTS, False),
+                 "Composition": ("", True), "Ablation": (NO_WEIGHTS, False)},
+    only_weights: {"Formation": (MEASURE, False), "Heat-maps": (MEASURE, False), "Attention at work": ("", True),
+                   "Composition": ("", True), "Ablation": ("", True)},
+    only_random_repeats: {"Formation": (MEASURE, True), "Heat-maps": ("", True), "Attention at work": ("", True),
+                          "Composition": ("", True), "Ablation": ("", True)},
+    no_composition: {"Formation": ("", True), "Composition": ("has no stored composition. It has no stored weights", False)},
+    another_version: dict.fromkeys(VIEWS[:2], ("Another version may have written it", False))
+    | {"Composition": ("Another version may have written it", False), "Ablation": (NO_WEIGHTS, False)},
+    broken_weights: {"Formation": ("", True), "Attention at work": (CANNOT, False), "Ablation": (CANNOT, False)},
+    gone_weights: dict.fromkeys(MODEL_VIEWS, ("The weights of this step are gone; choose another step.", False)),
+    no_configuration: dict.fromkeys(MODEL_VIEWS, ("there is no configuration in", False)),
+    another_shape: dict.fromkeys(MODEL_VIEWS, (CANNOT, False)),
+    unknown_task: dict.fromkeys(MODEL_VIEWS, ("there is no task 'sorting'", False)) | {"Formation": ("", True)},
+}  # fmt: skip
+"""For each state of a run, and each view that it concerns: the sentence on the page, and whether the figure is there."""
 
 
 @pytest.mark.parametrize(
-    ("scores", "shown"),
-    [
-        (["prefix_matching"], ["prefix_matching"]),
-        (["previous_token"], ["previous_token"]),
-        (["previous_token", "prefix_matching"], ["prefix_matching", "previous_token"]),
-        ([], ["prefix_matching", "previous_token"]),
-    ],
-)
-def test_each_score_can_be_chosen(runs: Path, scores: list[str], shown: list[str]) -> None:
-    pair = [write_run(runs, n_future=n_future) for n_future in (1, 2)]
+    ("state", "view"), [(state, view) for state, views in STATES.items() for view in views],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)  # fmt: skip
+def test_a_view_says_what_is_missing_and_shows_what_is_there(
+    runs: Path, state: Callable[[Path], None], view: str
+) -> None:
+    state(write_run(runs, steps=40, n_future=2))
+    app = heads(view)
+    sentence, drawn = STATES[state][view]
+    assert sentence in "\n".join(item.value for item in app.info)
+    assert shown(app, view) is drawn
+    assert bool(app.info) is bool(sentence)
+
+
+def test_runs_with_nothing_to_show_say_why(runs: Path) -> None:
+    no_probes(write_run(runs, steps=20))
     app = heads()
-    widget(app, "scores").set_value(scores)
-    app.run()
-    assert_well(app)
-    expected = [getattr(Run(path).attention.scores[-1], name) for name in shown for path in pair]
-    for drawn, values in zip(maps(app), expected, strict=True):
-        np.testing.assert_allclose(drawn, values)
+    assert "None of these runs has stored attention scores yet." in words(app)
+    assert labels(app, "page_link") == ["Train"]
 
 
-def test_training_can_be_replayed(runs: Path) -> None:
-    path = write_run(runs, steps=100)
-    figure = figures(heads())["heads"]
-    history = Run(path).attention
-    assert [frame["name"] for frame in figure["frames"]] == [str(step) for step in history.steps]
-    for frame, scores in zip(figure["frames"], history.scores, strict=True):
-        np.testing.assert_allclose(array(frame["data"][0]["z"]), scores.prefix_matching)
-    assert [button["label"] for button in figure["layout"]["updatemenus"][0]["buttons"]] == ["Play", "Pause"]
-    assert len(figure["layout"]["sliders"][0]["steps"]) == len(history.steps)
+@pytest.mark.parametrize("view", VIEWS)
+def test_one_of_two_runs_may_lack_something(runs: Path, view: str) -> None:
+    no_probes(write_run(runs, steps=40))
+    write_weights(write_run(runs, steps=40, n_future=2), (40,))
+    only_weights(write_run(runs, steps=40, n_future=1, seed=1))
+    app = heads(view)
+    assert len(chosen(app)) == 2 and shown(app, view)
 
 
-def test_layers_are_named_after_trunk_and_future_heads(runs: Path) -> None:
-    path = write_run(runs, "stories-cpu", n_future=2, steps=50)
-    trunk = [f"trunk {layer}" for layer in range(Run(path).config.model.n_trunk_layers)]
-    layout = figures(heads())["heads"]["layout"]
-    assert layout["yaxis"]["ticktext"] == [*trunk, "future head 1", "future head 2"]
+def test_one_visit_goes_through_all_views(runs: Path) -> None:
+    for n_future in (1, 2):
+        write_weights(write_run(runs, n_future=n_future, steps=40), (0, 40))
+    app = heads()
+    for view in (*VIEWS[1:], *VIEWS):
+        widget(app, "view").set_value(view)
+        app.run()
+        assert_well(app)
+        assert shown(app, view)
+        assert len([key for key in figures(app) if key.startswith(tuple(FIGURES.values()))]) <= 2
 
 
-def test_a_history_cut_short_is_shown_as_far_as_it_goes(runs: Path) -> None:
-    path = write_run(runs, steps=100)
-    whole = [str(step) for step in Run(path).attention.steps]
-    cut_last_line(path / "probes/attention.jsonl")
-    frames = figures(heads())["heads"]["frames"]
-    assert [frame["name"] for frame in frames] == whole[:-1]
+@pytest.mark.parametrize("view", ["Nonsense", ""])
+def test_an_address_with_a_view_that_is_not_there_does_no_harm(runs: Path, view: str) -> None:
+    write_run(runs, steps=40)
+    assert shown(heads(view), "Formation")
 
 
 def test_the_task_can_be_chosen(runs: Path) -> None:
@@ -173,160 +224,44 @@ def test_the_task_can_be_chosen(runs: Path) -> None:
     assert chosen(heads(task="Induction")) == [induction.name]
 
 
-def test_the_figure_can_be_saved(runs: Path, downloads: Downloads) -> None:
-    write_run(runs, steps=40)
-    heads()
-    assert downloads.names == {"heads.html"}
-    assert "previous token" in downloads["heads.html"] and "Play" in downloads["heads.html"]
-
-
-def test_a_figure_for_a_document(runs: Path) -> None:
-    write_run(runs, steps=40)
+def test_choices_that_another_run_lacks_do_no_harm(runs: Path) -> None:
+    """A score of 8 ahead was chosen, and the runs of the next task know 4."""
+    write_run(runs, "stories-cpu", n_future=8, control="trunk", steps=40, created=2.0)
+    write_run(runs, steps=40, created=1.0)
     app = heads()
-    widget(app, "paper").set_value(True)
+    widget(app, "formation-score").set_value("ahead_8")
     app.run()
-    assert app.get("plotly_chart")[0].proto.theme != "streamlit"
+    widget(app, "task").set_value("induction")
+    app.run()
+    assert_well(app)
+    assert shown(app, "Formation")
 
 
-def test_runs_without_scores_say_why(runs: Path) -> None:
-    (write_run(runs, steps=20) / "probes/attention.jsonl").unlink()
-    app = heads()
-    assert "None of these runs has stored attention scores yet." in words(app)
-    assert labels(app, "page_link") == ["Train"]
+def test_torch_is_loaded_only_by_views_that_need_a_model(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(runs, steps=40, n_future=2)
+    imported: list[str] = []
+    find = builtins.__import__
+
+    def watch(name: str, *args, **options):
+        caller = (args[0] if args else None) or {}
+        if name.partition(".")[0] == "torch" and str(caller.get("__name__", "")).startswith(("playground", "tasks")):
+            imported.append(name)
+        return find(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", watch)
+    for view in ("Formation", "Heat-maps", "Composition"):
+        assert shown(heads(view), view)
+    assert not imported
 
 
-@pytest.fixture
-def weighted(runs: Path) -> list[Path]:
-    """A run for n = 1 and one for n = 2, each with weights at two steps."""
-    paths = [write_run(runs, n_future=n_future, steps=40) for n_future in (1, 2)]
-    for path in paths:
-        write_weights(path, (0, 40))
-    return paths
-
-
-def pattern(app: AppTest) -> dict[str, Any]:
-    return figures(app)["pattern"]
-
-
-def test_the_pattern_of_the_strongest_induction_head_is_shown(weighted: list[Path]) -> None:
-    app = heads()
-    scores = Run(weighted[0]).attention.scores[-1].prefix_matching
-    layer, head = np.unravel_index(np.argmax(scores), scores.shape)
-    assert widget(app, f"pattern-head-{weighted[0].name}").value == (layer, head)
-    figure = pattern(app)
-    assert figure["layout"]["title"]["text"].startswith(f"future head 1, head {head}, step 40")
-    weights = array(figure["data"][0]["z"]).astype(float)
-    length = min(64, Run(weighted[0]).task.n_ctx)
-    assert weights.shape == (length, length)
-    np.testing.assert_allclose(np.nansum(weights, axis=1), 1, atol=1e-4)
-    assert np.isnan(weights[np.triu_indices(length, 1)]).all()
-    assert figure["data"][1]["name"] == "where an ideal induction head looks"
-
-
-def test_the_tokens_of_the_row_stand_along_both_axes(weighted: list[Path]) -> None:
-    app = heads()
-    task = Run(weighted[0]).task
-    rows = task.test_batch(8).tokens[:, :64]
-    for row in (0, 3):
-        widget(app, "pattern-row").set_value(row)
-        layout = pattern(app.run())["layout"]
-        expected = list(task.token_strings(rows[row].tolist()))
-        assert layout["xaxis"]["ticktext"] == expected == layout["yaxis"]["ticktext"]
-
-
-@pytest.mark.parametrize("row", [0, 3])
-def test_the_weights_are_what_the_model_computes_on_that_row(weighted: list[Path], row: int) -> None:
-    app = heads()
-    widget(app, "pattern-row").set_value(row)
-    widget(app, f"pattern-head-{weighted[0].name}").set_value((1, 3))
-    shown = array(pattern(app.run())["data"][0]["z"])
-    run = Run(weighted[0])
-    computed = attention_patterns(run.model(40), run.task.test_batch(8).tokens[:, :64])["blocks.1"][row, 3].numpy()
-    np.testing.assert_allclose(np.nan_to_num(shown), computed, atol=1e-5)
-
-
-def test_the_pattern_is_the_models_own(weighted: list[Path]) -> None:
-    """Another head, another step or another run is another pattern, and coming back brings the first one back."""
-    app = heads()
-    one, two = (path.name for path in weighted)
-    first = array(pattern(app)["data"][0]["z"])
-
-    def after(key: str, value: Any) -> np.ndarray:
-        widget(app, key).set_value(value)
-        app.run()
-        assert_well(app)
-        return array(pattern(app)["data"][0]["z"])
-
-    assert not np.array_equal(after(f"pattern-head-{one}", (0, 1)), first, equal_nan=True)
-    assert pattern(app)["layout"]["title"]["text"].startswith("trunk 0, head 1, step 40")
-    after(f"pattern-step-{one}", 0)
-    assert "step 0" in pattern(app)["layout"]["title"]["text"]
-    other = after("pattern-run", two)
-    assert two in pattern(app)["layout"]["title"]["text"]
-    assert not np.array_equal(other, first, equal_nan=True)
-    after("pattern-run", one)
-    after(f"pattern-step-{one}", 40)
-    scores = Run(weighted[0]).attention.scores[-1].prefix_matching
-    best = tuple(int(i) for i in np.unravel_index(np.argmax(scores), scores.shape))
-    np.testing.assert_array_equal(after(f"pattern-head-{one}", best), first)
-
-
-def test_every_head_is_offered_with_its_score(weighted: list[Path]) -> None:
-    options = widget(heads(), f"pattern-head-{weighted[0].name}").options
-    scores = Run(weighted[0]).attention.scores[-1].prefix_matching
-    assert len(options) == scores.size
-    told = [float(option.rpartition(" ")[2].rstrip(")")) for option in options]
-    assert told == sorted(told, reverse=True)
-    assert told[0] == pytest.approx(scores.max(), abs=0.006)
-
-
-def test_one_stored_step_needs_no_slider(runs: Path) -> None:
-    path = write_run(runs, steps=40)
-    write_weights(path, (40,))
-    app = heads()
-    assert "step 40" in pattern(app)["layout"]["title"]["text"]
-    assert not app.get("select_slider") and not app.get("slider")
-
-
-def test_weights_that_cannot_be_opened_are_told(weighted: list[Path]) -> None:
-    (weighted[0] / "checkpoints" / "40" / WEIGHTS).write_bytes(b"cut short")
-    app = heads()
-    assert "This model cannot be opened:" in words(app)
-    assert "pattern" not in figures(app)
-
-
-def test_weights_that_are_gone_are_told(weighted: list[Path]) -> None:
-    (weighted[0] / "checkpoints" / "40" / WEIGHTS).unlink()
-    app = heads()
-    assert "The weights of this step are gone; choose another step." in words(app)
-    widget(app, f"pattern-step-{weighted[0].name}").set_value(0)
-    assert "step 0" in pattern(app.run())["layout"]["title"]["text"]
-
-
-def test_a_configuration_that_is_gone_is_told(weighted: list[Path]) -> None:
-    (weighted[0] / "config.json").unlink()
-    app = heads()
-    assert "This model cannot be opened: there is no configuration in" in words(app)
-
-
-def test_a_model_of_another_shape_than_its_configuration_is_told(weighted: list[Path]) -> None:
-    config = json.loads((weighted[0] / "config.json").read_text())
-    config["model"]["d_model"] = 32
-    (weighted[0] / "config.json").write_text(json.dumps(config))
-    app = heads()
-    assert "This model cannot be opened:" in words(app)
-
-
-def test_runs_without_weights_say_so(runs: Path) -> None:
-    write_run(runs, steps=20)
-    app = heads()
-    assert "These runs have no stored weights, which this view needs." in words(app)
-    assert "heads" in figures(app)
-
-
-@pytest.mark.parametrize("preset", ["stories-cpu", "polynomial-cpu", "bytes-cpu"])
-def test_the_pattern_of_every_task(runs: Path, preset: str) -> None:
-    path = write_run(runs, preset, n_future=2, steps=20)
-    write_weights(path, (20,))
-    layout = pattern(heads())["layout"]
-    assert 0 < len(layout["xaxis"]["ticktext"]) <= 64
+def test_numbers_of_both_runs_are_their_own(runs: Path) -> None:
+    paths = [write_run(runs, steps=100, seed=seed) for seed in range(3)]
+    app = heads("Heat-maps")
+    widget(app, "left").set_value(paths[1].name)
+    widget(app, "right").set_value(paths[2].name)
+    app.run()
+    assert_well(app)
+    drawn = [array(trace["z"]) for trace in figures(app)["heads"]["data"] if trace["type"] == "heatmap"]
+    for index, path in ((0, paths[1]), (2, paths[2])):
+        scores = Run(path).history("task_attention", AttentionScores).results[-1]
+        np.testing.assert_allclose(drawn[index], scores.prefix_matching)

@@ -1,0 +1,73 @@
+"""Attention on readable tokens: point at a token, and what each head attends to from there is shaded by weight.
+
+One card a head; a token pointed at in one card is shown in all of them, so that heads can be compared. Written as HTML with
+its own script and no library: `attention_html` is a whole page that opens without a network, and the app mounts the same
+script as a component.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.figures.attention_script import CSS, SCRIPT
+
+DIGITS = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownHead:
+    """One head and its pattern on the row."""
+
+    name: str
+    title: str
+    note: str
+    """What stands under the title: its scores, with null bands and ideal."""
+    color: str
+    """`#rrggbb`"""
+    pattern: NDArray[np.floating]
+    """`[query, key]`"""
+
+
+def attention_data(
+    tokens: Sequence[str],
+    heads: Sequence[ShownHead],
+    *,
+    targets: NDArray[np.bool_] | None = None,
+    start: int | None = None,
+) -> dict[str, Any]:
+    """What the script draws, as plain values.
+
+    `targets[query, key]` are the places that an ideal induction head attends to, which get a dashed frame; `start` is the
+    token that is shown before anything is pointed at (the last one by default).
+    """
+    length = len(tokens)
+    return {
+        "tokens": list(tokens),
+        "heads": [
+            {"name": head.name, "title": head.title, "note": head.note, "color": head.color,
+             "weights": [_rounded(head.pattern[query, : query + 1]) for query in range(length)]}
+            for head in heads
+        ],
+        "ideal": [np.nonzero(targets[query])[0].tolist() if targets is not None else [] for query in range(length)],
+        "start": length - 1 if start is None else start,
+    }  # fmt: skip
+
+
+def attention_html(data: dict[str, Any], title: str = "Attention") -> str:
+    """A page of its own that shows `attention_data`."""
+    inside = json.dumps(data).replace("<", "\\u003c")
+    safe = title.replace("&", "&amp;").replace("<", "&lt;")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{safe}</title><style>\n'
+        ":root { color-scheme: light dark; }\nbody { font-family: system-ui, sans-serif; margin: 1.5rem; }\n"
+        f'{CSS}</style></head>\n<body><h1 style="font-size: 1.2rem">{safe}</h1><div id="attention"></div>\n<script>\n'
+        f'{SCRIPT}\ndrawAttention(document.getElementById("attention"), {inside});\n</script></body></html>\n'
+    )
+
+
+def _rounded(values: NDArray[np.floating]) -> list[float]:
+    return np.round(np.asarray(values, dtype=np.float64), DIGITS).tolist()

@@ -1,0 +1,15 @@
+"""Words of figures that must fit a narrow page."""
+
+import textwrap
+
+WIDTH = 24
+"""Letters that fit above a panel when two stand side by side on a page of 820 pixels."""
+
+
+def wrapped(text: str, width: int = WIDTH) -> str:
+    """A title on as many lines as it takes; ids, which have no spaces, break behind a hyphen.
+
+    >>> wrapped("n = 2, layers, seed 0"), wrapped("stories-cpu-n2-layers-s0-a09b50a6")
+    ('n = 2, layers, seed 0', 'stories-cpu-n2-layers-<br>s0-a09b50a6')
+    """
+    return "<br>".join(textwrap.wrap(text, width))
