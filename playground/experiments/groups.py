@@ -60,7 +60,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
-        else:
+        elif value or prefix != "clamp.":  # what is not clamped tells nothing
             flat[prefix + key] = value
     return flat
 
@@ -85,9 +85,15 @@ def _differences(configs: list[dict[str, Any]]) -> list[str]:
     keys = sorted({key for config in configs for key in config} - NOT_PART_OF_THE_EXPERIMENT)
     varying = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
     texts = [
-        ", ".join(f"{key.rpartition('.')[2]} {config.get(key)}" for key in varying[:MOST_DIFFERENCES])
+        ", ".join(_told(key, config) for key in varying[:MOST_DIFFERENCES] if key in config or "clamp." not in key)
         for config in configs
     ]
     if len(set(texts)) == len(texts):
         return texts
     return [f"{text}, variant {number}" for number, text in enumerate(texts, start=1)]
+
+
+def _told(key: str, config: Mapping[str, Any]) -> str:
+    """One field as it stands in a label: `lr 0.003`; `forbid_previous_token all`."""
+    value = config.get(key)
+    return f"{key.rpartition('.')[2]} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"

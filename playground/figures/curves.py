@@ -97,7 +97,7 @@ def curves_figure(
 def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     """A vertical range that holds all values with some room."""
     low, high = min(values), max(values)
-    room = pad * (high - low or 1.0)
+    room = pad * (high - low) or pad
     return low - room, high + room
 
 

@@ -21,7 +21,7 @@ class Event(Result):
     """What an ideal head or a perfect model reaches; NaN for composition, which has no ceiling."""
     final: float
     half: int | None
-    """Tokens at which it is half way from its start to its own final value, and stays; None when that is hardly above `null`."""
+    """Tokens at which it is half way from its start to its final value, and stays; None when that is hardly above `null`."""
     t50: int | None
     """Tokens at which it is half way from `null` to `ceiling`, and stays."""
     t90: int | None

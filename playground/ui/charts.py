@@ -45,7 +45,7 @@ def html_download(build: Callable[[], go.Figure], name: str) -> None:
     """A button that saves the figure as one HTML file, which opens without a network. Made when it is pressed."""
 
     def contents() -> str:
-        return build().to_html(include_plotlyjs=True)
+        return build().to_html(include_plotlyjs=True, auto_play=False)
 
     st.download_button(
         "Save as HTML", contents, f"{name}.html", "text/html", key=f"{name}-html", on_click="ignore", type="tertiary",

@@ -1,59 +1,27 @@
-"""What the Heads page computes from stored models: patterns, ablations, composition. Cached, one at a time, torch loaded late.
-
-A model is shared by all sessions, and a probe puts hooks on it for a moment: so only one computation runs at a time.
-"""
+"""What the Heads page computes from stored models: patterns, ablations, composition. Cached, and torch is loaded late."""
 
 import functools
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playground.results import AblationEffects, AblationMethod, AttentionScores, Composition, Head
-from playground.ui.models import Loaded
+from playground.ui.models import Loaded, is_large, one_at_a_time
 
 if TYPE_CHECKING:
     from playground.probes.ablation import Ablator
     from tasks.base import Batch
 
-ROWS, FEWER_ROWS, LARGE = 64, 16, 3_000_000
-"""Rows of the test set that ablations are measured on; fewer for models with more parameters than `LARGE`."""
+ROWS, FEWER_ROWS = 64, 16
+"""Rows of the test set that ablations are measured on; fewer for large models."""
 BATCH = 16
 DRAWS = 5
 """Draws of random other heads."""
 CLEAR = 0.3
 """A head with less than this of a score is not named after it (as in playground/probes/knockout.py)."""
-P = ParamSpec("P")
-T = TypeVar("T")
-_turn = threading.RLock()
-
-
-def one_at_a_time(function: Callable[Concatenate[Loaded, P], T]) -> Callable[Concatenate[Loaded, P], T]:
-    """Wrap what runs a shared model. A small one runs on one thread: beside a training, which takes all cores, two threads
-    wait for one another many times longer than they work.
-    """
-
-    @functools.wraps(function)
-    def run(loaded: Loaded, *args: P.args, **kwargs: P.kwargs) -> T:
-        import torch
-
-        with _turn:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(threads if is_large(loaded) else 1)
-            try:
-                return function(loaded, *args, **kwargs)
-            finally:
-                torch.set_num_threads(threads)
-
-    return run
-
-
-@functools.lru_cache(maxsize=32)
-def is_large(loaded: Loaded) -> bool:
-    return sum(parameter.numel() for parameter in loaded.model.parameters()) > LARGE
 
 
 @one_at_a_time

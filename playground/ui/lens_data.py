@@ -11,7 +11,7 @@ import numpy as np
 
 from playground.figures.lens import Reading, readable
 from playground.results import Lens, layer_title
-from playground.ui.models import Loaded
+from playground.ui.models import Loaded, one_at_a_time
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,7 @@ def typed_row(task: "Task", text: str) -> Row:
     return Row(batch=_first(batch, task.n_ctx), cut=max(0, tokens.shape[1] - task.n_ctx))
 
 
+@one_at_a_time
 def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> Reading:
     """What every layer says along the row. Read directly, one more row on top is the model's own prediction."""
     from playground.probes.lens import lens_view
@@ -98,6 +99,7 @@ def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> 
     )
 
 
+@one_at_a_time
 def means(loaded: Loaded) -> Lens:
     """Loss and accuracy behind every layer, over the first test rows; computed once for each model."""
     from playground.probes.lens import lens

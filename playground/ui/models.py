@@ -1,9 +1,14 @@
-"""Stored models for the pages that look inside: loaded when first needed, kept for the next rerun."""
+"""Stored models for the pages that look inside: loaded when first needed, kept for the next rerun.
+
+A model is shared by all sessions, and a probe puts hooks on it for a moment: so only one computation runs at a time.
+"""
 
 import functools
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 from safetensors import SafetensorError
@@ -15,6 +20,11 @@ if TYPE_CHECKING:
     from tasks.base import Task
 
 MOST_MODELS = 8
+LARGE = 3_000_000
+"""A model with more parameters takes as many threads as there are."""
+P = ParamSpec("P")
+T = TypeVar("T")
+_turn = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -44,3 +54,28 @@ def _load(path: Path, step: int, _version: int) -> Loaded:
 
     run = Run(path)
     return Loaded(model=run.model(step), task=run.task)
+
+
+def one_at_a_time(function: Callable[Concatenate[Loaded, P], T]) -> Callable[Concatenate[Loaded, P], T]:
+    """Wrap what runs a shared model. A small one runs on one thread: beside a training, which takes all cores, two threads
+    wait for one another many times longer than they work.
+    """
+
+    @functools.wraps(function)
+    def run(loaded: Loaded, *args: P.args, **kwargs: P.kwargs) -> T:
+        import torch
+
+        with _turn:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(threads if is_large(loaded) else 1)
+            try:
+                return function(loaded, *args, **kwargs)
+            finally:
+                torch.set_num_threads(threads)
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def is_large(loaded: Loaded) -> bool:
+    return sum(parameter.numel() for parameter in loaded.model.parameters()) > LARGE

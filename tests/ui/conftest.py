@@ -15,7 +15,7 @@ from tests.ui.support import Downloads, Training
 
 @pytest.fixture(scope="session", autouse=True)
 def no_search_for_components() -> Iterator[None]:
-    """AppTest looks through all installed packages for components before it draws; the app uses none."""
+    """AppTest looks through all installed packages for components before it draws; the app's own is none of these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BidiComponentManager, "discover_and_register_components", lambda *_, **__: None)
         yield

@@ -9,6 +9,7 @@ from playground.probes.attention_scores import attention_patterns
 from playground.probes.composition import composition
 from playground.results import Head
 from playground.ui import heads_models as models
+from playground.ui import models as stored_models
 from playground.ui.models import Loaded
 from tasks.induction import Induction, InductionConfig
 from tests.cases import small_model
@@ -131,18 +132,18 @@ def test_small_models_use_one_thread_and_the_number_comes_back(loaded: Loaded, m
     try:
         torch.set_num_threads(2)
         measure(loaded)
-        monkeypatch.setattr(models, "LARGE", 0)
-        models.is_large.cache_clear()
+        monkeypatch.setattr(stored_models, "LARGE", 0)
+        stored_models.is_large.cache_clear()
         measure(loaded)
         assert seen == [1, 2] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-        models.is_large.cache_clear()
+        stored_models.is_large.cache_clear()
 
 
 def test_large_models_are_measured_on_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Loaded(model=small_model(seed=3), task=TASK)
-    monkeypatch.setattr(models, "LARGE", 0)
+    monkeypatch.setattr(stored_models, "LARGE", 0)
     assert len(models.test_rows(large).tokens) == models.FEWER_ROWS < models.ROWS
 
 

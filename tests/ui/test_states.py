@@ -122,6 +122,7 @@ NO_RUNS = "There are no stored runs yet"
 FIRST = "Train the first models"
 NO_WEIGHTS = "None of these runs has stored weights, which this page needs, yet."
 NOT_MEASURED = "None of these runs has stored"
+FORMATION = "A line is one attention head"
 FAILED = "failed: the loss of offset 1 became nan at step 3"
 SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
     empty: (
@@ -141,7 +142,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["Trained already", "1 finished run: Induction.", "Compare the runs", "Replay how the heads formed"],
             "compare": ["- **n = 1**: after", "1 seed here: a claim needs at least 5."],
-            "heads": ["Press Play", "These runs have no stored weights"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -150,20 +151,20 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["1 run not finished", "Resume induction-cpu-n1-layers-s0"],
             "compare": ["Runs that ended early are drawn thin"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
     one_failed: (
         "1 failed",
-        {"train": ["Train 2 models"], "compare": [FAILED], "heads": ["Press Play"], "lens": [NO_WEIGHTS, FAILED]},
+        {"train": ["Train 2 models"], "compare": [FAILED], "heads": [FORMATION], "lens": [NO_WEIGHTS, FAILED]},
     ),
     one_training: (
         "1 training",
         {
             "train": ["step 60 of 100", "Stop induction-cpu-n1-layers-s0", "Train something else"],
             "compare": ["Loss per offset"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -172,7 +173,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["step 60 of 100", "about 5 seconds left"],
             "compare": ["- **n = 1**", "- **n = 2, layers**", FAILED],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -199,7 +200,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["8 finished runs: Induction."],
             "compare": ["- **n = 1", "- **n = 2"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -217,7 +218,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["8 finished runs: Bytes, Induction, Polynomials, Stories."],
             "compare": ["bits per byte", "Bits per byte, per offset"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -226,7 +227,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["6 finished runs: Stories."],
             "compare": [f"- **{name}**" for name in ("n = 1", "n = 2, layers", "n = 2, trunk", "n = 4, trunk")],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -235,7 +236,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["10 finished runs"],
             "compare": ["median, 5 of 5 seeds got there"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -244,7 +245,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["1 finished run: sorting."],
             "compare": ["- **n = 1**: after"],
-            "heads": ["Press Play", "This model cannot be opened", "there is no task 'sorting'"],
+            "heads": [FORMATION],
             "lens": ["This model cannot be opened", "there is no task 'sorting'"],
         },
     ),
@@ -253,7 +254,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         {
             "train": ["2 runs not finished", "Resume copy from step 0"],
             "compare": ["- **n = 1**"],
-            "heads": ["Press Play"],
+            "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
     ),
@@ -323,4 +324,4 @@ def test_a_run_that_starts_between_two_draws_takes_the_first_page_over(runs: Pat
 def test_the_figures_of_a_damaged_run_leave_it_out(runs: Path) -> None:
     broken(runs)
     (heads,) = figures(open_page("heads")).values()
-    assert "n = 2" in annotations(heads)
+    assert "-n2-" in annotations(heads)
