@@ -174,13 +174,12 @@ def look_inside(page: Any) -> None:
     assert_well(page)
 
     view(page, "Heat-maps")
-    page.wait_for_function(f"() => ({MAPS})().map(maps => maps.length).join() === '6'")  # two runs, their difference; twice
+    page.wait_for_function(f"() => ({MAPS})().map(maps => maps.length).join() === '6'")
     assert_well(page)
 
     view(page, "Attention at work")
-    words = page.frame_locator("iframe").first.get_by_role("button")
-    words.nth(20).hover()
-    expect(page.frame_locator("iframe").first.get_by_text("attends to").last).to_be_visible()
+    page.locator(".at-card").first.locator(".at-token").nth(20).hover()
+    expect(page.locator(".at-said").first).to_contain_text("(20) attends to")
     page.get_by_role("combobox", name="Head", exact=True).click()
     page.keyboard.type("trunk 0, head 3")
     page.keyboard.press("Enter")
@@ -198,8 +197,8 @@ def look_inside(page: Any) -> None:
     assert_well(page)
 
     navigate(page, "Lens")
-    page.wait_for_function(f"() => ({MAPS})().flat().length === 2")
-    page.get_by_role("button", name="2", exact=True).first.click()
+    expect(page.get_by_text("offset 1, read through future head 1").first).to_be_visible()
+    page.get_by_role("radiogroup", name="Offset k").get_by_role("radio", name="2", exact=True).click()
     expect(page.get_by_text("offset 2, read through future head 2").first).to_be_visible()
     assert_well(page)
 
