@@ -83,6 +83,8 @@ def test_the_lock_is_let_go_of(run):
         pass
 
 
-@pytest.mark.parametrize("result", {probe.result for probe in PROBES.values()}, ids=lambda result: result.__name__)
+@pytest.mark.parametrize(
+    "result", dict.fromkeys(probe.result for probe in PROBES.values()), ids=lambda result: result.__name__
+)
 def test_no_field_of_a_result_stands_in_the_way_of_step_and_tokens(result: type[Result]):
     assert not {"step", "tokens", "run", "probe"} & {item.name for item in dataclasses.fields(result)}
