@@ -6,7 +6,7 @@ from playground.figures.architecture import architecture_figure
 from playground.ui.charts import chart
 from playground.ui.words import CONTROL_HELP, plural
 
-TRAIN, COMPARE, HEADS = (f"playground/ui/pages/{name}.py" for name in ("train", "compare", "heads"))
+TRAIN, COMPARE, HEADS, LENS = (f"playground/ui/pages/{name}.py" for name in ("train", "compare", "heads", "lens"))
 N_LAYERS = 5
 WORDS = {
     "n": "How many tokens a model learns to predict at every position. n = 1 is ordinary next-token training.",
@@ -20,6 +20,11 @@ WORDS = {
     "after it. With it a model repeats what it has seen once.",
     "chance and ceiling": "What a guess reaches that needs nothing of the thing measured, such as one among the tokens of the "
     "row, and what a perfect model reaches. A model that has not even learned to guess so is below chance.",
+    "previous-token head": "An attention head that looks at the token before. An induction head in a later layer reads there "
+    "what came before each token, and so finds the place it needs.",
+    "k-ahead head": "Like an induction head, but it looks k tokens after the earlier occurrence: what predicting offset k needs.",
+    "composition": "How much of what one head writes a later head reads, as its query (Q), key (K) or value (V).",
+    "ablation": "Taking a head's output out of the model, by putting its mean in its place, to see what depended on it.",
     "null band": "What a head's score reaches by accident: its 99th percentile when the targets are moved.",
     "t50": "Training tokens until a score has gone half of the way from chance to ceiling, for good.",
 }
@@ -63,8 +68,15 @@ def _what_to_try() -> None:
     st.page_link(TRAIN, label="Go to Train", icon=":material/play_arrow:")
     st.markdown("**2.** See which one learned to repeat first, and what each offset's loss did.")
     st.page_link(COMPARE, label="Go to Compare", icon=":material/stacked_line_chart:")
-    st.markdown("**3.** Replay how the heads formed, then open the strongest induction head and read what it looks at.")
+    st.markdown(
+        "**3.** See when each head formed, read what the strongest induction head looks at, and switch it off: what does "
+        "the model no longer know?"
+    )
     st.page_link(HEADS, label="Go to Heads", icon=":material/grid_view:")
+    st.markdown(
+        "**4.** Read the model layer by layer: where does the next token, and the one after it, become readable?"
+    )
+    st.page_link(LENS, label="Go to Lens", icon=":material/layers:")
 
 
 def _architecture() -> None:
