@@ -22,7 +22,7 @@ WORDS = {
     "row, and what a perfect model reaches. A model that has not even learned to guess so is below chance.",
     "previous-token head": "An attention head that looks at the token before. An induction head in a later layer reads there "
     "what came before each token, and so finds the place it needs.",
-    "k-ahead head": "Like an induction head, but it looks k tokens after the earlier occurrence: what predicting offset k needs.",
+    "k-ahead head": "Like an induction head, but it looks k tokens after the earlier occurrence, as offset k needs.",
     "composition": "How much of what one head writes a later head reads, as its query (Q), key (K) or value (V).",
     "ablation": "Taking a head's output out of the model, by putting its mean in its place, to see what depended on it.",
     "null band": "What a head's score reaches by accident: its 99th percentile when the targets are moved.",
