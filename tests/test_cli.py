@@ -169,9 +169,12 @@ def test_ctrl_c_while_the_libraries_load_is_quiet(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     while not any("numpy" in file.path for file in psutil.Process(process.pid).memory_maps()):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # a library that is just being loaded may swallow the first one
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
     assert "Traceback" not in process.communicate()[1]
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -20,6 +20,8 @@ STEPS = 120
 MANY_STEPS = 100_000
 TRAINING = 240_000
 """Milliseconds that a training of STEPS steps may take on a busy machine, PyTorch's start included."""
+SETTLED = 60_000
+"""Milliseconds until a page stands on a machine whose cores train models meanwhile."""
 PAGES = {"Train": "", "Compare": "compare", "Heads": "heads", "Lens": "lens", "About": "about"}
 HARMLESS = re.compile(r"/_stcore/|favicon|Failed to load resource.*404")
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(
@@ -35,6 +37,7 @@ TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll(
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def open_at(page: Any, address: str, title: str) -> None:
 
 def settled(page: Any) -> None:
     """Wait until the server has drawn the page."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=SETTLED)
 
 
 def navigate(page: Any, title: str) -> None:
