@@ -170,7 +170,7 @@ class TrainConfig:
     """Steps between checkpoints; a killed run goes on from the last one."""
     probes: tuple[str, ...] = ("attention", "task_attention", "composition", "behaviour")
     """Probes that run along training (playground/probes/registry.py lists all)."""
-    probe_points: int = 80
+    probe_points: int = 64
     """At how many log-spaced steps they run, from step 1 to the last, and once before the first; 0 switches them off."""
     backward: Literal["per_head", "one_graph"] = "per_head"
     """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
