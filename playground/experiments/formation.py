@@ -19,7 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playground.experiments.statistics import crossing, median_interval
-from playground.results import AttentionScores, Behaviour, Composition, Event, Formation, Head, History, Row, ScoreInfo
+from playground.results import (
+    AttentionScores,
+    Behaviour,
+    Composition,
+    Event,
+    Formation,
+    Head,
+    History,
+    Row,
+    ScoreInfo,
+    used_by,
+)
 from playground.results.base import ResultT
 from playground.runs.record import RunRecord
 
@@ -159,7 +170,8 @@ def _finite(value: float) -> float | None:
 
 def _used_by(events: Sequence[Event], k: int) -> list[Event]:
     """Those of heads that offset k uses: of the trunk and of its own future head."""
-    return [event for event in events if event.subject.startswith(("blocks.", f"future_heads.{k - 1}."))]
+    heads = set(used_by([Head.parse(event.subject) for event in events], k))
+    return [event for event in events if Head.parse(event.subject) in heads]
 
 
 def _of_trunk(events: Sequence[Event]) -> list[Event]:

@@ -135,11 +135,11 @@ def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> 
         model.future_resid(z, offset)
 
 
-def all_components(model: MTPTransformer, *, heads: bool = True) -> list[str]:
-    """Every head (if asked for), every layer's attention and every MLP, from the first layer to the last."""
+def all_components(model: MTPTransformer) -> list[str]:
+    """Every head, every layer's attention and every MLP, from the first layer to the last."""
     names: list[str] = []
     for layer in layer_names(model):
-        names += [str(head) for head in heads_of([layer], model.config.n_heads)] if heads else []
+        names += [str(head) for head in heads_of([layer], model.config.n_heads)]
         names += [f"{layer}.attn"] + ([f"{layer}.mlp"] if model.config.mlp != "none" else [])
     return names
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
-from playground.probes.weights import comes_after, head_weights
+from playground.probes.weights import head_weights
 from playground.results import Composition
 from tasks.base import seeded_generator
 
@@ -32,7 +32,7 @@ def composition(model: MTPTransformer) -> Composition:
     w = head_weights(model)
     senders, receivers = w.heads[: w.n_trunk], w.heads
     random, null = random_values(*w.W_V.shape[1:])
-    later = np.array([[comes_after(receiver, sender) for receiver in receivers] for sender in senders], dtype=bool)
+    later = np.array([[receiver.comes_after(sender) for receiver in receivers] for sender in senders], dtype=bool)
     later = later.reshape(len(senders), len(receivers))  # which an empty trunk's would not have
     W_V, W_O = w.W_V[: w.n_trunk], w.W_O[: w.n_trunk]
     sender_norm = product_norm(W_V, W_O.mT)

@@ -15,7 +15,7 @@ import torch
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import SET, ablate
 from playground.probes.attention_scores import attention_scores, scored_queries
-from playground.results import Head, Knockout
+from playground.results import Head, Knockout, used_by
 from playground.results.base import measured_mean, measured_spread
 from tasks.base import Batch, seeded_generator
 
@@ -34,9 +34,9 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     scores = attention_scores(
         model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), rows_from="task"
     )
-    induction = _of_offset_1(scores.strongest("prefix_matching", CLEAR))
-    previous = tuple(head for head in _of_offset_1(scores.strongest("previous_token", CLEAR)) if head not in induction)
-    others = tuple(head for head in _of_offset_1(scores.heads) if head not in induction and head not in previous)
+    induction = used_by(scores.strongest("prefix_matching", CLEAR), 1)
+    previous = tuple(head for head in used_by(scores.strongest("previous_token", CLEAR), 1) if head not in induction)
+    others = tuple(head for head in used_by(scores.heads, 1) if head not in induction and head not in previous)
     n_control = min(len(induction), len(others))
     draws = dict.fromkeys(_draw(others, n_control, generator) for _ in range(DRAWS)) if n_control else {}
     sets = [induction, previous, *draws]
@@ -51,10 +51,6 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
         without_previous=float(measured_mean(found[1])),
         without_others=np.array([float(measured_mean(part)) for part in found[2:]]), n_control=n_control,
     )  # fmt: skip
-
-
-def _of_offset_1(heads: Sequence[Head]) -> tuple[Head, ...]:
-    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer == "future_heads.0")
 
 
 def _draw(heads: Sequence[Head], count: int, generator: torch.Generator) -> tuple[Head, ...]:

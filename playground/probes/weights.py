@@ -94,29 +94,14 @@ def check_known(head: Head, heads: Sequence[Head]) -> None:
         raise ValueError(f"there is no attention head {head}; write one of {heads[0]} to {heads[-1]}")
 
 
-def comes_after(later: Head, earlier: Head) -> bool:
-    """Whether a head can read what another one writes: it is in a later layer of the trunk, or in a future head.
-
-    >>> comes_after(Head("future_heads.1", 0), Head("blocks.3", 0))
-    True
-    >>> comes_after(Head("future_heads.1", 0), Head("future_heads.0", 0))  # both read the trunk alone
-    False
-    """
-    if earlier.layer.startswith("future_heads."):
-        return False
-    if later.layer.startswith("future_heads."):
-        return True
-    return int(later.layer.partition(".")[2]) > int(earlier.layer.partition(".")[2])
-
-
 def check_path(model: MTPTransformer, path: Sequence[Head]) -> None:
     """Raises ValueError for a head that the model does not have, and for one that cannot read what the one before it writes."""
     for head in path:
         check_known(head, known_heads(model))
     for first, second in zip(path, path[1:], strict=False):
-        if comes_after(second, first):
+        if second.comes_after(first):
             continue
-        if comes_after(first, second):
+        if first.comes_after(second):
             instead = f"write paths from the embedding upwards: {second}, then {first}"
         else:
             instead = f"both read the same stream; write one path with {first} and one with {second}"

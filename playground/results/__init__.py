@@ -1,7 +1,7 @@
 """Frozen numpy results: what probes measure, runs store and figures draw. Imports neither torch nor Streamlit."""
 
 from playground.results.attention import AttentionHistory, AttentionScores, score_title
-from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title
+from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title, used_by
 from playground.results.behaviour import Behaviour, ScoreInfo
 from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation, Knockout
 from playground.results.circuits import Composition, Copying, TokenCircuit
@@ -39,4 +39,5 @@ __all__ = [
     "history",
     "layer_title",
     "score_title",
+    "used_by",
 ]

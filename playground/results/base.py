@@ -68,6 +68,12 @@ class Head:
         return f"F{int(number) + 1}.{self.index}" if kind == "future_heads" else f"T{number}.{self.index}"
 
 
+def used_by(heads: Sequence[Head], offset: int) -> tuple[Head, ...]:
+    """Those of the heads that an offset depends on: of the trunk, and of its own future head."""
+    own = f"future_heads.{offset - 1}"
+    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer == own)
+
+
 def layer_title(layer: str) -> str:
     """What a layer is called for people: `blocks.0` is `trunk 0`, `future_heads.1` is `future head 2`."""
     kind, _, number = layer.partition(".")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from playground.figures.ablation import Limits, alone_figure, before_after_figure
 from playground.figures.prediction_text import Predictions, predictions_html
-from playground.results import AblationEffects, AblationMethod, AttentionScores, Head, layer_title
+from playground.results import AblationEffects, AblationMethod, AttentionScores, Head, layer_title, used_by
 from playground.ui.charts import Look, chart, html_download
 from playground.ui.files import StoredRun
 from playground.ui.heads_attention import scores_at
@@ -22,7 +22,6 @@ from playground.ui.heads_models import (
     random_sets,
     seconds_to_measure,
     test_rows,
-    used_by,
     without,
 )
 from playground.ui.heads_stored import Shown, probe_history

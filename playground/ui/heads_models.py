@@ -112,12 +112,6 @@ def seconds_to_measure(loaded: Loaded) -> float:
     return time.perf_counter() - started
 
 
-def used_by(heads: Sequence[Head], offset: int) -> tuple[Head, ...]:
-    """Those that an offset depends on: of the trunk and of its own future head."""
-    own = f"future_heads.{offset - 1}"
-    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer == own)
-
-
 def random_sets(heads: Sequence[Head], count: int, draws: int = DRAWS) -> tuple[tuple[str, ...], ...]:
     """Up to `draws` different sets of `count` of the heads, the same at every call; all of them where there are not more."""
     if not heads or count < 1:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from playground.probes.weights import block_of, check_path, comes_after, head_weights
+from playground.probes.weights import block_of, check_path, head_weights
 from playground.results import Head
 from tests.cases import MODEL_OPTIONS, small_model
 
@@ -80,15 +80,6 @@ def test_weights_are_copies_without_gradients(dtype):
         weights.zero_()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(("later", "earlier", "expected"), [
-    ("blocks.1.0", "blocks.0.0", True), ("blocks.10.0", "blocks.9.1", True), ("blocks.0.0", "blocks.1.0", False),
-    ("blocks.0.0", "blocks.0.1", False), ("future_heads.0.0", "blocks.7.0", True),
-    ("future_heads.1.0", "future_heads.0.0", False), ("blocks.5.0", "future_heads.0.0", False),
-])  # fmt: skip
-def test_which_head_comes_after_which(later, earlier, expected):
-    assert comes_after(Head.parse(later), Head.parse(earlier)) is expected
 
 
 @pytest.mark.parametrize(("path", "message"), [

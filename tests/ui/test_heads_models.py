@@ -7,7 +7,7 @@ import torch
 from playground.probes.ablation import SET, ablate
 from playground.probes.attention_scores import attention_patterns
 from playground.probes.composition import composition
-from playground.results import Head
+from playground.results import Head, used_by
 from playground.ui import heads_models as models
 from playground.ui import models as stored_models
 from playground.ui.models import Loaded
@@ -108,8 +108,8 @@ def test_random_sets_of_nothing() -> None:
 
 def test_heads_that_an_offset_uses() -> None:
     heads = [Head("blocks.0", 0), Head("future_heads.0", 1), Head("future_heads.1", 0)]
-    assert models.used_by(heads, 1) == (heads[0], heads[1])
-    assert models.used_by(heads, 2) == (heads[0], heads[2])
+    assert used_by(heads, 1) == (heads[0], heads[1])
+    assert used_by(heads, 2) == (heads[0], heads[2])
 
 
 def test_parts_and_mlps(loaded: Loaded) -> None:
