@@ -5,6 +5,7 @@ from playground.results.base import Head, History, Result, Row, heads_of, histor
 from playground.results.behaviour import Behaviour, ScoreInfo
 from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation, Knockout
 from playground.results.circuits import Composition, Copying, TokenCircuit
+from playground.results.decoding import Acceptance, DecodedRow, Decoding, DecodingStep, Draft, MarginalAcceptance
 from playground.results.formation import Event, Formation
 from playground.results.offsets import GradientShares, Lens, LensView, LinearProbes, OffsetAgreement
 from playground.results.patching import HeadPatching, PathPatching, PositionPatching
@@ -12,11 +13,16 @@ from playground.results.patching import HeadPatching, PathPatching, PositionPatc
 __all__ = [
     "AblationEffects",
     "AblationMethod",
+    "Acceptance",
     "AttentionHistory",
     "AttentionScores",
     "Behaviour",
     "Composition",
     "Copying",
+    "DecodedRow",
+    "Decoding",
+    "DecodingStep",
+    "Draft",
     "Event",
     "Formation",
     "GradientShares",
@@ -28,6 +34,7 @@ __all__ = [
     "Lens",
     "LensView",
     "LinearProbes",
+    "MarginalAcceptance",
     "OffsetAgreement",
     "PathPatching",
     "PositionPatching",

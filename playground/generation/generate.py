@@ -1,0 +1,49 @@
+"""The one way in: `generate`."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from playground.generation.config import DecodingConfig
+from playground.generation.reference import OnStep, generate_uncached
+from playground.generation.window import check_prompts
+from playground.model.transformer import MTPTransformer
+from playground.results import Decoding
+
+
+def generate(
+    model: MTPTransformer,
+    prompts: Sequence[Sequence[int]],
+    config: DecodingConfig | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    cached: bool = True,
+    on_step: OnStep | None = None,
+) -> Decoding:
+    """Continue every prompt (rows of tokens, of different lengths if need be).
+
+    `generator`, on the model's device, is needed for sampling. `cached=False` runs the whole context through the model for
+    every token: slow, and the only way to decode under hooks and clamps. `on_step(row, step)` sees each forward when done.
+    Raises ValueError for prompts that are empty, too long or hold unknown tokens, for more offsets than the model has, for
+    sampling without a generator, and for cached decoding of a model with hooks.
+    """
+    config = config or DecodingConfig()
+    rows = [[int(token) for token in prompt] for prompt in prompts]
+    config.check(model.config)
+    check_prompts(rows, config, model.config)
+    if generator is None and not config.sampling.is_greedy:
+        raise ValueError("sampling needs a generator; write generator=torch.Generator(device).manual_seed(0)")
+    with _evaluating(model):
+        return generate_uncached(model, rows, config, generator, on_step)
+
+
+@contextlib.contextmanager
+def _evaluating(model: MTPTransformer) -> Iterator[None]:
+    """Evaluation mode; the mode from before is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,146 @@
+"""Which drafts are accepted, and the token that offset 1 adds behind them. Pure functions of logits, drafts and numbers.
+
+- Greedy (Stern et al. 2018, 1811.03115): a draft is accepted where it is what offset 1 says; the output is that of plain greedy
+  decoding, token for token.
+- Chains with sampling (Leviathan et al. 2023, 2211.17192; Chen et al. 2023, 2302.01318): a draft x, drawn from q, is accepted
+  with probability min(1, p(x) / q(x)); at the first refusal the token is drawn from what p has beyond q. The output has exactly
+  the distribution p.
+- Trees with sampling: at every node a token is drawn from p; where a draft is that token, it is accepted. Exact for any
+  drafts, because drafts never influence what is drawn.
+- Typical (Cai et al. 2024, 2401.10774): a draft is accepted from min(epsilon, delta exp(-entropy of p)) on. Not exact.
+
+Dimension letters: B row, W node of the tree, V d_vocab. Node 0 is the root; see tree.py.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from playground.generation.config import DecodingConfig, Sampling
+from playground.generation.sampling import distribution, draw
+from playground.generation.tree import Tree
+
+
+class TreeTensors(NamedTuple):
+    """A tree's tables on a device."""
+
+    parents: Int[Tensor, " node"]
+    depths: Int[Tensor, " node"]
+    ranks: Int[Tensor, " node"]
+    ancestors: Bool[Tensor, "node node"]
+    lines: Int[Tensor, "node depth"]
+
+
+def tree_tensors(tree: Tree, device: torch.device | str) -> TreeTensors:
+    """Copy a tree's tables to `device`."""
+    tables = (tree.parents, tree.depths, tree.ranks, tree.ancestors, tree.lines)
+    return TreeTensors(*(torch.from_numpy(table).to(device) for table in tables))
+
+
+class Verdict(NamedTuple):
+    """What a forward emits, row by row."""
+
+    last: Int[Tensor, " row"]
+    """The node behind which offset 1's own token comes: the last accepted draft, or the root."""
+    accepted: Int[Tensor, " row"]
+    """How many drafts were accepted."""
+    own: Int[Tensor, " row"]
+    """Offset 1's own token."""
+
+
+def verify(
+    logits_BWV: Float[Tensor, "row node d_vocab"],
+    drafts: Int[Tensor, "row draft"],
+    draft_probability: Float[Tensor, "row draft d_vocab"] | None,
+    room: Int[Tensor, " row"],
+    uniform: Float[Tensor, "row node two"] | None,
+    tree: TreeTensors,
+    config: DecodingConfig,
+) -> Verdict:
+    """Judge the drafts of one forward by offset 1's logits.
+
+    `draft_probability` is what the drafts of a chain were drawn from (None: greedy, and trees), `room` the deepest draft that
+    still has a place in the context, `uniform` two numbers from [0, 1) per node (None: greedy).
+    """
+    if config.sampling.is_greedy:
+        return _matching(logits_BWV.argmax(dim=-1), drafts, room, tree)
+    assert uniform is not None
+    probability_BWV = distribution(logits_BWV, config.sampling)
+    if config.rule == "typical":
+        return _typical(probability_BWV, drafts, room, uniform, tree, config)
+    if draft_probability is None or not drafts.shape[1]:
+        return _matching(draw(probability_BWV, uniform[..., 0]), drafts, room, tree)
+    return _speculative_sampling(probability_BWV, drafts, draft_probability, room, uniform, tree)
+
+
+def _matching(said_BW: Tensor, drafts: Tensor, room: Tensor, tree: TreeTensors) -> Verdict:
+    fits = said_BW[:, tree.parents[1:]] == drafts
+    last, accepted = _furthest(fits, room, tree)
+    return Verdict(last, accepted, said_BW.gather(1, last[:, None])[:, 0])
+
+
+def _speculative_sampling(
+    probability_BWV: Tensor, drafts: Tensor, q_BDV: Tensor, room: Tensor, uniform: Tensor, tree: TreeTensors
+) -> Verdict:
+    p = probability_BWV[:, :-1].gather(2, drafts[..., None])[..., 0]
+    q = q_BDV.gather(2, drafts[..., None])[..., 0]
+    last, accepted = _furthest(uniform[:, 1:, 0] * q < p, room, tree)
+    rows = torch.arange(len(drafts), device=drafts.device)
+    p_BV = probability_BWV[rows, last]
+    refused = (accepted < drafts.shape[1]) & (accepted < room)
+    q_BV = q_BDV[rows, accepted.clamp(max=drafts.shape[1] - 1)] * refused[:, None]
+    beyond_BV = (p_BV - q_BV).clamp(min=0)
+    beyond_BV = torch.where(beyond_BV.sum(dim=-1, keepdim=True) > 0, beyond_BV, p_BV)
+    return Verdict(last, accepted, draw(beyond_BV, uniform[rows, last, 1]))
+
+
+def _typical(
+    probability_BWV: Tensor, drafts: Tensor, room: Tensor, uniform: Tensor, tree: TreeTensors, config: DecodingConfig
+) -> Verdict:
+    p_BDV = probability_BWV[:, tree.parents[1:]]
+    entropy = -torch.special.xlogy(p_BDV, p_BDV).sum(dim=-1)
+    least = (config.typical_delta * (-entropy).exp()).clamp(max=config.typical_epsilon)
+    fits = p_BDV.gather(2, drafts[..., None])[..., 0] > least
+    last, accepted = _furthest(fits, room, tree)
+    rows = torch.arange(len(drafts), device=drafts.device)
+    return Verdict(last, accepted, draw(probability_BWV[rows, last], uniform[rows, last, 1]))
+
+
+def _furthest(fits: Bool[Tensor, "row draft"], room: Tensor, tree: TreeTensors) -> tuple[Tensor, Tensor]:
+    """The deepest node whose whole path fits and has room (of several the first), and its depth."""
+    fits = fits & (tree.depths[1:] <= room[:, None])
+    if not fits.shape[1]:
+        nothing = torch.zeros_like(room)
+        return nothing, nothing
+    whole = (fits[:, None, :] | ~tree.ancestors[1:, 1:]).all(dim=-1)
+    accepted, index = (whole * tree.depths[1:]).max(dim=1)
+    return torch.where(accepted > 0, index + 1, 0), accepted
+
+
+def draft_tokens(
+    logits_BKV: Float[Tensor, "row offset d_vocab"],
+    uniform: Float[Tensor, "row draft"] | None,
+    tree: Tree,
+    tables: TreeTensors,
+    sampling: Sampling,
+    rule: str = "exact",
+) -> tuple[Int[Tensor, "row draft"], Float[Tensor, "row draft d_vocab"] | None]:
+    """The drafts of a tree from the logits of the offsets 2 .. K, and, for a sampled chain, what they were drawn from.
+
+    Chains draw from the offsets' distributions when sampling (typical acceptance excepted); all others take the most probable.
+    """
+    if samples_drafts(tree, sampling, rule):
+        assert uniform is not None
+        q_BDV = distribution(logits_BKV, sampling)
+        return draw(q_BDV, uniform), q_BDV
+    if tree.is_chain:
+        return logits_BKV.argmax(dim=-1), None
+    ranked_BKR = logits_BKV.topk(tree.candidates, dim=-1).indices
+    return ranked_BKR[:, tables.depths[1:] - 1, tables.ranks[1:]], None
+
+
+def samples_drafts(tree: Tree, sampling: Sampling, rule: str) -> bool:
+    """Whether drafts are drawn at random: those of chains under exact sampling."""
+    return tree.is_chain and not sampling.is_greedy and rule == "exact" and bool(tree.paths)
