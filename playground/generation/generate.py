@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from playground.generation.config import DecodingConfig
+from playground.generation.decoder import Decoder
 from playground.generation.reference import OnStep, generate_uncached
 from playground.generation.window import check_prompts
 from playground.model.transformer import MTPTransformer
@@ -35,6 +36,8 @@ def generate(
     if generator is None and not config.sampling.is_greedy:
         raise ValueError("sampling needs a generator; write generator=torch.Generator(device).manual_seed(0)")
     with _evaluating(model):
+        if cached:
+            return Decoder(model, config).generate(rows, generator=generator, on_step=on_step)
         return generate_uncached(model, rows, config, generator, on_step)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from playground.generation.config import DecodingConfig
-from playground.generation.trace import Trace, make_step
+from playground.generation.trace import Forward, Trace
 from playground.generation.tree import Tree
 from playground.generation.verify import TreeTensors, draft_tokens, samples_drafts, tree_tensors, verify
 from playground.generation.window import window_start
@@ -38,12 +38,12 @@ def generate_uncached(
         traces.append(trace)
         while not trace.ended:
             started = time.perf_counter()
-            step = writer.forward(trace.known)
+            forward = writer.forward(trace.known)
             spent = time.perf_counter() - started
-            prefill, decode = (prefill, decode + spent) if trace.steps else (prefill + spent, decode)
-            trace.add(step, config)
+            prefill, decode = (prefill, decode + spent) if trace.forwards else (prefill + spent, decode)
+            trace.add(forward, config)
             if on_step is not None:
-                on_step(row, step)
+                on_step(row, forward.step())
     return Decoding(
         decoded=tuple(trace.result() for trace in traces), speculative=config.drafts.speculative,
         exact=config.rule == "exact", prefill_seconds=prefill, decode_seconds=decode,
@@ -60,7 +60,7 @@ class _Writer:
         self.drafts = torch.zeros(1, 0, dtype=torch.long, device=self.device)
         self.drawn_from: Tensor | None = None
 
-    def forward(self, known: list[int]) -> DecodingStep:
+    def forward(self, known: list[int]) -> Forward:
         """Verify the drafts that wait, emit, and draft anew."""
         context = known[window_start(len(known), self.model.n_ctx) :]
         tables = tree_tensors(self.tree, self.device)
@@ -75,9 +75,9 @@ class _Writer:
             tables,
             self.config,
         )
-        step = make_step(self.tree, self.drafts[0].tolist(), int(verdict.last), int(verdict.own))
-        self._draft([*known, *step.emitted])
-        return step
+        forward = Forward(self.tree, self.drafts[0].tolist(), int(verdict.last), int(verdict.own), int(room))
+        self._draft([*known, *forward.emitted])
+        return forward
 
     def _line(self, node: int, tables: TreeTensors) -> list[int]:
         """The drafts from the root to a node."""

@@ -2,10 +2,43 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from playground.generation.config import DecodingConfig
 from playground.generation.tree import Tree
 from playground.results import DecodedRow, DecodingStep, Draft
+
+
+class Forward(NamedTuple):
+    """One forward of one row, as it comes out of the model."""
+
+    tree: Tree
+    drafts: Sequence[int]
+    """Tokens of the tree's drafts."""
+    last: int
+    """The node behind which offset 1's own token comes."""
+    own: int
+    room: int = 0
+    """The deepest draft that still had a place in the context; deeper ones were not judged."""
+
+    @property
+    def emitted(self) -> list[int]:
+        """The accepted drafts, and offset 1's own token."""
+        return [self.drafts[node - 1] for node in self.tree.way_to(self.last)] + [self.own]
+
+    def step(self) -> DecodingStep:
+        """The same as a result, with the drafts that were judged."""
+        tree, accepted = self.tree, set(self.tree.way_to(self.last))
+        judged = [node for node in range(1, len(self.drafts) + 1) if tree.depths[node] <= self.room]
+        index = {node: place for place, node in enumerate([0, *judged], -1)}
+        return DecodingStep(
+            drafts=tuple(
+                Draft(token=self.drafts[node - 1], offset=int(tree.depths[node]) + 1, accepted=node in accepted,
+                      parent=index[int(tree.parents[node])])
+                for node in judged
+            ),
+            emitted=tuple(self.emitted),
+        )  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -15,7 +48,7 @@ class Trace:
     prompt: tuple[int, ...]
     tokens: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
-    steps: list[DecodingStep] = field(default_factory=list)
+    forwards: list[Forward] = field(default_factory=list)
     ended: str = ""
 
     @property
@@ -23,13 +56,18 @@ class Trace:
         """The prompt and all new tokens."""
         return [*self.prompt, *self.tokens]
 
-    def add(self, step: DecodingStep, config: DecodingConfig) -> None:
+    @property
+    def length(self) -> int:
+        """How many tokens are known."""
+        return len(self.prompt) + len(self.tokens)
+
+    def add(self, forward: Forward, config: DecodingConfig) -> None:
         """Take over a forward's tokens, up to a stop token or the number wanted."""
-        self.steps.append(step)
-        accepted = [draft.offset for draft in step.drafts if draft.accepted]
-        for token, offset in zip(step.emitted, (*accepted, 1), strict=True):
+        self.forwards.append(forward)
+        emitted = forward.emitted
+        for index, token in enumerate(emitted):
             self.tokens.append(token)
-            self.offsets.append(offset)
+            self.offsets.append(1 if index == len(emitted) - 1 else index + 2)
             if token in config.stop:
                 self.ended = "stop"
                 return
@@ -40,20 +78,6 @@ class Trace:
     def result(self) -> DecodedRow:
         """The finished row."""
         return DecodedRow(
-            prompt=self.prompt, tokens=tuple(self.tokens), offsets=tuple(self.offsets), steps=tuple(self.steps),
-            ended="stop" if self.ended == "stop" else "length",
+            prompt=self.prompt, tokens=tuple(self.tokens), offsets=tuple(self.offsets),
+            steps=tuple(forward.step() for forward in self.forwards), ended="stop" if self.ended == "stop" else "length",
         )  # fmt: skip
-
-
-def make_step(tree: Tree, drafts: Sequence[int], last: int, own: int) -> DecodingStep:
-    """The record of a forward: the tree's drafts, accepted as far as node `last`, and offset 1's own token."""
-    accepted = tree.ancestors[last]
-    nodes = range(1, 1 + len(drafts))
-    return DecodingStep(
-        drafts=tuple(
-            Draft(token=drafts[node - 1], offset=int(tree.depths[node]) + 1, parent=int(tree.parents[node]) - 1,
-                  accepted=bool(accepted[node]))
-            for node in nodes
-        ),
-        emitted=(*(drafts[node - 1] for node in nodes if accepted[node]), own),
-    )  # fmt: skip

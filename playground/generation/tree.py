@@ -90,6 +90,17 @@ class Tree:
             lines[node] = np.pad(line, (0, self.speculative - len(line)), mode="edge")
         return lines
 
+    def way_to(self, node: int) -> tuple[int, ...]:
+        """The drafts from the root to a node, the node included."""
+        return self._ways[node]
+
+    @functools.cached_property
+    def _ways(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(int(step) for step in line[1 : 1 + depth])
+            for line, depth in zip(self.lines, self.depths.tolist(), strict=True)
+        )
+
 
 def chain(speculative: int) -> Tree:
     """The favourites of the offsets 2 .. `speculative`, one behind the other; 1 gives no drafts: plain decoding.

@@ -6,6 +6,7 @@ from playground.results.behaviour import Behaviour, ScoreInfo
 from playground.results.causal import AblationEffects, AblationMethod, InductionAfterAblation, Knockout
 from playground.results.circuits import Composition, Copying, TokenCircuit
 from playground.results.decoding import Acceptance, DecodedRow, Decoding, DecodingStep, Draft, MarginalAcceptance
+from playground.results.decoding_speed import Completions, DecodingSpeed, ExactMatch
 from playground.results.formation import Event, Formation
 from playground.results.offsets import GradientShares, Lens, LensView, LinearProbes, OffsetAgreement
 from playground.results.patching import HeadPatching, PathPatching, PositionPatching
@@ -17,13 +18,16 @@ __all__ = [
     "AttentionHistory",
     "AttentionScores",
     "Behaviour",
+    "Completions",
     "Composition",
     "Copying",
     "DecodedRow",
     "Decoding",
+    "DecodingSpeed",
     "DecodingStep",
     "Draft",
     "Event",
+    "ExactMatch",
     "Formation",
     "GradientShares",
     "Head",

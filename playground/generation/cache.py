@@ -1,0 +1,88 @@
+"""Keys and values of earlier tokens, and attention that reads them.
+
+Memory is fixed: `capacity` slots per row, layer and head. A row's committed tokens lie in its first slots, in order; what a
+forward writes behind them is either committed afterwards or overwritten by the next forward: nothing is ever cleared.
+
+Dimension letters: B row, T token of this forward, S slot, H attention head, E d_head, L layer, D token to be committed.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from playground.model.layers import Attention, Block, Rotation
+
+
+class KVCache:
+    """Keys and values `[layer, row, slot, head, d_head]`."""
+
+    def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of keys and values together."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, in this order."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
+    def move(self, rows: Tensor, source_BD: Tensor, target_BD: Tensor) -> None:
+        """Copy slots within each row, in all layers."""
+        self.keys[:, rows, target_BD] = self.keys[:, rows, source_BD]
+        self.values[:, rows, target_BD] = self.values[:, rows, source_BD]
+
+
+class View(NamedTuple):
+    """Where the tokens of one forward stand, and what they see."""
+
+    rows: Tensor
+    """`[row, 1]`: rows of the cache."""
+    slots: Tensor
+    """`[row, token]`: where their keys and values go."""
+    rotation: Rotation | None
+    """Cosines and sines `[row, token, 1, d_head // 2]` of their positions."""
+    mask: Tensor | None
+    """`[row, 1, token, slot]`: which of the first `span` slots each sees. None: the tokens are the first of their rows, and
+    each sees those before it in this forward (the prefill)."""
+    span: int
+
+
+def rotate_at(x: Tensor, rotation: Rotation) -> Tensor:
+    """`model.layers.rotate` for rows at different positions: `x` is `[row, token, head, d_head]`."""
+    cos, sin = rotation
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+def cached_attention(attention: Attention, x_BTD: Tensor, view: View, keys_BSHE: Tensor, values_BSHE: Tensor) -> Tensor:
+    """What an attention layer writes for new tokens, given those in the cache, which their keys and values join."""
+    qkv = attention.qkv(x_BTD).unflatten(-1, (3, attention.n_heads, attention.d_head))
+    q, k, v = qkv.unbind(dim=2)
+    if view.rotation is not None:
+        turned = rotate_at(qkv[:, :, :2].flatten(2, 3), view.rotation)
+        q, k = turned[:, :, : attention.n_heads], turned[:, :, attention.n_heads :]
+    z_BHTE = attend(q, k, v, view, keys_BSHE, values_BSHE)
+    return attention.out(z_BHTE.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, view: View, keys_BSHE: Tensor, values_BSHE: Tensor) -> Tensor:
+    """Store k and v, and mix the values that each query sees; all `[row, token, head, d_head]`, the result head first."""
+    keys_BSHE[view.rows, view.slots] = k
+    values_BSHE[view.rows, view.slots] = v
+    if view.mask is None:
+        return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+    return F.scaled_dot_product_attention(
+        q.transpose(1, 2), keys_BSHE[:, : view.span].transpose(1, 2), values_BSHE[:, : view.span].transpose(1, 2),
+        attn_mask=view.mask,
+    )  # fmt: skip
+
+
+def cached_block(block: Block, resid_BTD: Tensor, view: View, keys_BSHE: Tensor, values_BSHE: Tensor) -> Tensor:
+    """A layer on new tokens, given those in the cache."""
+    resid_BTD = resid_BTD + cached_attention(block.attn, block.ln1(resid_BTD), view, keys_BSHE, values_BSHE)
+    return resid_BTD + block.mlp(block.ln2(resid_BTD)) if block.has_mlp else resid_BTD

@@ -1,0 +1,163 @@
+"""The loop around the engine: rows begin, are decoded side by side, outgrow their context, and end."""
+
+import copy
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from playground.generation.config import DecodingConfig
+from playground.generation.engine import Engine, Noise, State, keep_rows
+from playground.generation.reference import OnStep
+from playground.generation.trace import Forward, Trace
+from playground.generation.tree import Tree
+from playground.generation.window import window_start
+from playground.model.transformer import MTPTransformer
+from playground.results import Decoding
+
+NO_DRAFTS = Tree(())
+
+
+class Decoder:
+    """Cached decoding of one model. Rows that end leave the batch.
+
+    `dtype` is what weights and caches are held in (by default the model's own); the final norm and the unembedding stay in
+    float32. Raises ValueError for a model with hooks, which cached decoding would pass by.
+    """
+
+    def __init__(self, model: MTPTransformer, config: DecodingConfig, *, dtype: torch.dtype | None = None) -> None:
+        hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
+        if hooked:
+            raise ValueError(
+                f"the model has hooks (the first at {hooked[0]}), which cached decoding would pass by; take them off, or "
+                "write cached=False"
+            )
+        config.check(model.config)
+        self.model, self.config = _in_dtype(model, dtype), config
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        generator: torch.Generator | None = None,
+        on_step: OnStep | None = None,
+    ) -> Decoding:
+        """Continue every prompt; `generate` in generate.py says more, and checks them."""
+        batch = _Batch(self.model, self.config, prompts, generator, on_step)
+        started = time.perf_counter()
+        batch.begin()
+        begun = time.perf_counter()
+        while batch.goes_on():
+            batch.forward()
+        ended = time.perf_counter()
+        return Decoding(
+            decoded=tuple(trace.result() for trace in batch.traces), speculative=self.config.drafts.speculative,
+            exact=self.config.rule == "exact", prefill_seconds=begun - started, decode_seconds=ended - begun,
+        )  # fmt: skip
+
+
+class _Batch:
+    """The rows that are being decoded."""
+
+    def __init__(
+        self,
+        model: MTPTransformer,
+        config: DecodingConfig,
+        prompts: Sequence[Sequence[int]],
+        generator: torch.Generator | None,
+        on_step: OnStep | None,
+    ) -> None:
+        self.config, self.generator, self.on_step = config, generator, on_step
+        self.n_ctx = model.n_ctx
+        self.engine = Engine(model, config, len(prompts))
+        self.traces = [Trace(prompt=tuple(int(token) for token in prompt)) for prompt in prompts]
+        self.active = list(range(len(prompts)))
+        """Which row lies where in the engine."""
+        self.starts = [0] * len(prompts)
+        """Per row, where its context begins."""
+        self.state: State
+
+    def begin(self) -> None:
+        """Read the prompts; every row gets its first token."""
+        self.state = self._prefill(self.active, [trace.known for trace in self.traces])
+        for place, token in enumerate(self.state.root.tolist()):
+            self._take(place, Forward(NO_DRAFTS, (), 0, token))
+
+    def goes_on(self) -> bool:
+        """Let rows that have ended leave, and move the contexts that are full; False when no row is left."""
+        going = [place for place, row in enumerate(self.active) if not self.traces[row].ended]
+        if not going:
+            return False
+        if len(going) < len(self.active):
+            keep = torch.tensor(going, device=self.engine.device)
+            self.engine.keep(keep)
+            self.state = keep_rows(self.state, keep)
+            self.active = [self.active[place] for place in going]
+        self._slide()
+        return True
+
+    def forward(self) -> None:
+        """One forward of all rows."""
+        fed = self.state.drafts
+        span = max(self._context_length(row) for row in self.active) - 1 + self.engine.tree.n_nodes
+        self.state, outcome = self.engine.forward(self.state, self._noise(len(self.active)), span)
+        read = torch.cat((outcome[:, :1], self.state.root[:, None], fed), dim=1).tolist()
+        for place, (last, own, *drafts) in enumerate(read):
+            room = self.n_ctx - self._context_length(self.active[place])
+            self._take(place, Forward(self.engine.tree, drafts, last, own, room))
+
+    def _take(self, place: int, forward: Forward) -> None:
+        row = self.active[place]
+        self.traces[row].add(forward, self.config)
+        if self.on_step is not None:
+            self.on_step(row, forward.step())
+
+    def _context_length(self, row: int) -> int:
+        return self.traces[row].length - self.starts[row]
+
+    def _slide(self) -> None:
+        """Read the contexts anew that have outgrown the model's, without their last token, which the next forward is fed."""
+        full = [place for place, row in enumerate(self.active) if self._context_length(row) > self.n_ctx]
+        if not full:
+            return
+        moved = self._prefill(full, [self.traces[self.active[place]].known for place in full], emitted=True)
+        at = torch.tensor(full, device=self.engine.device)
+        for old, new in zip(self.state, moved, strict=True):
+            if old is not None and new is not None:
+                old[at] = new
+
+    def _prefill(self, places: list[int], known: list[list[int]], *, emitted: bool = False) -> State:
+        """Read contexts into places of the engine. `emitted`: their last tokens are known and not to be fed."""
+        device = self.engine.device
+        contexts: list[list[int]] = []
+        for place, tokens in zip(places, known, strict=True):
+            start = window_start(len(tokens), self.n_ctx)
+            self.starts[self.active[place]] = start
+            contexts.append(tokens[start : len(tokens) - emitted])
+        length = torch.tensor([len(context) for context in contexts], device=device)
+        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(context) for context in contexts], batch_first=True)
+        own = torch.tensor([tokens[-1] for tokens in known], device=device) if emitted else None
+        rows = torch.tensor(places, device=device)
+        return self.engine.prefill(rows, tokens.to(device), length, self._noise(len(places)), own)
+
+    def _noise(self, rows: int) -> Noise:
+        if self.config.sampling.is_greedy:
+            return Noise(None, None)
+        tree = self.engine.tree
+        return Noise(self._uniform(rows, tree.n_nodes, 2), self._uniform(rows, len(tree.paths)))
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, device=self.engine.device)
+
+
+def _in_dtype(model: MTPTransformer, dtype: torch.dtype | None) -> MTPTransformer:
+    """The model, or a copy in another precision whose final norm and unembeddings stay as they are."""
+    if dtype is None or dtype == model.W_E.dtype:
+        return model
+    cast = copy.deepcopy(model).to(dtype)
+    cast.ln_final = copy.deepcopy(model.ln_final)
+    cast.unembed = copy.deepcopy(model.unembed)
+    cast.more_unembeds = copy.deepcopy(model.more_unembeds)
+    return cast

@@ -1,0 +1,182 @@
+"""A model with its caches: one forward verifies the drafts of all rows, commits what is accepted, and drafts anew.
+
+Rows may have different lengths. All sizes are fixed, nothing waits for the device, and caches stay where they are, so that a
+CUDA graph can hold a forward (graphs.py). The loop around it is decoder.py.
+
+Dimension letters: B row, W node of the tree of drafts, D committed token, S slot, V d_vocab.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from playground.generation.cache import KVCache, View, cached_block
+from playground.generation.config import DecodingConfig
+from playground.generation.drafters import Commit, Memory, final_logits, make_drafter
+from playground.generation.sampling import distribution, draw
+from playground.generation.verify import draft_tokens, samples_drafts, tree_tensors, verify
+from playground.model.layers import Block
+from playground.model.transformer import MTPTransformer
+
+
+class Noise(NamedTuple):
+    """The numbers from [0, 1) that one forward draws tokens with; greedy decoding has none."""
+
+    verify: Tensor | None
+    """`[row, node, 2]`."""
+    draft: Tensor | None
+    """`[row, draft]`."""
+
+
+class State(NamedTuple):
+    """Where the rows stand between two forwards."""
+
+    length: Tensor
+    """`[row]`: committed tokens, those whose keys and values are in the cache."""
+    root: Tensor
+    """`[row]`: the token behind them, emitted and not yet fed."""
+    drafts: Tensor
+    """`[row, draft]`: what the offsets propose behind that."""
+    drawn_from: Tensor | None
+    """`[row, draft, d_vocab]`: the distributions that sampled drafts were drawn from."""
+
+
+def keep_rows(state: State, rows: Tensor) -> State:
+    """The state of these rows, in this order."""
+    drawn_from = None if state.drawn_from is None else state.drawn_from[rows]
+    return State(state.length[rows], state.root[rows], state.drafts[rows], drawn_from)
+
+
+class Engine:
+    """Caches for `rows` rows, and forwards over them. `model` is in evaluation mode, without hooks on attention."""
+
+    def __init__(self, model: MTPTransformer, config: DecodingConfig, rows: int) -> None:
+        self.model, self.config, self.tree = model, config, config.drafts
+        self.device = model.W_E.device
+        self.tables = tree_tensors(self.tree, self.device)
+        self.heads = model.path(1)
+        self.layers = [*model.blocks, *(model.future_heads[index] for index in self.heads)]
+        memory = Memory(rows, model.n_ctx + self.tree.n_nodes, model.W_E.dtype, self.device)
+        n_attention = sum(isinstance(layer, Block) for layer in self.layers)
+        shape = (n_attention, rows, memory.capacity, model.config.n_heads, model.config.d_head)
+        self.cache = KVCache(shape, memory.dtype, self.device)
+        self.drafter = make_drafter(model, self.tree.speculative, memory)
+        self.reach = torch.arange(memory.capacity, device=self.device)
+
+    def prefill(self, rows: Tensor, tokens: Tensor, length: Tensor, noise: Noise, own: Tensor | None = None) -> State:
+        """Read the first `length[row]` of `tokens` `[row, token]` into these rows; the state has the next token, and drafts.
+
+        `own` `[row]` is the next token where it is known already.
+        """
+        slots = self.reach[: tokens.shape[1]].expand(len(tokens), -1)
+        view = self._view(rows[:, None], slots, slots, None, tokens.shape[1])
+        streams, resid = self._path(tokens, slots, view)
+        if own is None:
+            last = resid[torch.arange(len(rows), device=self.device), length - 1]
+            own = self._choose(final_logits(self.model, last), None if noise.verify is None else noise.verify[:, 0, 1])
+        commit = Commit(streams, tokens, torch.zeros_like(length), length - 1, own, rows[:, None], prefill=True)
+        drafts, drawn_from = self._draft(commit, noise, tokens.shape[1])
+        return State(length, own, drafts, drawn_from)
+
+    def forward(self, state: State, noise: Noise, span: int) -> tuple[State, Tensor]:
+        """Verify, commit, draft. `span` is how many slots are looked at: at least the longest row and the nodes.
+
+        Returns the new state, and `[row, 2]`: the last accepted node, and how many drafts were accepted.
+        """
+        rows = self.reach[: len(state.root), None]
+        nodes_BW = torch.cat((state.root[:, None], state.drafts), dim=1)
+        slots = state.length[:, None] + self.reach[: self.tree.n_nodes]
+        positions = state.length[:, None] + self.tables.depths
+        view = self._view(rows, slots, positions, self._tree_mask(state, span), span)
+        streams, resid_BWD = self._path(nodes_BW, positions, view)
+        room = self.model.n_ctx - 1 - state.length
+        verdict = verify(
+            final_logits(self.model, resid_BWD),
+            state.drafts,
+            state.drawn_from,
+            room,
+            noise.verify,
+            self.tables,
+            self.config,
+        )
+        if not self.tree.is_chain:
+            line = self.tables.lines[verdict.last]
+            streams = {index: stream[rows, line] for index, stream in streams.items()}
+            nodes_BW = nodes_BW.gather(1, line)
+            depths = self.reach[: self.tree.speculative]
+            self.cache.move(rows, state.length[:, None] + line, state.length[:, None] + depths)
+        commit = Commit(streams, nodes_BW, state.length, verdict.accepted, verdict.own, rows, prefill=False)
+        drafts, drawn_from = self._draft(commit, noise, span)
+        length = (state.length + verdict.accepted + 1).clamp(
+            max=self.model.n_ctx
+        )  # rows that have ended may go on idly
+        new = State(length, verdict.own, drafts, drawn_from)
+        return new, torch.stack((verdict.last, verdict.accepted), dim=1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only; the memory of the others is free."""
+        self.cache.keep(rows)
+        self.drafter.keep(rows)
+
+    def _path(self, tokens: Tensor, positions: Tensor, view: View) -> tuple[dict[int, Tensor], Tensor]:
+        """The streams behind the trunk (-1) and behind each future head of the next-token path, and the last of them."""
+        model, attention = self.model, 0
+        resid = model.embed(tokens)
+        if model.config.positions == "standard":
+            resid = resid + model.pos_embed(positions.clamp(max=model.n_ctx - 1))
+        streams: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.layers, -len(model.blocks)):
+            if number == 0:
+                streams[-1] = resid
+            if isinstance(layer, Block):
+                resid = cached_block(layer, resid, view, self.cache.keys[attention], self.cache.values[attention])
+                attention += 1
+            else:
+                resid = layer(resid)
+            if number >= 0:
+                streams[self.heads[number]] = resid
+        return streams, resid
+
+    def _draft(self, commit: Commit, noise: Noise, span: int) -> tuple[Tensor, Tensor | None]:
+        sampling, rule = self.config.sampling, self.config.rule
+
+        def view(slots: Tensor) -> View:
+            return self._view(commit.rows, slots, slots, self.reach[:span] <= slots[..., None], span)
+
+        def choose(logits_BV: Tensor, offset: int) -> Tensor:
+            if noise.draft is None or not samples_drafts(self.tree, sampling, rule):
+                return logits_BV.argmax(dim=-1)
+            return self._choose(logits_BV, noise.draft[:, offset - 2])
+
+        logits_BKV = self.drafter.logits(commit, view, choose)
+        if not self.tree.paths:
+            return torch.zeros_like(commit.own)[:, None][:, :0], None
+        return draft_tokens(logits_BKV, noise.draft, self.tree, self.tables, sampling, rule)
+
+    def _choose(self, logits_BV: Tensor, uniform: Tensor | None) -> Tensor:
+        """The most probable token, or with numbers one that is drawn."""
+        return (
+            logits_BV.argmax(dim=-1)
+            if uniform is None
+            else draw(distribution(logits_BV, self.config.sampling), uniform)
+        )
+
+    def _view(self, rows: Tensor, slots: Tensor, positions: Tensor, mask: Tensor | None, span: int) -> View:
+        rotation = None
+        if self.model.config.positions == "rotary":
+            cos, sin = self.model.rotary(self.model.n_ctx)
+            at = positions.clamp(max=self.model.n_ctx - 1)
+            dtype = self.model.W_E.dtype
+            rotation = (cos[at][:, :, None].to(dtype), sin[at][:, :, None].to(dtype))
+        return View(rows, slots, rotation, None if mask is None else mask[:, None], span)
+
+    def _tree_mask(self, state: State, span: int) -> Tensor:
+        """`[row, node, slot]`: the committed tokens, the node itself and those on its path."""
+        behind_BS = self.reach[:span] - state.length[:, None]
+        if self.tree.is_chain:
+            return behind_BS[:, None] <= self.reach[: self.tree.n_nodes, None]
+        node_BS = behind_BS.clamp(0, self.tree.n_nodes - 1)
+        on_path_BWS = self.tables.ancestors[:, node_BS].transpose(0, 1)
+        behind_BWS = behind_BS[:, None]
+        return (behind_BWS < 0) | (on_path_BWS & (behind_BWS < self.tree.n_nodes))
