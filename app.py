@@ -13,6 +13,7 @@ page = st.navigation(
         st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
         st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
         st.Page("playground/ui/pages/lens.py", title="Lens", url_path="lens"),
+        st.Page("playground/ui/pages/decode.py", title="Decode", url_path="decode"),
         st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
     ]
 )

@@ -1,11 +1,11 @@
 """Cases and small objects that several suites share."""
 
 import itertools
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from playground.config import ModelConfig
+from playground.config import FutureHeads, ModelConfig
 from playground.model.transformer import MTPTransformer
 from tasks.base import Batch
 
@@ -16,6 +16,14 @@ MODEL_OPTIONS: list[dict[str, Any]] = [
     )
 ]
 """Every combination of the model's options."""
+
+FUTURE_HEADS: tuple[FutureHeads, ...] = get_args(FutureHeads)
+"""Every type of future heads."""
+TYPE_OPTIONS: list[dict[str, Any]] = [
+    {"future_heads": kind, "unembedding": unembedding}
+    for kind, unembedding in itertools.product(FUTURE_HEADS, ["shared", "replicated"])
+]
+"""Every type of future heads with either unembedding."""
 
 
 def small_config(**changes: Any) -> ModelConfig:

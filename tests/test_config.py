@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+from playground.config import ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, select_heads
 from playground.experiments.presets import PRESETS, make_config
 from tasks.induction import InductionConfig
 
@@ -19,6 +19,10 @@ def test_presets_survive_json(preset):
 IMPOSSIBLE = [
     (lambda: ModelConfig(d_model=65, n_heads=4), "d_model 65 is not divisible by n_heads 4; write d_model=68"),
     (lambda: ModelConfig(n_layers=2, n_future=2), "n_future 2 leaves no trunk of 2 layers under control 'layers'; write n_layers=3"),
+    (lambda: ModelConfig(n_layers=2, n_future=3, control="trunk", future_heads="anticausal"), "n_future 3 of anticausal future heads leaves no trunk of 2 layers under control 'trunk'; write n_layers=3 or more or a smaller n_future"),
+    (lambda: ModelConfig(n_layers=1, n_future=2, future_heads="medusa_mlp"), "leaves no trunk of 1 layers under control 'layers'; write n_layers=2 or more or control='trunk'"),
+    (lambda: ModelConfig(n_layers=2, n_future=2, future_heads="causal"), "write n_layers=3 or more, a smaller n_future, or control='trunk'"),
+    (lambda: ModelConfig(future_heads="casual"), "future_heads is 'casual'; write one of 'independent', 'linear', 'causal'"),
     (lambda: ModelConfig(n_future=8, n_ctx=8, control="trunk"), "n_future 8 reaches past a context of 8 tokens; write n_future <= 7"),
     (lambda: ModelConfig(d_model=12, n_heads=4), "rotary positions need an even d_head"),
     (lambda: ModelConfig(control="layer"), "control is 'layer'; write one of 'layers', 'trunk'"),
@@ -86,3 +90,39 @@ def test_configurations_are_frozen_and_keyword_only():
 def test_controls(control, n_future, trunk, depth):
     config = ModelConfig(n_layers=5, n_future=n_future, control=control)
     assert (config.n_trunk_layers, config.next_token_depth) == (trunk, depth)
+
+
+@pytest.mark.parametrize(("kind", "layers", "trunk"), [
+    ("independent", (3, 4), (5, 6)), ("causal", (3, 4), (5, 6)), ("anticausal", (3, 6), (3, 6)),
+    ("sequential", (3, 4), (5, 6)), ("linear", (6, 6), (6, 6)), ("medusa_linear", (5, 6), (5, 6)),
+    ("medusa_mlp", (5, 6), (5, 6)),
+])  # fmt: skip
+def test_what_the_types_leave_of_the_trunk_and_how_deep_the_next_token_is(kind, layers, trunk):
+    for control, expected in (("layers", layers), ("trunk", trunk)):
+        config = ModelConfig(n_layers=6, n_future=3, control=control, future_heads=kind)
+        assert (config.n_trunk_layers, config.next_token_depth) == expected
+
+
+def test_what_was_before_the_types_keeps_hash_and_label():
+    old = RunConfig(task=InductionConfig(), clamp=ClampConfig(freeze_heads=("all",)), preset="induction-cpu", seed=3,
+                    model=ModelConfig(n_layers=4, n_future=2, control="trunk"))  # fmt: skip
+    assert (old.hash(), old.label()) == ("4469f1c5", "induction-cpu-n2-trunk-clamped-s3")
+    stored = old.to_dict()
+    del stored["model"]["future_heads"], stored["model"]["unembedding"]
+    assert RunConfig.from_dict(stored) == old
+    model = dataclasses.replace(old.model, future_heads="causal", unembedding="replicated")
+    new = dataclasses.replace(old, model=model)
+    assert new.label() == "induction-cpu-n2-causal-replicated-trunk-clamped-s3"
+    assert new.hash() != old.hash() and RunConfig.from_dict(json.loads(json.dumps(new.to_dict()))) == new
+
+
+@pytest.mark.parametrize(("kind", "layers"), [
+    ("independent", ("blocks.0", "future_heads.0", "future_heads.1")), ("linear", ("blocks.0", "blocks.1", "blocks.2")),
+    ("medusa_mlp", ("blocks.0", "blocks.1", "future_heads.0")),
+])  # fmt: skip
+def test_only_layers_with_attention_have_heads_to_clamp(kind, layers):
+    model = ModelConfig(n_layers=3, n_future=2, n_heads=2, future_heads=kind)
+    assert tuple(select_heads(("all",), model)) == layers
+    if "future_heads.1" not in layers:
+        with pytest.raises(ValueError, match=r"'future_heads\.1' names no attention head"):
+            select_heads(("future_heads.1",), model)

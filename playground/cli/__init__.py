@@ -1,4 +1,4 @@
-"""The command line: train, resume, compare, runs, probe, formation. `python -m playground COMMAND --help` describes each.
+"""The command line, `python -m playground COMMAND`; `--help` behind a command describes it.
 
 Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM.
 """
@@ -7,6 +7,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 
+from playground.cli.generation import generate_command
 from playground.cli.probing import formation_command, probe_command
 from playground.cli.stored import compare_command, runs_command
 from playground.cli.training import resume_command, train_command
@@ -18,6 +19,7 @@ COMMANDS = {
     "compare": "Set stored runs side by side.",
     "probe": "Look into the models of a stored run: heads, circuits, ablation, patching, lens.",
     "formation": "When heads and behaviour formed in stored runs, in which order, and how n changes it.",
+    "generate": "Continue text with a stored run, several tokens per forward; how fast and how good that is.",
     "runs": "List, show or remove stored runs.",
 }
 
@@ -27,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     command, rest = (argv[0] if argv else "--help"), list(argv[1:])
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train_command, "resume": resume_command, "compare": compare_command, "runs": runs_command,
-        "probe": probe_command, "formation": formation_command,
+        "probe": probe_command, "formation": formation_command, "generate": generate_command,
     }  # fmt: skip
     try:
         if command in ("--help", "-h"):

@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from playground.config import future_head_paths
 from playground.experiments.statistics import crossing, median_interval
 from playground.results import (
     AttentionScores,
@@ -31,7 +32,7 @@ from playground.results import (
     ScoreInfo,
     used_by,
 )
-from playground.results.base import ResultT
+from playground.results.base import Paths, ResultT
 from playground.runs.record import RunRecord
 
 FORMED = 0.1
@@ -83,12 +84,13 @@ def histories(run: MeasuredRun) -> Histories:
 def formation(run: MeasuredRun) -> Formation:
     """The events of one run, finished or not. Raises ValueError when the run has no attention scores on its task's rows."""
     found, n_future = histories(run), run.record.n_future
+    paths = future_head_paths(run.record.future_heads, n_future)
     ahead = {ahead_name(k): score_name(k) for k in range(1, n_future + 1)}
     heads = {
         name: [_head_event(found.attention, name, score, head) for head in found.attention.results[-1].heads]
         for name, score in ({"previous token": "previous_token"} | ahead).items()
     }
-    induction = [_strongest(_used_by(heads[ahead_name(k)], k)) for k in range(1, n_future + 1)]
+    induction = [_strongest(_used_by(heads[ahead_name(k)], k, paths)) for k in range(1, n_future + 1)]
     main = [_strongest(_of_trunk(heads["previous token"]))]
     if found.composition.steps:
         main.append(_composition_event(found.composition, Head.parse(induction[0].subject)))
@@ -168,9 +170,9 @@ def _finite(value: float) -> float | None:
     return value if 0 < value < np.inf else None
 
 
-def _used_by(events: Sequence[Event], k: int) -> list[Event]:
-    """Those of heads that offset k uses: of the trunk and of its own future head."""
-    heads = set(used_by([Head.parse(event.subject) for event in events], k))
+def _used_by(events: Sequence[Event], k: int, paths: Paths) -> list[Event]:
+    """Those of heads that offset k uses: of the trunk and of the future heads on its path."""
+    heads = set(used_by([Head.parse(event.subject) for event in events], k, paths))
     return [event for event in events if Head.parse(event.subject) in heads]
 
 

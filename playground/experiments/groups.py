@@ -9,6 +9,8 @@ NOT_PART_OF_THE_EXPERIMENT = {
     "train.checkpoint_every", "train.probes", "train.probe_points", "model.d_vocab", "model.n_ctx",
 }  # fmt: skip
 """Fields that tell runs apart without changing what is trained."""
+LATER_FIELDS = {"model.future_heads": "independent", "model.unembedding": "shared"}
+"""What older runs do not say, and what it was for them."""
 MOST_DIFFERENCES = 3
 
 
@@ -17,7 +19,8 @@ class Group:
     """Runs of one configuration, seeds aside."""
 
     label: str
-    """`n = 2, layers`, with what else tells it from the other groups."""
+    """`n = 2, layers`, the type of the future heads where it is another (`n = 2, causal, layers`), and what else tells it from
+    the other groups."""
     n_future: int
     control: str
     variant: int = 0
@@ -27,14 +30,15 @@ class Group:
 def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     """The group of each run, from the contents of the runs' config.json by run id.
 
-    With n = 1 both controls name the same model, so that they fall into one group.
+    With n = 1 both controls name the same model, so that they fall into one group, and so do all types of future heads but
+    `linear`, and both unembeddings.
 
     >>> model = {"n_future": 2, "control": "layers"}
     >>> groups = group_runs({"a": {"model": model, "seed": 0}, "b": {"model": model, "seed": 1}})
     >>> groups["a"].label, groups["a"] == groups["b"]
     ('n = 2, layers', True)
     """
-    flat = {run: _flatten(config) for run, config in configs.items()}
+    flat = {run: _settled(_flatten(config)) for run, config in configs.items()}
     identity = {run: _identity(values) for run, values in flat.items()}
     members: dict[frozenset[tuple[str, str]], str] = {}
     for run, key in identity.items():
@@ -43,15 +47,16 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     for run in members.values():
         short.setdefault(_short_label(flat[run]), []).append(run)
     groups: dict[str, Group] = {}
+    seen: dict[tuple[int, str], int] = {}
     for label, runs in short.items():
         differences = _differences([flat[run] for run in runs])
-        for variant, (run, difference) in enumerate(zip(runs, differences, strict=True)):
-            groups[run] = Group(
-                label=f"{label}, {difference}" if difference else label,
-                n_future=int(flat[run].get("model.n_future", 1)),
-                control=str(flat[run].get("model.control", "layers")),
-                variant=variant,
-            )
+        for run, difference in zip(runs, differences, strict=True):
+            n_future = int(flat[run].get("model.n_future", 1))
+            control = str(flat[run].get("model.control", "layers"))
+            variant = seen.setdefault((n_future, control), 0)
+            seen[n_future, control] += 1
+            label_of_run = f"{label}, {difference}" if difference else label
+            groups[run] = Group(label=label_of_run, n_future=n_future, control=control, variant=variant)
     return {run: groups[members[key]] for run, key in identity.items()}
 
 
@@ -65,6 +70,14 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _settled(flat: dict[str, Any]) -> dict[str, Any]:
+    """With what older runs leave out, and types that say nothing for n = 1 as the default."""
+    flat = LATER_FIELDS | flat
+    if flat.get("model.n_future", 1) == 1:
+        flat |= {name: value for name, value in LATER_FIELDS.items() if flat[name] != "linear"}
+    return flat
+
+
 def _identity(flat: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     ignored = NOT_PART_OF_THE_EXPERIMENT | ({"model.control"} if flat.get("model.n_future") == 1 else set())
     return frozenset((key, repr(value)) for key, value in flat.items() if key not in ignored)
@@ -72,7 +85,9 @@ def _identity(flat: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
 
 def _short_label(flat: Mapping[str, Any]) -> str:
     n_future = flat.get("model.n_future", 1)
-    return f"n = {n_future}" if n_future == 1 else f"n = {n_future}, {flat.get('model.control', 'layers')}"
+    types = [flat[name] for name, usual in LATER_FIELDS.items() if flat[name] != usual]
+    control = [] if n_future == 1 else [flat.get("model.control", "layers")]
+    return ", ".join([f"n = {n_future}", *types, *control])
 
 
 def _differences(configs: list[dict[str, Any]]) -> list[str]:

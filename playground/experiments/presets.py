@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from playground.config import SIZES, Control, ModelConfig, OptimConfig, RunConfig, TrainConfig, nearest
+from playground.config import SIZES, Control, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig, nearest
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
 from tasks.polynomial import PolynomialConfig
@@ -174,14 +174,17 @@ def make_config(
     seed: int = 0,
     steps: int | None = None,
     threads: int | None = None,
+    future_heads: FutureHeads | None = None,
 ) -> RunConfig:
     """A preset's configuration with the fields one varies most.
 
     >>> make_config("induction-cpu", n_future=2, seed=1).label()
     'induction-cpu-n2-layers-s1'
+    >>> make_config("bytes-cpu", n_future=4, future_heads="causal").label()
+    'bytes-cpu-n4-causal-layers-s0'
     """
     config = find_preset(preset).build()
-    model = {"n_future": n_future, "control": control}
+    model = {"n_future": n_future, "control": control, "future_heads": future_heads}
     train = {"steps": steps, "threads": threads}
     return replace(
         config,

@@ -138,7 +138,8 @@ def _new_record(config: RunConfig, task: Task, run: str, device: torch.device) -
     n_threads = threads(config.train.threads)
     return RunRecord(
         run=run, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
-        control=config.model.control, seed=config.seed, config_hash=config.hash(), steps=config.train.steps,
+        control=config.model.control, future_heads=config.model.future_heads, seed=config.seed,
+        config_hash=config.hash(), steps=config.train.steps,
         created=time.time(), parameters={part: getattr(counts, part) for part in parts},
         next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
         data_hash=_data_hash(task), **this_process(), **environment(),

@@ -47,8 +47,8 @@ class View(NamedTuple):
     rotation: Rotation | None
     """Cosines and sines `[row, token, 1, d_head // 2]` of their positions."""
     mask: Tensor | None
-    """`[row, 1, token, slot]`: which of the first `span` slots each sees. None: the tokens are the first of their rows, and
-    each sees those before it in this forward (the prefill)."""
+    """`[row, 1, token, slot]`: added to attention scores, 0 for what each sees of the first `span` slots and -inf for the rest.
+    None: the tokens are the first of their rows, and each sees those before it in this forward (the prefill)."""
     span: int
 
 

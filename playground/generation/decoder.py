@@ -9,6 +9,7 @@ from torch import Tensor
 
 from playground.generation.config import DecodingConfig
 from playground.generation.engine import Engine, Noise, State, keep_rows
+from playground.generation.graphs import GraphedForward
 from playground.generation.reference import OnStep
 from playground.generation.trace import Forward, Trace
 from playground.generation.tree import Tree
@@ -23,18 +24,33 @@ class Decoder:
     """Cached decoding of one model. Rows that end leave the batch.
 
     `dtype` is what weights and caches are held in (by default the model's own); the final norm and the unembedding stay in
-    float32. Raises ValueError for a model with hooks, which cached decoding would pass by.
+    float32. On CUDA a forward is one graph (`graphs=False` launches its kernels one by one), and the batch keeps its shape;
+    `compiled` has torch.compile fuse them before, which takes a minute. One decoder keeps its graphs from call to call.
+    Raises ValueError for a model with hooks, which cached decoding would pass by, and for graphs without CUDA.
     """
 
-    def __init__(self, model: MTPTransformer, config: DecodingConfig, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: MTPTransformer,
+        config: DecodingConfig,
+        *,
+        dtype: torch.dtype | None = None,
+        graphs: bool | None = None,
+        compiled: bool = False,
+    ) -> None:
         hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
         if hooked:
             raise ValueError(
                 f"the model has hooks (the first at {hooked[0]}), which cached decoding would pass by; take them off, or "
                 "write cached=False"
             )
+        on_cuda = model.W_E.device.type == "cuda"
+        if graphs and not on_cuda:
+            raise ValueError("CUDA graphs need a model on a GPU; write graphs=False, or move the model there")
         config.check(model.config)
-        self.model, self.config = _in_dtype(model, dtype), config
+        self.model, self.config, self.compiled = _in_dtype(model, dtype), config, compiled
+        self.graphed = on_cuda if graphs is None else graphs
+        self._kept: dict[int, GraphedForward] = {}
 
     @torch.no_grad()
     def generate(
@@ -45,7 +61,7 @@ class Decoder:
         on_step: OnStep | None = None,
     ) -> Decoding:
         """Continue every prompt; `generate` in generate.py says more, and checks them."""
-        batch = _Batch(self.model, self.config, prompts, generator, on_step)
+        batch = _Batch(self._engine(len(prompts)), prompts, generator, on_step)
         started = time.perf_counter()
         batch.begin()
         begun = time.perf_counter()
@@ -57,31 +73,46 @@ class Decoder:
             exact=self.config.rule == "exact", prefill_seconds=begun - started, decode_seconds=ended - begun,
         )  # fmt: skip
 
+    def _engine(self, rows: int) -> Engine | GraphedForward:
+        if rows in self._kept:
+            return self._kept[rows]
+        engine = Engine(self.model, self.config, rows)
+        if self.compiled:
+            engine.compile()
+        if self.graphed:
+            self._kept[rows] = GraphedForward(engine, rows)
+        return self._kept.get(rows, engine)
+
 
 class _Batch:
     """The rows that are being decoded."""
 
     def __init__(
         self,
-        model: MTPTransformer,
-        config: DecodingConfig,
+        engine: Engine | GraphedForward,
         prompts: Sequence[Sequence[int]],
         generator: torch.Generator | None,
         on_step: OnStep | None,
     ) -> None:
-        self.config, self.generator, self.on_step = config, generator, on_step
-        self.n_ctx = model.n_ctx
-        self.engine = Engine(model, config, len(prompts))
+        self.graphed = engine if isinstance(engine, GraphedForward) else None
+        self.engine = engine.engine if isinstance(engine, GraphedForward) else engine
+        self.config, self.n_ctx = self.engine.config, self.engine.model.n_ctx
+        self.generator, self.on_step = generator, on_step
         self.traces = [Trace(prompt=tuple(int(token) for token in prompt)) for prompt in prompts]
         self.active = list(range(len(prompts)))
         """Which row lies where in the engine."""
         self.starts = [0] * len(prompts)
         """Per row, where its context begins."""
         self.state: State
+        self.under_way: list[tuple[Tensor, torch.cuda.Event]] = []
+        """Forwards whose outcome is on its way from the device."""
 
     def begin(self) -> None:
         """Read the prompts; every row gets its first token."""
         self.state = self._prefill(self.active, [trace.known for trace in self.traces])
+        if self.graphed is not None:
+            self.graphed.set_state(self.state)
+            self.state = self.graphed.state
         for place, token in enumerate(self.state.root.tolist()):
             self._take(place, Forward(NO_DRAFTS, (), 0, token))
 
@@ -90,7 +121,7 @@ class _Batch:
         going = [place for place, row in enumerate(self.active) if not self.traces[row].ended]
         if not going:
             return False
-        if len(going) < len(self.active):
+        if len(going) < len(self.active) and self.graphed is None:
             keep = torch.tensor(going, device=self.engine.device)
             self.engine.keep(keep)
             self.state = keep_rows(self.state, keep)
@@ -100,13 +131,37 @@ class _Batch:
 
     def forward(self) -> None:
         """One forward of all rows."""
+        longest = max(self._context_length(row) for row in self.active if not self.traces[row].ended)
+        span = longest - 1 + self.engine.tree.n_nodes
+        if self.graphed is not None:
+            self._forward_graphed(self.graphed, span)
+            return
         fed = self.state.drafts
-        span = max(self._context_length(row) for row in self.active) - 1 + self.engine.tree.n_nodes
         self.state, outcome = self.engine.forward(self.state, self._noise(len(self.active)), span)
-        read = torch.cat((outcome[:, :1], self.state.root[:, None], fed), dim=1).tolist()
-        for place, (last, own, *drafts) in enumerate(read):
-            room = self.n_ctx - self._context_length(self.active[place])
-            self._take(place, Forward(self.engine.tree, drafts, last, own, room))
+        self._read(torch.cat((outcome[:, :1], self.state.root[:, None], fed), dim=1))
+
+    def _forward_graphed(self, graphed: GraphedForward, span: int) -> None:
+        """Start a forward before the outcome of the one before is read, so that the device does not wait for Python.
+
+        Contexts that slide depend on the outcome, and wait.
+        """
+        ahead = 0 if self.config.overflow == "slide" else 1
+        read = graphed(span + len(self.under_way) * self.engine.tree.speculative, self.generator)
+        outcome = torch.empty(read.shape, dtype=read.dtype, pin_memory=True).copy_(read, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self.under_way.append((outcome, event))
+        while len(self.under_way) > ahead:
+            outcome, event = self.under_way.pop(0)
+            event.synchronize()
+            self._read(outcome)
+
+    def _read(self, outcome: Tensor) -> None:
+        for place, (last, own, *drafts) in enumerate(outcome.tolist()):
+            trace = self.traces[self.active[place]]
+            if not trace.ended:
+                room = self.n_ctx - self._context_length(self.active[place])
+                self._take(place, Forward(self.engine.tree, drafts, last, own, room))
 
     def _take(self, place: int, forward: Forward) -> None:
         row = self.active[place]
@@ -119,7 +174,11 @@ class _Batch:
 
     def _slide(self) -> None:
         """Read the contexts anew that have outgrown the model's, without their last token, which the next forward is fed."""
-        full = [place for place, row in enumerate(self.active) if self._context_length(row) > self.n_ctx]
+        full = [
+            place
+            for place, row in enumerate(self.active)
+            if not self.traces[row].ended and self._context_length(row) > self.n_ctx
+        ]
         if not full:
             return
         moved = self._prefill(full, [self.traces[self.active[place]].known for place in full], emitted=True)

@@ -9,6 +9,7 @@ the last of them. What it needs of earlier tokens it keeps itself.
 | linear, medusa_*      | `Pointwise` | K - 1 matrices for one token                                                         |
 | causal                | `Chained`   | K - 1 layers for D tokens: each reads the one before, at every token                 |
 | anticausal            | `Free`      | nothing: the next-token path runs through all of them                                |
+| hydra                 | `Onward`    | K - 1 MLPs for one token, one after another                                          |
 | sequential            | `Rereading` | K - 1 layers for D + K - 2 tokens: earlier ones again, with the tokens now known    |
 
 Dimension letters: B row, D committed token, K offset, V d_vocab, S slot; the width of the stream is the last dimension.
@@ -18,18 +19,21 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from playground.generation.cache import KVCache, View, cached_block
 from playground.generation.stacked import StackedBlocks
-from playground.model.future_heads import SequentialHead
+from playground.model.future_heads import HydraHead, SequentialHead
 from playground.model.layers import Block
 from playground.model.transformer import MTPTransformer
 
+SMALL_VOCABULARY = 4096
+"""Up to so many tokens, what each adds to `hydra` heads is computed once."""
 Choose = Callable[[Tensor, int], Tensor]
 """From an offset's logits `[row, d_vocab]` and the offset to the token that it drafts."""
-MakeView = Callable[[Tensor], View]
-"""The view of tokens at `[row, token]` slots, each of which sees the slots up to its own."""
+MakeView = Callable[[Tensor, bool], View]
+"""The view of tokens at `[row, token]` slots, each of which sees the slots up to its own; False leaves the mask out."""
 
 
 class Commit(NamedTuple):
@@ -93,6 +97,8 @@ def make_drafter(model: MTPTransformer, speculative: int, memory: Memory) -> Dra
         return Free(model, speculative)
     if kind in ("linear", "medusa_linear", "medusa_mlp"):
         return Pointwise(model, speculative)
+    if kind == "hydra":
+        return Onward(model, speculative)
     drafters = {"independent": Parallel, "causal": Chained, "sequential": Rereading}
     return drafters[kind](model, speculative, memory)
 
@@ -122,6 +128,39 @@ class Pointwise(Free):
         return torch.stack(found, dim=1)
 
 
+class Onward(Free):
+    """MLPs of which each reads the one before and the token that was drafted there.
+
+    What a token adds to the hidden layer depends on nothing else, and is looked up where the vocabulary is small.
+    """
+
+    def __init__(self, model: MTPTransformer, speculative: int) -> None:
+        super().__init__(model, speculative)
+        self.heads = [model.future_heads[k - 1] for k in self.offsets]
+        everything = torch.arange(model.W_E.shape[0], device=model.W_E.device)
+        is_small = len(everything) <= SMALL_VOCABULARY
+        with torch.no_grad():
+            self.looked_up = [self._of_token(head, everything) for head in self.heads] if is_small else None
+
+    def _of_token(self, head: nn.Module, token: Tensor) -> Tensor:
+        """`[token, 2 d_mlp]`: what tokens add to a head's hidden layer."""
+        assert isinstance(head, HydraHead)
+        return head.ln_embed(self.model.embed(token)) @ head.gate_in.weight[:, self.model.config.d_model :].T
+
+    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
+        resid, token = commit.at_last(commit.streams[0]), commit.own
+        found: list[Tensor] = []
+        for k, head in zip(self.offsets, self.heads, strict=True):
+            assert isinstance(head, HydraHead)
+            of_token = self.looked_up[k - 2][token] if self.looked_up is not None else self._of_token(head, token)
+            of_resid = head.ln_resid(resid) @ head.gate_in.weight[:, : self.model.config.d_model].T
+            gate, linear = (of_resid + of_token).chunk(2, dim=-1)
+            resid = resid + head.out(F.silu(gate) * linear)
+            found.append(final_logits(self.model, resid, k))
+            token = choose(found[-1], k)
+        return torch.stack(found, dim=1)
+
+
 class Parallel:
     """Layers that all read z: one batched layer, for the last committed token."""
 
@@ -131,7 +170,7 @@ class Parallel:
         self.cache = _cache(model, len(self.offsets), memory)
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
-        write, read = view(commit.slots), view(commit.last[:, None])
+        write, read = view(commit.slots, False), view(commit.last[:, None], True)
         cached = (self.cache.keys, self.cache.values)
         resid_KBD = self.stacked.last(commit.streams[-1], commit.place, write, read, cached, fresh=commit.prefill)
         if not self.model.more_unembeds:
@@ -152,8 +191,7 @@ class Chained:
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
         resid_BDD = commit.streams[0]
-        seen = view(commit.slots)
-        seen = seen._replace(mask=None) if commit.prefill else seen
+        seen = view(commit.slots, not commit.prefill)
         found: list[Tensor] = []
         for k in self.offsets:
             block = _block(self.model, k - 1)
@@ -186,7 +224,7 @@ class Rereading:
         self.tokens[rows, commit.slots] = commit.tokens
         self.tokens[rows[:, 0], commit.last + 1] = commit.own
         slots, index = self._window(commit)
-        seen = view(slots)._replace(mask=None) if commit.prefill else view(slots)
+        seen = view(slots, not commit.prefill)
         found: list[Tensor] = []
         for k in self.offsets:
             head = self.model.future_heads[k - 1]

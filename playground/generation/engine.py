@@ -16,8 +16,11 @@ from playground.generation.config import DecodingConfig
 from playground.generation.drafters import Commit, Memory, final_logits, make_drafter
 from playground.generation.sampling import distribution, draw
 from playground.generation.verify import draft_tokens, samples_drafts, tree_tensors, verify
-from playground.model.layers import Block
+from playground.model.layers import Block, Rotation
 from playground.model.transformer import MTPTransformer
+
+RECOMPILE_LIMIT = 64
+"""A compilation for each number of rows, of nodes and of slots looked at."""
 
 
 class Noise(NamedTuple):
@@ -63,6 +66,29 @@ class Engine:
         self.cache = KVCache(shape, memory.dtype, self.device)
         self.drafter = make_drafter(model, self.tree.speculative, memory)
         self.reach = torch.arange(memory.capacity, device=self.device)
+        self.turns = self._turns(memory.capacity) if model.config.positions == "rotary" else None
+        self.prepare, self.block, self.judge = self._prepare, cached_block, self._judge
+
+    def compile(self) -> None:
+        """Let torch.compile fuse the layers (one compilation for all of them) and what follows them."""
+        from torch._dynamo import config as dynamo  # loading it takes a second
+
+        dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
+        self.prepare = torch.compile(self._prepare, dynamic=False)
+        self.block = torch.compile(cached_block, dynamic=False)
+        self.judge = torch.compile(self._judge, dynamic=False)
+
+    def _turns(self, capacity: int) -> Rotation:
+        """Cosines and sines `[position, 1, d_head // 2]`; places beyond the context, where nothing is judged, have the last."""
+        cos, sin = self.model.rotary(self.model.n_ctx)
+        at = torch.arange(capacity, device=self.device).clamp(max=self.model.n_ctx - 1)
+        dtype = self.model.W_E.dtype
+        return cos[at][:, None].to(dtype), sin[at][:, None].to(dtype)
+
+    @property
+    def samples_drafts(self) -> bool:
+        """Whether drafts are drawn at random."""
+        return samples_drafts(self.tree, self.config.sampling, self.config.rule)
 
     def prefill(self, rows: Tensor, tokens: Tensor, length: Tensor, noise: Noise, own: Tensor | None = None) -> State:
         """Read the first `length[row]` of `tokens` `[row, token]` into these rows; the state has the next token, and drafts.
@@ -84,22 +110,26 @@ class Engine:
 
         Returns the new state, and `[row, 2]`: the last accepted node, and how many drafts were accepted.
         """
+        nodes_BW, positions, view = self.prepare(state, span)
+        streams, resid_BWD = self._path(nodes_BW, positions, view)
+        return self.judge(state, noise, nodes_BW, streams, resid_BWD, span)
+
+    def _prepare(self, state: State, span: int) -> tuple[Tensor, Tensor, View]:
+        """The nodes `[row, node]`, their positions, and where they stand in the cache."""
         rows = self.reach[: len(state.root), None]
         nodes_BW = torch.cat((state.root[:, None], state.drafts), dim=1)
         slots = state.length[:, None] + self.reach[: self.tree.n_nodes]
         positions = state.length[:, None] + self.tables.depths
-        view = self._view(rows, slots, positions, self._tree_mask(state, span), span)
-        streams, resid_BWD = self._path(nodes_BW, positions, view)
+        return nodes_BW, positions, self._view(rows, slots, positions, self._tree_mask(state, span), span)
+
+    def _judge(
+        self, state: State, noise: Noise, nodes_BW: Tensor, streams: dict[int, Tensor], resid_BWD: Tensor, span: int
+    ) -> tuple[State, Tensor]:
+        """What follows the next-token path: verify, commit, draft."""
+        rows = self.reach[: len(state.root), None]
         room = self.model.n_ctx - 1 - state.length
-        verdict = verify(
-            final_logits(self.model, resid_BWD),
-            state.drafts,
-            state.drawn_from,
-            room,
-            noise.verify,
-            self.tables,
-            self.config,
-        )
+        logits_BWV = final_logits(self.model, resid_BWD)
+        verdict = verify(logits_BWV, state.drafts, state.drawn_from, room, noise.verify, self.tables, self.config)
         if not self.tree.is_chain:
             line = self.tables.lines[verdict.last]
             streams = {index: stream[rows, line] for index, stream in streams.items()}
@@ -130,7 +160,7 @@ class Engine:
             if number == 0:
                 streams[-1] = resid
             if isinstance(layer, Block):
-                resid = cached_block(layer, resid, view, self.cache.keys[attention], self.cache.values[attention])
+                resid = self.block(layer, resid, view, self.cache.keys[attention], self.cache.values[attention])
                 attention += 1
             else:
                 resid = layer(resid)
@@ -141,11 +171,12 @@ class Engine:
     def _draft(self, commit: Commit, noise: Noise, span: int) -> tuple[Tensor, Tensor | None]:
         sampling, rule = self.config.sampling, self.config.rule
 
-        def view(slots: Tensor) -> View:
-            return self._view(commit.rows, slots, slots, self.reach[:span] <= slots[..., None], span)
+        def view(slots: Tensor, masked: bool) -> View:
+            seen = self.reach[:span] <= slots[..., None] if masked else None
+            return self._view(commit.rows, slots, slots, seen, span)
 
         def choose(logits_BV: Tensor, offset: int) -> Tensor:
-            if noise.draft is None or not samples_drafts(self.tree, sampling, rule):
+            if noise.draft is None or not self.samples_drafts:
                 return logits_BV.argmax(dim=-1)
             return self._choose(logits_BV, noise.draft[:, offset - 2])
 
@@ -162,14 +193,16 @@ class Engine:
             else draw(distribution(logits_BV, self.config.sampling), uniform)
         )
 
-    def _view(self, rows: Tensor, slots: Tensor, positions: Tensor, mask: Tensor | None, span: int) -> View:
-        rotation = None
-        if self.model.config.positions == "rotary":
-            cos, sin = self.model.rotary(self.model.n_ctx)
-            at = positions.clamp(max=self.model.n_ctx - 1)
-            dtype = self.model.W_E.dtype
-            rotation = (cos[at][:, :, None].to(dtype), sin[at][:, :, None].to(dtype))
-        return View(rows, slots, rotation, None if mask is None else mask[:, None], span)
+    def _view(self, rows: Tensor, slots: Tensor, positions: Tensor, seen: Tensor | None, span: int) -> View:
+        rotation, mask = None, None
+        if self.turns is not None:
+            cos, sin = self.turns
+            rotation = (cos[positions], sin[positions])
+        if seen is not None:
+            mask = torch.zeros(seen.shape, dtype=self.model.W_E.dtype, device=self.device).masked_fill_(
+                ~seen, -torch.inf
+            )[:, None]
+        return View(rows, slots, rotation, mask, span)
 
     def _tree_mask(self, state: State, span: int) -> Tensor:
         """`[row, node, slot]`: the committed tokens, the node itself and those on its path."""

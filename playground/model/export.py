@@ -1,4 +1,4 @@
-"""Export to TransformerLens: trunk, one future head, final norm and unembedding as an ordinary transformer of the library.
+"""Export to TransformerLens: trunk, future head, final norm and unembedding as an ordinary transformer of the library.
 
 The library's tools then work on it: `ActivationCache`, `transformer_lens.patching`, `FactoredMatrix`, logit lens and others.
 
@@ -10,8 +10,8 @@ The library's tools then work on it: `ActivationCache`, `transformer_lens.patchi
 | `hook_embed`, `hook_pos_embed`           | the same                                                                  |
 | `blocks.i`                               | `blocks.i`                                                                |
 | `hook_trunk`                             | `blocks.{n_trunk_layers}.hook_resid_pre`                                  |
-| `future_heads.{offset - 1}`              | `blocks.{n_trunk_layers}`, the last one                                   |
-| `ln_final`, `W_E`, `W_U`                 | the same                                                                  |
+| `future_heads.{offset - 1}`              | the last of `blocks`; behind the trunk, and behind others on its path     |
+| `ln_final`, `W_E`, `W_U`                 | the same; replicated, `W_U` is the offset's own                           |
 | in a layer                               |                                                                           |
 | `hook_resid_pre`, `_mid`, `_post`        | the same; see below for edits of `hook_resid_mid`                         |
 | `ln1`, `ln2`: `hook_scale`, `_normalized`| the same                                                                  |
@@ -23,8 +23,9 @@ The library's tools then work on it: `ActivationCache`, `transformer_lens.patchi
 | `hook_mlp_out`                           | the same                                                                  |
 | `attn.W_Q`, `W_K`, `W_V`, `W_O`          | the same, and `bridge.W_Q` of all layers                                  |
 
-Every option of `ModelConfig` can be exported; attention-only models become `attn_only` ones. The library's attention and MLP
-biases are zeros. Traps of the library (4.3):
+Every option of `ModelConfig` can be exported, but only paths of whole layers: no `linear` future heads, and of `sequential`
+and `medusa_*` ones offset 1 alone. Attention-only models become `attn_only` ones. The library's attention and MLP biases are
+zeros. Traps of the library (4.3):
 
 - `hook_attn_scores` holds the pattern, after the softmax, and an edit of it changes nothing: edit `hook_pattern`, `hook_q`, ..
 - An edit of `hook_resid_mid` reaches the MLP, not the stream, so that `patching.get_act_patch_resid_mid` measures something
@@ -50,7 +51,7 @@ import torch
 from torch import Tensor
 from transformer_lens import TransformerBridgeConfig
 
-from playground.model.layers import listened
+from playground.model.layers import Block, listened
 from playground.model.transformer import MTPTransformer
 
 if TYPE_CHECKING:
@@ -74,16 +75,15 @@ def export_to_transformer_lens(
     evaluation mode, on the model's device and in its precision; the model stays as it is. The module's docstring maps the
     names and lists what to beware of.
 
-    Raises ValueError for an offset that the model has no head for, and for a model with hooks on the exported path: they
-    change what it computes, and the bridge would not have them.
+    Raises ValueError for an offset that the model has no head for, for one whose path is not one of whole layers, and for a
+    model with hooks on the exported path: they change what it computes, and the bridge would not have them.
     """
     from transformer_lens.model_bridge.sources import boot_native  # a second to import
 
-    if not 1 <= offset <= model.n_future:
-        raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {model.n_future}")
+    _refuse_other_modules(model, offset)
     _refuse_hooks(model, offset)
     with torch.random.fork_rng(devices=[]):  # the library's layers draw weights, which are replaced below
-        bridge = boot_native(_config(model), device=model.W_E.device, dtype=model.W_E.dtype)
+        bridge = boot_native(_config(model, offset), device=model.W_E.device, dtype=model.W_E.dtype)
     biases = {name: torch.zeros_like(value) for name, value in bridge.state_dict().items() if name.endswith(".bias")}
     bridge.load_state_dict(biases | _weights(model, offset))
     if model.config.positions == "rotary":
@@ -91,8 +91,18 @@ def export_to_transformer_lens(
     return bridge.eval()
 
 
+def _refuse_other_modules(model: MTPTransformer, offset: int) -> None:
+    others = [index for index in model.path(offset) if type(model.future_heads[index]) is not Block]
+    if others:
+        instead = "another type of future heads" if model.config.future_heads == "linear" else "offset=1"
+        raise ValueError(
+            f"the future head of offset {others[0] + 1} is no plain layer but of the type '{model.config.future_heads}', "
+            f"which TransformerLens has no block for; write {instead}"
+        )
+
+
 def _refuse_hooks(model: MTPTransformer, offset: int) -> None:
-    hooked = [name for name, point in model.hook_dict.items() if listened(point) and _exported(name, offset)]
+    hooked = [name for name, point in model.hook_dict.items() if listened(point) and _bridge_place(model, name, offset)]
     if hooked:
         raise ValueError(
             f"the model has hooks on {', '.join(hooked)}, and its export would not compute the same without them; remove "
@@ -101,16 +111,25 @@ def _refuse_hooks(model: MTPTransformer, offset: int) -> None:
         )
 
 
-def _exported(name: str, offset: int) -> bool:
-    """Whether a weight or hook point is on the path to the offset's logits."""
-    return not name.startswith("future_heads.") or name.startswith(f"future_heads.{offset - 1}.")
+def _bridge_place(model: MTPTransformer, name: str, offset: int) -> str | None:
+    """Where a weight or hook point stands in the bridge, or None when it is not on the path to the offset's logits."""
+    part, _, rest = name.partition(".")
+    if part in ("unembed", "more_unembeds"):
+        own = "unembed" if offset == 1 or not model.more_unembeds else f"more_unembeds.{offset - 2}"
+        return name.replace(own, "unembed") if name.startswith(f"{own}.") else None
+    if part != "future_heads":
+        return name
+    index, _, rest = rest.partition(".")
+    path = model.path(offset)
+    return f"blocks.{len(model.blocks) + path.index(int(index))}.{rest}" if int(index) in path else None
 
 
-def _config(model: MTPTransformer) -> TransformerBridgeConfig:
+def _config(model: MTPTransformer, offset: int) -> TransformerBridgeConfig:
     c = model.config
     rms = c.normalization == "RMS"
     config = TransformerBridgeConfig(
-        n_layers=c.next_token_depth, n_heads=c.n_heads, d_model=c.d_model, d_head=c.d_head, d_mlp=c.d_mlp,
+        n_layers=len(model.blocks) + len(model.path(offset)),
+        n_heads=c.n_heads, d_model=c.d_model, d_head=c.d_head, d_mlp=c.d_mlp,
         n_ctx=model.n_ctx, d_vocab=model.unembed.out_features, default_prepend_bos=False,
         attn_only=c.mlp == "none", gated_mlp=c.mlp == "gated", act_fn="silu" if c.mlp == "gated" else "gelu",
         normalization_type=c.normalization, uses_rms_norm=rms, final_rms=rms, eps=c.eps,
@@ -123,11 +142,11 @@ def _config(model: MTPTransformer) -> TransformerBridgeConfig:
 
 def _weights(model: MTPTransformer, offset: int) -> dict[str, Tensor]:
     """The weights on the exported path, by the bridge's names."""
-    head, last = f"future_heads.{offset - 1}.", f"blocks.{model.config.n_trunk_layers}."
     weights: dict[str, Tensor] = {}
     for name, weight in model.state_dict().items():
-        if _exported(name, offset):
-            names = _bridge_names(name.replace(head, last))
+        place = _bridge_place(model, name, offset)
+        if place is not None:
+            names = _bridge_names(place)
             weights |= zip(names, weight.chunk(len(names)), strict=True)
     return weights
 

@@ -5,6 +5,8 @@
 | embedding, position embedding     | normal, standard deviation 1 / sqrt(d_model)    |
 | attention q, k, v; MLP in         | normal, 1 / sqrt(inputs)                        |
 | attention out, MLP out            | normal, 1 / sqrt(2 * inputs * next_token_depth) |
+| future heads without attention    | the same                                        |
+| sequential projection             | normal, 1 / sqrt(inputs)                        |
 | unembedding                       | normal, 1 / sqrt(d_model)                       |
 | normalisation weight / bias       | one / zero                                      |
 

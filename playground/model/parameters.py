@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from playground.config import ModelConfig
+from playground.config.future_heads import is_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,9 @@ class ParameterCount:
     future_heads: int
     final_norm: int
     unembedding: int
-    one_head: int
+    next_token_heads: int
+    """The future heads that the next token's path runs through."""
+    next_token_unembedding: int
 
     @property
     def total(self) -> int:
@@ -28,8 +31,9 @@ class ParameterCount:
 
     @property
     def next_token(self) -> int:
-        """What next-token prediction uses at inference when every future head but the first is dropped."""
-        return self.embedding + self.trunk + self.final_norm + self.unembedding + self.one_head
+        """What next-token prediction uses at inference, when everything off its path is dropped."""
+        parts = (self.trunk, self.next_token_heads, self.final_norm)
+        return self.embedding + sum(parts) + self.next_token_unembedding
 
 
 def count_parameters(config: ModelConfig) -> ParameterCount:
@@ -43,12 +47,25 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     norm = d * (2 if config.normalization == "LN" else 1)
     mlp = {"gated": 3 * d * config.d_mlp + norm, "gelu": 2 * d * config.d_mlp + norm, "none": 0}[config.mlp]
     layer = 4 * d * d + norm + mlp
+    heads = [_future_head(config, index, layer, norm) for index in range(config.n_future)]
+    unembeddings = config.n_future if config.unembedding == "replicated" else 1
     positions = config.n_ctx * d if config.positions == "standard" else 0
     return ParameterCount(
         embedding=config.d_vocab * d + positions,
         trunk=config.n_trunk_layers * layer,
-        future_heads=config.n_future * layer,
+        future_heads=sum(heads),
         final_norm=norm,
-        unembedding=config.d_vocab * d,
-        one_head=layer,
+        unembedding=unembeddings * config.d_vocab * d,
+        next_token_heads=sum(heads[index] for index in config.paths[0]),
+        next_token_unembedding=config.d_vocab * d,
     )
+
+
+def _future_head(config: ModelConfig, index: int, layer: int, norm: int) -> int:
+    """Parameters of one future head, given those of a layer and of a norm."""
+    square = config.d_model**2
+    if config.future_heads == "hydra" and index:
+        return 5 * config.d_model * config.d_mlp + 2 * norm
+    if not is_layer(config.future_heads, index):
+        return square + norm
+    return layer + (2 * square + 2 * norm if config.future_heads == "sequential" and index else 0)

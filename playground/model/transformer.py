@@ -5,29 +5,34 @@
                                               +-> ...           -+
 
 Every future head is one transformer layer that reads z alone; final norm and unembedding are shared, and the unembedding
-is not tied to the embedding. Trunk + one future head + norm + unembedding is an ordinary transformer.
+is not tied to the embedding. Trunk + one future head + norm + unembedding is an ordinary transformer. That is the default;
+other types of future heads, of which some read one another, are in playground/config/future_heads.py.
 
 Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from playground.config import ModelConfig
+from playground.model.future_heads import HydraHead, SequentialHead, make_future_head
 from playground.model.init import init_weights
 from playground.model.layers import Block, Norm, Rotary, Rotation
 
 
 class MTPTransformer(HookedRootModule):
-    """Trunk, `n_future` future heads, shared final norm and unembedding.
+    """Trunk, `n_future` future heads, shared final norm, and one unembedding or one for each offset.
 
     Activations carry TransformerLens's names: `blocks.0.attn.hook_pattern`, `future_heads.1.hook_resid_post`, ...;
-    `hook_trunk` is the trunk's output z. `future_heads[k - 1]` predicts offset k.
+    `hook_trunk` is the trunk's output z. `future_heads[k - 1]` predicts offset k; `path(k)` says which others it runs through.
+    `unembed` is that of all offsets or, replicated, of offset 1, and `more_unembeds[k - 2]` that of offset k.
 
     `generator` decides the initial weights; without one they come from a fixed seed.
     Raises ValueError when the configuration leaves `d_vocab` or `n_ctx` open.
@@ -54,9 +59,11 @@ class MTPTransformer(HookedRootModule):
             self.rotary = Rotary(config.d_head, n_ctx, config.rotary_base)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_trunk_layers))
         self.hook_trunk = HookPoint()
-        self.future_heads = nn.ModuleList(Block(config) for _ in range(config.n_future))
+        self.future_heads = nn.ModuleList(make_future_head(config, index) for index in range(config.n_future))
         self.ln_final = Norm(config)
         self.unembed = nn.Linear(config.d_model, d_vocab, bias=False)
+        more = config.n_future - 1 if config.unembedding == "replicated" else 0
+        self.more_unembeds = nn.ModuleList(nn.Linear(config.d_model, d_vocab, bias=False) for _ in range(more))
 
     @property
     def n_future(self) -> int:
@@ -73,15 +80,18 @@ class MTPTransformer(HookedRootModule):
         """
         z = self.trunk(tokens)
         if offsets is None:
-            return self.logits(self.future_resid(z, 1))
+            return self.logits(self.future_resid(z, 1, tokens))
         if not len(offsets):
             raise ValueError(
                 "offsets is empty; write the offsets wanted, such as (1, 2), or leave it out for the next token"
             )
-        return self.logits(torch.stack([self.future_resid(z, offset) for offset in offsets], dim=2))
+        resids = self.future_resids(z, tokens, offsets)
+        if not self.more_unembeds:
+            return self.logits(torch.stack(resids, dim=2))
+        return torch.stack([self.logits(resid, k) for resid, k in zip(resids, offsets, strict=True)], dim=2)
 
     def trunk(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-        """The trunk's output z, which all future heads read."""
+        """The trunk's output z, which the future heads read."""
         if tokens.ndim != 2:
             raise ValueError(f"tokens have the shape {tuple(tokens.shape)}; write [batch, pos], such as tokens[None]")
         length = tokens.shape[1]
@@ -95,15 +105,79 @@ class MTPTransformer(HookedRootModule):
             resid = block(resid, rotation)
         return self.hook_trunk(resid)
 
-    def future_resid(self, z: Float[Tensor, "batch pos d_model"], offset: int) -> Float[Tensor, "batch pos d_model"]:
-        """The residual stream behind the future head of one offset."""
+    def path(self, offset: int) -> tuple[int, ...]:
+        """Indices of the future heads that an offset runs through, in that order; its own is the last.
+
+        Raises ValueError for an offset that the model has no head for.
+        """
         if not 1 <= offset <= self.n_future:
             raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {self.n_future}")
-        return self.future_heads[offset - 1](z, self._rotation(z.shape[1]))
+        return self.config.paths[offset - 1]
 
-    def logits(self, resid: Float[Tensor, "*rest d_model"]) -> Float[Tensor, "*rest d_vocab"]:
-        """Final norm and unembedding, shared by all offsets."""
-        return self.unembed(self.ln_final(resid))
+    def future_resid(
+        self, z: Float[Tensor, "batch pos d_model"], offset: int, tokens: Int[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream behind the future head of one offset; only the heads on its path run.
+
+        `tokens` are the rows that z belongs to, which `sequential` and `hydra` future heads from offset 2 on read.
+        Raises ValueError where they are missing, and for an offset that the model has no head for.
+        """
+        return self.future_resids(z, tokens, (offset,))[0]
+
+    def future_resids(
+        self,
+        z: Float[Tensor, "batch pos d_model"],
+        tokens: Int[Tensor, "batch pos"] | None = None,
+        offsets: Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """The residual streams `[batch, pos, d_model]` behind the future heads of these offsets (of all), in their order.
+
+        A future head that several of them run through runs once. `tokens` and errors as in `future_resid`.
+        """
+        behind: dict[int, Tensor] = {}
+        offsets = range(1, self.n_future + 1) if offsets is None else offsets
+        for path in map(self.path, offsets):
+            resid = z
+            for index in path:
+                if index not in behind:
+                    behind[index] = self.run_future_head(index, resid, tokens)
+                resid = behind[index]
+        return [behind[offset - 1] for offset in offsets]
+
+    def run_future_head(
+        self, index: int, resid: Float[Tensor, "batch pos d_model"], tokens: Int[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """One future head on what it reads: z, or the stream behind the one before it on the path.
+
+        Raises ValueError when it reads tokens and there are none.
+        """
+        head = self.future_heads[index]
+        if isinstance(head, HydraHead):
+            return head(resid, self._embedded_ahead(tokens, index))
+        if isinstance(head, SequentialHead):
+            resid = head.join(resid, self._embedded_ahead(tokens, index))
+        return head(resid, self._rotation(resid.shape[1]))
+
+    def _embedded_ahead(self, tokens: Tensor | None, ahead: int) -> Float[Tensor, "batch pos d_model"]:
+        """At every position the embedding of the token so far ahead, zero beyond the row, where nothing is a target."""
+        if tokens is None:
+            raise ValueError(
+                f"the {self.config.future_heads} future head of offset {ahead + 1} reads the tokens up to {ahead} ahead as "
+                "well; hand in tokens, the rows that z belongs to"
+            )
+        embedded = self.embed(tokens)  # whole rows: a clamp by token match takes what goes through here for the rows
+        return F.pad(embedded[:, ahead:], (0, 0, 0, min(ahead, tokens.shape[1])))
+
+    def logits(self, resid: Float[Tensor, "*rest d_model"], offset: int = 1) -> Float[Tensor, "*rest d_vocab"]:
+        """Final norm, which all offsets share, and the unembedding of one of them."""
+        return self.unembed_of(offset)(self.ln_final(resid))
+
+    def unembed_of(self, offset: int) -> nn.Linear:
+        """The unembedding of one offset: the shared one, or its own."""
+        if offset == 1 or not self.more_unembeds:
+            return self.unembed
+        index = self.path(offset)[-1]
+        return cast(nn.Linear, self.more_unembeds[index - 1])
 
     def _rotation(self, length: int) -> Rotation | None:
         return self.rotary(length) if self.config.positions == "rotary" else None
@@ -114,4 +188,5 @@ class MTPTransformer(HookedRootModule):
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
+        """The unembedding of offset 1, and of all offsets unless it is replicated: see `unembed_of`."""
         return self.unembed.weight.T

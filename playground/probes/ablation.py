@@ -13,6 +13,7 @@ effect has beyond it goes through where later heads LOOK (Elhage et al. 2021; Ol
 
 Names of components: `blocks.1.2` head 2 of trunk layer 1, `future_heads.0.3` head 3 of the future head of offset 1,
 `blocks.1.attn` all heads of a layer, `blocks.1.mlp` its MLP, `blocks.1` both; several joined by ` + ` are taken out together.
+`future_heads.1` is also a future head without attention: what it adds to the stream.
 
 Dimension letters: B batch, T position, H attention head, E d_head, D d_model.
 """
@@ -28,13 +29,14 @@ from transformer_lens.hook_points import HookPoint
 from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
 from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention
-from playground.probes.quiet import Hook, HookFunction, all_offsets, editing, layer_names, quietly
+from playground.probes.quiet import Hook, HookFunction, editing, layer_names, matrix_names, quietly
 from playground.results import AblationEffects, AblationMethod, Head, InductionAfterAblation, heads_of
 from tasks.base import Batch, seeded_generator
 from tasks.scoring import teacher_forced
 
 SEED = 20230421
 SET = " + "
+WRITES = ("attn.hook_z", "hook_mlp_out", "hook_linear_out")
 Place = tuple[str, int | None]
 """A hook point, and which head there (None: the whole activation)."""
 
@@ -67,7 +69,7 @@ class Ablator:
         def keep(activation: Tensor, hook: HookPoint) -> None:
             self.values[str(hook.name)] = activation.mean(dim=0, keepdim=True) if method == "mean" else activation
 
-        with quietly(model, [(lambda name: name.endswith(("attn.hook_z", "hook_mlp_out")), keep)]):
+        with quietly(model, [(lambda name: name.endswith(WRITES), keep)]):
             run_all_offsets(model, reference)
 
     def hooks(self, components: str | Sequence[str], *, first_row: int = 0) -> list[Hook]:
@@ -112,8 +114,8 @@ class Ablator:
 
     def _places(self, name: str) -> list[Place]:
         layer, _, part = name.rpartition(".")
-        if name in layer_names(self.model):
-            points = (f"{name}.attn.hook_z", f"{name}.hook_mlp_out")
+        if name in (*layer_names(self.model), *matrix_names(self.model)):
+            points = (f"{name}.{point}" for point in WRITES)
             return [(point, None) for point in points if point in self.values]
         point = f"{layer}.hook_mlp_out" if part == "mlp" else f"{layer}.attn.hook_z"
         if part in ("attn", "mlp") and point in self.values:
@@ -130,18 +132,17 @@ class Ablator:
 
 def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> None:
     """Run trunk and every future head, without logits, for the hooks that listen."""
-    z = model.trunk(tokens.to(model.W_E.device))
-    for offset in all_offsets(model):
-        model.future_resid(z, offset)
+    tokens = tokens.to(model.W_E.device)
+    model.future_resids(model.trunk(tokens), tokens)
 
 
 def all_components(model: MTPTransformer) -> list[str]:
-    """Every head, every layer's attention and every MLP, from the first layer to the last."""
+    """Every head, every layer's attention and every MLP, from the first layer to the last; then matrices for future heads."""
     names: list[str] = []
     for layer in layer_names(model):
         names += [str(head) for head in heads_of([layer], model.config.n_heads)]
         names += [f"{layer}.attn"] + ([f"{layer}.mlp"] if model.config.mlp != "none" else [])
-    return names
+    return [*names, *matrix_names(model)]
 
 
 def ablate(
@@ -223,5 +224,5 @@ def induction_after_ablation(
         )
     return InductionAfterAblation(
         ablated=chosen, heads=clean.heads, before=clean.prefix_matching.ravel(), null=clean.null_prefix_matching.ravel(),
-        after=np.stack(after) if after else np.zeros((0, len(clean.heads))),
+        after=np.stack(after) if after else np.zeros((0, len(clean.heads))), paths=model.config.paths,
     )  # fmt: skip

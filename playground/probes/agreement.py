@@ -11,8 +11,9 @@ Worked row, the likeliest token of two offsets at each position:
     offset 2 says, 2 positions before        7   8
     offset 1 says, 1 position before         7   9      agreement of offset 2: 1/2
 
-Predictions are teacher-forced: offset 1 has seen k - 1 tokens more. Agreement is no accuracy; both may be wrong. It is what
-self-speculative decoding lives on (Gloeckle et al. 2024, 2404.19737, section 3.2), there measured on generated text.
+Predictions are teacher-forced: offset 1 has seen k - 1 tokens more (which `sequential` future heads read as well). Agreement is
+no accuracy; both may be wrong. It is what self-speculative decoding lives on (Gloeckle et al. 2024, 2404.19737, section 3.2),
+there measured on generated text.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
-from playground.probes.quiet import all_offsets, quietly
+from playground.probes.quiet import quietly
 from playground.results import OffsetAgreement
 from tasks.base import Batch
 from tasks.targets import IGNORED, future_targets
@@ -33,8 +34,8 @@ def offset_agreement(model: MTPTransformer, batch: Batch) -> OffsetAgreement:
     """
     batch = batch.to(model.W_E.device)
     with quietly(model):
-        z = model.trunk(batch.tokens)
-        said = [model.logits(model.future_resid(z, offset)).argmax(dim=-1) for offset in all_offsets(model)]
+        resids = model.future_resids(model.trunk(batch.tokens), batch.tokens)
+        said = [model.logits(resid, offset).argmax(dim=-1) for offset, resid in enumerate(resids, start=1)]
     d_vocab = model.W_U.shape[1]
     columns = []
     for offset, own in enumerate(said, start=1):

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
-from playground.probes.quiet import all_offsets, quietly
+from playground.probes.quiet import layer_names, quietly
 from playground.results import AttentionScores
 from tasks.base import Batch
 from tasks.targets import IGNORED, score_targets
@@ -71,17 +71,16 @@ def scored_queries(batch: Batch) -> Bool[Tensor, "batch pos"]:
 def attention_patterns(
     model: MTPTransformer, tokens: Int[Tensor, "batch pos"]
 ) -> dict[str, Float[Tensor, "batch head pos pos"]]:
-    """Attention pattern of every layer, by the layer's name, trunk first. Leaves no hook behind."""
+    """Attention pattern of every layer that has one, by the layer's name, trunk first. Leaves no hook behind."""
     patterns: dict[str, Tensor] = {}
 
     def keep(pattern: Tensor, hook: object) -> None:
         patterns[str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")] = pattern.float()
 
     with quietly(model, [(lambda name: name.endswith("hook_pattern"), keep)]):
-        z = model.trunk(tokens.to(model.W_E.device))
-        for offset in all_offsets(model):
-            model.future_resid(z, offset)
-    return patterns
+        tokens = tokens.to(model.W_E.device)
+        model.future_resids(model.trunk(tokens), tokens)
+    return {layer: patterns[layer] for layer in layer_names(model)}
 
 
 def attention_scores(

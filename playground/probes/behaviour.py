@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
-from playground.probes.quiet import all_offsets, quietly
+from playground.probes.quiet import quietly
 from playground.results import Behaviour
 from tasks.base import Batch
 from tasks.targets import IGNORED, future_targets, score_targets
@@ -22,9 +22,9 @@ def measure_behaviour(model: MTPTransformer, batch: Batch) -> Behaviour:
     early, late = stretches(batch.tokens.shape[1])
     columns = []
     with quietly(model):
-        z = model.trunk(batch.tokens)
-        for offset in all_offsets(model):
-            logits_BTV = model.logits(model.future_resid(z, offset)).float()
+        resids = model.future_resids(model.trunk(batch.tokens), batch.tokens)
+        for offset, resid_BTD in enumerate(resids, start=1):
+            logits_BTV = model.logits(resid_BTD, offset).float()
             columns.append(_figures(logits_BTV, batch, offset, (early, late)))
     loss, score_loss, accuracy, early_loss, late_loss = np.array(columns, dtype=np.float64).T
     return Behaviour(

@@ -28,13 +28,18 @@ SEED = 20211222
 
 
 def composition(model: MTPTransformer) -> Composition:
-    """All three scores of every trunk head with every head of a later layer; 0 minus random for heads that do nothing."""
-    w = head_weights(model)
-    senders, receivers = w.heads[: w.n_trunk], w.heads
+    """All three scores of every trunk head with every head of a later layer; 0 minus random for heads that do nothing.
+
+    Where future heads read one another, heads of those that are read are senders, too.
+    """
+    w, paths = head_weights(model), model.config.paths
+    receivers = w.heads
+    after = np.array([[receiver.comes_after(sender, paths) for receiver in receivers] for sender in receivers])
+    sends = after.any(axis=1) | (np.arange(len(receivers)) < w.n_trunk)
+    senders, later = tuple(head for head, one in zip(receivers, sends, strict=True) if one), after[sends]
     random, null = random_values(*w.W_V.shape[1:])
-    later = np.array([[receiver.comes_after(sender) for receiver in receivers] for sender in senders], dtype=bool)
-    later = later.reshape(len(senders), len(receivers))  # which an empty trunk's would not have
-    W_V, W_O = w.W_V[: w.n_trunk], w.W_O[: w.n_trunk]
+    own = torch.from_numpy(sends).to(w.W_V.device)
+    W_V, W_O = w.W_V[own], w.W_O[own]
     sender_norm = product_norm(W_V, W_O.mT)
     pairs = {"q": (w.W_Q, w.W_K), "k": (w.W_K, w.W_Q), "v": (w.W_V, w.W_O.mT)}
     tables: dict[str, np.ndarray] = {}

@@ -13,7 +13,8 @@ share them); of its rows only those are worked out whose own entry is still the 
 
 What a trunk head writes passes a future head's layer before the unembedding. So every figure belongs to a path: `direct`,
 through the residual stream past everything between, or `through` one head of a future head, W_E OV_a OV_b W_U. MLPs are passed
-by; norms are folded in as playground/probes/weights.py says. playground/probes/through_layers.py sends a path through the
+by; norms are folded in as playground/probes/weights.py says. Replicated unembeddings: a path ends at that of the offset of its
+future head, and where it has none at that of offset 1. playground/probes/through_layers.py sends a path through the
 later layers as they are.
 
 Dimension letters: D d_model, E d_head, V d_vocab, F head of a future head.
@@ -39,7 +40,10 @@ def copying(model: MTPTransformer) -> Copying:
     """Both scores of every head to the unembedding, and of every trunk head through every head of the future heads."""
     w = head_weights(model)
     direct, through = _eigenvalues(w)
-    top1 = [top1_on_diagonal(w.W_E @ W_V, W_O @ w.W_U) for W_V, W_O in zip(w.W_V, w.W_O, strict=True)]
+    top1 = [
+        top1_on_diagonal(w.W_E @ W_V, W_O @ w.W_Us[w.unembedding_of(head)])
+        for head, W_V, W_O in zip(w.heads, w.W_V, w.W_O, strict=True)
+    ]
     return Copying(
         heads=w.heads, direct_eigenvalues=direct, direct_top1=np.array(top1), via=w.heads[w.n_trunk :],
         through_eigenvalues=through, through_top1=_through_top1(w, model.config.n_heads), chance_top1=1 / len(w.W_E),
@@ -78,13 +82,15 @@ def top1_on_diagonal(left: Float[Tensor, "d_vocab inner"], right: Float[Tensor, 
 
 def _eigenvalues(w: HeadWeights) -> tuple[np.ndarray, np.ndarray]:
     """`[head]` directly, and `[head, via]` with NaN for heads of the future heads."""
-    back_DD = w.W_U @ w.W_E
-    direct = eigenvalue_score(w.W_O @ back_DD @ w.W_V)
-    W_V, W_O = w.W_V[w.n_trunk :], w.W_O[w.n_trunk :]
-    through = np.full((len(w.heads), len(W_V)), np.nan)
-    for a in range(w.n_trunk):
-        through[a] = eigenvalue_score((W_O @ (back_DD @ w.W_V[a])) @ (w.W_O[a] @ W_V))
-    return direct, through
+    number = np.array([w.unembedding_of(head) for head in w.heads])
+    direct, through = np.zeros(len(number)), np.full((len(number), len(number)), np.nan)
+    for which in set(number.tolist()):
+        back_DD = w.W_Us[which] @ w.W_E
+        own, via = (number == which).nonzero()[0], (number[w.n_trunk :] == which).nonzero()[0] + w.n_trunk
+        direct[own] = eigenvalue_score(w.W_O[own] @ back_DD @ w.W_V[own])
+        for a in range(w.n_trunk):
+            through[a, via] = eigenvalue_score((w.W_O[via] @ (back_DD @ w.W_V[a])) @ (w.W_O[a] @ w.W_V[via]))
+    return direct, through[:, w.n_trunk :]
 
 
 def _through_top1(w: HeadWeights, n_heads: int) -> np.ndarray:
@@ -92,7 +98,7 @@ def _through_top1(w: HeadWeights, n_heads: int) -> np.ndarray:
     through = np.full((len(w.heads), len(w.heads) - w.n_trunk), np.nan)
     for first in range(w.n_trunk, len(w.heads), n_heads):
         W_V = w.W_V[first : first + n_heads]
-        out_FEV = w.W_O[first : first + n_heads] @ w.W_U
+        out_FEV = w.W_O[first : first + n_heads] @ w.W_Us[w.unembedding_of(w.heads[first])]
         for a in range(w.n_trunk):
             left_VE, middle_FEE = w.W_E @ w.W_V[a], w.W_O[a] @ W_V
             column = first - w.n_trunk

@@ -47,6 +47,6 @@ def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
 def _total_loss(model: MTPTransformer, z: Tensor, batch: Batch, offset: int) -> tuple[Tensor, int]:
     """Summed cross-entropy of one offset in nats, and over how many targets."""
     targets = future_targets(batch, offset)
-    logits = model.logits(model.future_resid(z, offset)).float()
+    logits = model.logits(model.future_resid(z, offset, batch.tokens), offset).float()
     total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return total, int((targets != IGNORED).sum())

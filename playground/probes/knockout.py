@@ -3,8 +3,8 @@
 Heads are named by their scores on the task's own rows, before the tokens that it scores: an induction head reads at least
 CLEAR on prefix matching, a previous-token head on the previous-token score, both above their null band. The controls are
 drawn from the heads that are neither. What is compared is the accuracy of offset 1, and so only the heads that it depends on
-take part, those of the trunk and of its own future head: a control out of other heads would change nothing, whatever the
-model does. All ablations are by the mean over the rows.
+take part, those of the trunk and of the future heads on its path: a control out of other heads would change nothing,
+whatever the model does. All ablations are by the mean over the rows.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,11 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     scores = attention_scores(
         model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), rows_from="task"
     )
-    induction = used_by(scores.strongest("prefix_matching", CLEAR), 1)
-    previous = tuple(head for head in used_by(scores.strongest("previous_token", CLEAR), 1) if head not in induction)
-    others = tuple(head for head in used_by(scores.heads, 1) if head not in induction and head not in previous)
+    paths = model.config.paths
+    induction = used_by(scores.strongest("prefix_matching", CLEAR), 1, paths)
+    previous = used_by(scores.strongest("previous_token", CLEAR), 1, paths)
+    previous = tuple(head for head in previous if head not in induction)
+    others = tuple(head for head in used_by(scores.heads, 1, paths) if head not in induction and head not in previous)
     n_control = min(len(induction), len(others))
     draws = dict.fromkeys(_draw(others, n_control, generator) for _ in range(DRAWS)) if n_control else {}
     sets = [induction, previous, *draws]

@@ -4,7 +4,10 @@ The residual stream behind a layer is read in two ways, for each offset k:
 
 - through future head k, as if the trunk ended there: future head, final norm, unembedding. Behind the last layer of the
   trunk this is the model's own prediction.
-- directly, by final norm and unembedding alone: the ordinary lens, which is the same distribution for every offset.
+- directly, by final norm and unembedding alone: the ordinary lens, which is the same distribution for every offset (replicated
+  unembeddings: each offset's own; `lens_view` shows that of offset 1).
+
+Where future heads read one another, "through future head k" is through all on its path.
 
 A future head has learned to read the trunk's output, so that its loss on an earlier stream says how much of what it
 reads is there in the place where it looks, and is no bound on what the stream holds; linear probes
@@ -30,14 +33,13 @@ from tasks.targets import IGNORED, future_targets, score_targets
 def lens(model: MTPTransformer, batch: Batch) -> Lens:
     """Loss (nats per target) and accuracy (on scored tokens) of every trunk site and offset; NaN where nothing counts."""
     batch = batch.to(model.W_E.device)
-    offsets = all_offsets(model)
     through, direct = [], []
     with quietly(model):
         streams = trunk_streams(model, batch.tokens)
         for resid in streams.values():
-            through.append([_figures(model.logits(model.future_resid(resid, k)), batch, k) for k in offsets])
-            logits = model.logits(resid)
-            direct.append([_figures(logits, batch, k) for k in offsets])
+            behind = enumerate(model.future_resids(resid, batch.tokens), start=1)
+            through.append([_figures(model.logits(stream, k), batch, k) for k, stream in behind])
+            direct.append(_direct_figures(model, resid, batch))
     loss, accuracy = np.moveaxis(np.array(through, dtype=np.float64), 2, 0)
     direct_loss, direct_accuracy = np.moveaxis(np.array(direct, dtype=np.float64), 2, 0)
     return Lens(
@@ -58,9 +60,10 @@ def lens_view(model: MTPTransformer, tokens: Int[Tensor, " pos"], ranks: int = 3
     if not 1 <= ranks <= d_vocab:
         raise ValueError(f"ranks is {ranks}, and the model has {d_vocab} tokens; write 1 to {d_vocab}")
     with quietly(model):
-        streams = trunk_streams(model, tokens[None])
+        rows = tokens[None].to(model.W_E.device)
+        streams = trunk_streams(model, rows)
         through = [
-            [_ranked(model.logits(model.future_resid(resid, k)), ranks) for k in all_offsets(model)]
+            [_ranked(model.logits(stream, k), ranks) for k, stream in enumerate(model.future_resids(resid, rows), 1)]
             for resid in streams.values()
         ]
         direct = [_ranked(model.logits(resid), ranks) for resid in streams.values()]
@@ -72,6 +75,13 @@ def lens_view(model: MTPTransformer, tokens: Int[Tensor, " pos"], ranks: int = 3
         direct=np.array([ids for ids, _ in direct]),
         direct_probability=np.array([values for _, values in direct]),
     )
+
+
+def _direct_figures(model: MTPTransformer, resid_BTD: Tensor, batch: Batch) -> list[tuple[float, float]]:
+    """Of every offset; a shared unembedding gives all the same logits."""
+    logits_BTV = model.logits(resid_BTD)
+    own = [model.logits(resid_BTD, k) if model.more_unembeds else logits_BTV for k in all_offsets(model)]
+    return [_figures(logits, batch, k) for k, logits in enumerate(own, start=1)]
 
 
 def _figures(logits_BTV: Tensor, batch: Batch, offset: int) -> tuple[float, float]:

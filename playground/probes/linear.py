@@ -25,7 +25,7 @@ from torch import Tensor
 from playground.model.transformer import MTPTransformer
 from playground.probes.logistic import LogisticRegression
 from playground.probes.ngram import examples, ngram_accuracy
-from playground.probes.quiet import all_offsets, quietly
+from playground.probes.quiet import quietly
 from playground.probes.residuals import trunk_streams
 from playground.probes.rows import cut, probe_batch
 from playground.results import LinearProbes
@@ -150,8 +150,8 @@ def _all_streams(model: MTPTransformer, tokens: Tensor) -> dict[str, Tensor]:
     streams = trunk_streams(model, tokens)
     z = list(streams.values())[-1]
     with quietly(model):
-        heads = {f"future_heads.{offset - 1}": model.future_resid(z, offset) for offset in all_offsets(model)}
-    return streams | heads
+        behind = model.future_resids(z, tokens.to(z.device))
+    return streams | {f"future_heads.{index}": stream for index, stream in enumerate(behind)}
 
 
 def _shuffle(labels: Tensor, generator: torch.Generator) -> Tensor:

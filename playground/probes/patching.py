@@ -10,10 +10,19 @@ Dimension letters: B row, T position, H attention head, N patched run.
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 from playground.model.transformer import MTPTransformer
 from playground.probes.pairs import Pairs
-from playground.probes.recovery import Patch, both_runs, offset_of, patched_differences, path_layers
+from playground.probes.recovery import (
+    Patch,
+    both_runs,
+    offset_of,
+    patched_differences,
+    path_layers,
+    path_modules,
+    tokens_ahead,
+)
 from playground.results import HeadPatching, PositionPatching, heads_of
 
 Site = Literal["resid_pre", "attn_out", "mlp_out"]
@@ -23,21 +32,25 @@ Site = Literal["resid_pre", "attn_out", "mlp_out"]
 def patch_positions(
     model: MTPTransformer, pairs: Pairs, *, site: Site = "resid_pre", offset: int | None = None
 ) -> PositionPatching:
-    """Patch one position at one layer at a time: all layers of the trunk and the future head of the pairs' offset.
+    """Patch one position at one layer at a time: all layers of the trunk and of the path of the pairs' offset.
 
-    Only rows that count (`recovery.MARGIN`) are in the result. A position before the first exchanged token or behind the
-    query has a recovery of exactly 0 and is not run: nothing differs there, or nothing reads it.
+    Only rows that count (`recovery.MARGIN`) are in the result. A position before the first exchanged token (before the first
+    that reads it ahead) or behind the query has a recovery of exactly 0 and is not run: nothing differs there, or nothing
+    reads it.
     `offset`, where given, must be that of the pairs. Raises ValueError when it is not, when the model has no future head for
     it, or for `mlp_out` of a model without MLPs.
     """
-    layers = path_layers(model, offset_of(pairs, offset))
+    modules = path_modules if site == "resid_pre" else path_layers
+    layers = modules(model, offset_of(pairs, offset))
     if site == "mlp_out" and model.config.mlp == "none":
         raise ValueError("site is 'mlp_out', and the model has no MLPs; write 'resid_pre' or 'attn_out'")
-    sites = tuple(f"{layer}.hook_{site}" for layer in layers)
+    sites = tuple(f"{name}.hook_{site}" for name in layers)
     runs = both_runs(model, pairs, sites)
     pairs = runs.pairs
     positions_T = torch.arange(pairs.clean.shape[1], device=pairs.clean.device)
-    differs_BT = (pairs.clean != pairs.corrupted).cumsum(dim=1) > 0
+    exchanged_BT = (pairs.clean != pairs.corrupted).cumsum(dim=1) > 0
+    ahead = tokens_ahead(model, pairs.offset)
+    differs_BT = F.pad(exchanged_BT[:, ahead:], (0, ahead), value=True)
     rows_N, positions_N = (differs_BT & (positions_T <= pairs.query[:, None])).nonzero(as_tuple=True)
     columns = []
     for layer, name in enumerate(sites):
@@ -55,7 +68,7 @@ def patch_positions(
 
 
 def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = None) -> HeadPatching:
-    """Patch the output z of one attention head at a time, at all positions: heads of the trunk and the offset's future head.
+    """Patch the output z of one attention head at a time, at all positions: heads of the trunk and of the offset's path.
 
     Rows and `offset` as in `patch_positions`.
     """

@@ -47,8 +47,9 @@ def path_patching(
 ) -> PathPatching:
     """Effects of all paths from `senders` to the queries, keys and values of `receivers`, and to the logits.
 
-    Without a choice, senders are all trunk heads and receivers all heads behind the first sender's layer, those of the offset's
-    future head included. Means over the rows that count (`recovery.MARGIN`), NaN when none does.
+    Without a choice, senders are all heads on the path but those of its last layer (so all trunk heads, where future heads read
+    the trunk), and receivers all heads on the path behind the first sender's layer. Means over the rows that count
+    (`recovery.MARGIN`), NaN when none does.
     Raises ValueError for a head that is not on the path of this offset, and as `patch_positions`.
     """
     layers, n_heads = path_layers(model, offset_of(pairs, offset)), model.config.n_heads

@@ -43,6 +43,11 @@ def all_offsets(model: MTPTransformer) -> tuple[int, ...]:
 
 
 def layer_names(model: MTPTransformer) -> tuple[str, ...]:
-    """Hook names of all layers, trunk first: `blocks.0`, .., `future_heads.0`, .."""
-    trunk = (f"blocks.{layer}" for layer in range(len(model.blocks)))
-    return (*trunk, *(f"future_heads.{index}" for index in range(model.n_future)))
+    """Hook names of all layers with attention, trunk first: `blocks.0`, .., `future_heads.0`, .."""
+    return model.config.attention_layers
+
+
+def matrix_names(model: MTPTransformer) -> tuple[str, ...]:
+    """Hook names of the future heads that hold no attention, only a matrix."""
+    every = (f"future_heads.{index}" for index in range(model.n_future))
+    return tuple(name for name in every if name not in layer_names(model))

@@ -7,8 +7,8 @@ Everything is measured in the logit difference, right minus wrong answer at the 
 Rows in which clean and corrupted run lie no more than MARGIN apart are left out, because there the quotient would be noise:
 the model does not use what was corrupted. When no row is left, all stay and every recovery is NaN.
 
-The layers of a run are those on the path of one offset: the trunk's and that offset's future head. A patched run begins at the
-patched layer, with what entered it; what comes before stays the same.
+The layers of a run are those on the path of one offset: the trunk's, that offset's future head, and before it others that it
+reads. A patched run begins at the patched layer, with what entered it; what comes before stays the same.
 
 Dimension letters: B row, N patched run, T position, D d_model, H attention head, E d_head.
 """
@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from playground.config.future_heads import reads_tokens
 from playground.model.transformer import MTPTransformer
 from playground.probes.pairs import Pairs
-from playground.probes.quiet import Hook, quietly
+from playground.probes.quiet import Hook, layer_names, quietly
 
 MARGIN = 0.5
 """Least logit difference, clean minus corrupted, of a row that counts."""
@@ -64,7 +65,7 @@ class Patch:
     """Many patched runs at one hook point: run n is the row `rows[n]` with that row's `values` put in at `place[..][n]`."""
 
     layer: int
-    """Number of the layer on the path."""
+    """Number of the layer on the path, as `path_modules` lists them."""
     point: str
     """Hook point within the layer, such as `attn.hook_z`."""
     values: Tensor
@@ -75,10 +76,22 @@ class Patch:
 
 
 def path_layers(model: MTPTransformer, offset: int) -> tuple[str, ...]:
-    """Hook names of the trunk's layers and of the future head of one offset. Raises ValueError for an offset without one."""
-    if not 1 <= offset <= model.n_future:
-        raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {model.n_future}")
-    return (*(f"blocks.{layer}" for layer in range(len(model.blocks))), f"future_heads.{offset - 1}")
+    """Hook names of the layers on the path of one offset: the trunk's, and those future heads that hold attention.
+
+    Raises ValueError for an offset that the model has no head for.
+    """
+    return tuple(name for name in path_modules(model, offset) if name in layer_names(model))
+
+
+def path_modules(model: MTPTransformer, offset: int) -> tuple[str, ...]:
+    """`path_layers`, and behind them the future head without attention, where the path ends in one."""
+    own = (f"future_heads.{index}" for index in model.path(offset))
+    return (*(f"blocks.{layer}" for layer in range(len(model.blocks))), *own)
+
+
+def tokens_ahead(model: MTPTransformer, offset: int) -> int:
+    """How far beyond a position the path of an offset reads tokens there: `sequential` and `hydra` future heads do."""
+    return offset - 1 if reads_tokens(model.config.future_heads) else 0
 
 
 def offset_of(pairs: Pairs, offset: int | None) -> int:
@@ -104,14 +117,16 @@ def both_runs(model: MTPTransformer, pairs: Pairs, points: Sequence[str]) -> Run
 def patched_differences(model: MTPTransformer, pairs: Pairs, base: Run, patch: Patch) -> Float[Tensor, " run"]:
     """Logit differences of the run `base` with each of the changes of `patch`; one forward does many of them.
 
-    Nothing behind a query reaches it, so rows are cut there, the runs with early queries together.
+    Nothing behind a query reaches it but the tokens that are read ahead, so rows are cut there, the runs with early queries
+    together.
     """
-    name = f"{path_layers(model, pairs.offset)[patch.layer]}.{patch.point}"
+    name = f"{path_modules(model, pairs.offset)[patch.layer]}.{patch.point}"
+    ahead = tokens_ahead(model, pairs.offset)
     found_N = torch.empty(len(patch.rows), dtype=torch.float64, device=base.tokens.device)
     by_query_N = pairs.query[patch.rows].argsort(stable=True)
     for chunk in by_query_N.split(max(1, MOST_TOKENS // base.tokens.shape[1])):
         rows = patch.rows[chunk]
-        length = int(pairs.query[rows].max()) + 1
+        length = int(pairs.query[rows].max()) + 1 + ahead
         place = tuple(part if isinstance(part, slice) else part[chunk] for part in patch.place)
         values = patch.values[:, :length][(rows, *place)]
         with quietly(model, [(name, lambda before, hook, place=place, values=values: _put(before, place, values))]):
@@ -123,17 +138,18 @@ def rest_of_run(
     model: MTPTransformer, pairs: Pairs, base: Run, layer: int, rows: Int[Tensor, " run"], length: int
 ) -> Float[Tensor, " run"]:
     """Run those rows of `base`, cut to `length`, from the path's layer `layer` to the end; the logit difference."""
-    n_trunk = len(model.blocks)
+    n_trunk, tokens_NT = len(model.blocks), base.tokens[rows, :length]
     if layer == 0:
-        return _difference(model, pairs, model.trunk(base.tokens[rows, :length]), rows)
-    model.embed(base.tokens[rows, :length])  # a clamp by token match reads the tokens there
-    if layer == n_trunk:
-        return _difference(model, pairs, base.activations["hook_trunk"][rows, :length], rows)
-    resid_NTD = base.activations[f"blocks.{layer - 1}.hook_resid_post"][rows, :length]
-    rotation = model.rotary(length) if model.config.positions == "rotary" else None
-    for block in model.blocks[layer:]:
-        resid_NTD = block(resid_NTD, rotation)
-    return _difference(model, pairs, model.hook_trunk(resid_NTD), rows)
+        return _difference(model, pairs, model.trunk(tokens_NT), tokens_NT, rows)
+    model.embed(tokens_NT)  # a clamp by token match reads the tokens there
+    before = "hook_trunk" if layer == n_trunk else f"{path_modules(model, pairs.offset)[layer - 1]}.hook_resid_post"
+    resid_NTD = base.activations[before][rows, :length]
+    if layer < n_trunk:
+        rotation = model.rotary(length) if model.config.positions == "rotary" else None
+        for block in model.blocks[layer:]:
+            resid_NTD = block(resid_NTD, rotation)
+        resid_NTD = model.hook_trunk(resid_NTD)
+    return _difference(model, pairs, resid_NTD, tokens_NT, rows, done=max(0, layer - n_trunk))
 
 
 def _put(activation: Tensor, place: tuple[Tensor | slice, ...], values: Tensor) -> Tensor:
@@ -142,10 +158,14 @@ def _put(activation: Tensor, place: tuple[Tensor | slice, ...], values: Tensor) 
     return changed
 
 
-def _difference(model: MTPTransformer, pairs: Pairs, z_NTD: Tensor, rows: Tensor) -> Float[Tensor, " run"]:
-    resid_NTD = model.future_resid(z_NTD, pairs.offset)
+def _difference(
+    model: MTPTransformer, pairs: Pairs, resid_NTD: Tensor, tokens_NT: Tensor, rows: Tensor, done: int = 0
+) -> Float[Tensor, " run"]:
+    """From the trunk's output, or from behind the first `done` future heads on the path."""
+    for index in model.path(pairs.offset)[done:]:
+        resid_NTD = model.run_future_head(index, resid_NTD, tokens_NT)
     runs = torch.arange(len(rows), device=rows.device)
-    logits_NV = model.logits(resid_NTD[runs, pairs.query[rows]]).double()
+    logits_NV = model.logits(resid_NTD[runs, pairs.query[rows]], pairs.offset).double()
     return logits_NV[runs, pairs.answer[rows]] - logits_NV[runs, pairs.wrong[rows]]
 
 
@@ -155,11 +175,11 @@ def _observe(model: MTPTransformer, pairs: Pairs, tokens: Tensor, points: Sequen
     def keep(activation: Tensor, hook: HookPoint) -> None:
         kept[str(hook.name)] = activation
 
-    entries = [f"blocks.{layer}.hook_resid_post" for layer in range(len(model.blocks))]
+    entries = [f"{name}.hook_resid_post" for name in path_modules(model, pairs.offset)]
     hooks: list[Hook] = [(name, keep) for name in {*points, *entries, "hook_trunk"}]
     with quietly(model, hooks):
         rows = torch.arange(len(tokens), device=tokens.device)
-        difference = _difference(model, pairs, model.trunk(tokens), rows)
+        difference = _difference(model, pairs, model.trunk(tokens), tokens, rows)
     return Run(tokens=tokens, activations=kept, difference=difference)
 
 

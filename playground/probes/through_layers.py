@@ -6,7 +6,8 @@ one of its heads. Here, for every source token a,
 1. the heads of the path write a vector y_a, each reading with its own norm what the one before it wrote (the first one the
    embedding), as though it attended to that alone;
 2. y_a goes through all that comes after the last head of the path: the MLP of that head's layer, the later layers of the trunk,
-   future head k, final norm and unembedding: the model's own, with all their nonlinearities. Call that f;
+   future head k (and others on its path), final norm and unembedding: the model's own, with all their nonlinearities: call
+   that f;
 3. row a of the circuit is f(background + y_a) - f(background), in logits.
 
 What is approximated, and nothing else is:
@@ -28,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from playground.config.future_heads import reads_tokens
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import quietly
 from playground.probes.token_circuits import choose_tokens, token_circuit
@@ -72,10 +74,14 @@ def _check(model: MTPTransformer, path: Sequence[Head], offset: int, background:
     if not path:
         raise ValueError("the path has no heads; write at least one, such as (Head('blocks.0', 0),)")
     check_path(model, path)
-    if not 1 <= offset <= model.n_future:
-        raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {model.n_future}")
-    layer = path[-1].layer
-    if layer.startswith("future_heads.") and layer != f"future_heads.{offset - 1}":
+    after, layer = model.path(offset), path[-1].layer
+    if reads_tokens(model.config.future_heads) and offset > 1:
+        raise ValueError(
+            f"offset is {offset}, and its {model.config.future_heads} future head also reads the tokens in between, "
+            "which no path holds; "
+            "write offset=1"
+        )
+    if layer.startswith("future_heads.") and int(layer.partition(".")[2]) not in after:
         raise ValueError(
             f"{path[-1]} does not lead to offset {offset}; write offset={int(layer.partition('.')[2]) + 1}"
         )
@@ -93,9 +99,14 @@ def _later(
     block = block_of(model, last)
     if block.has_mlp:
         streams = streams + block.mlp(block.ln2(streams))
-    if last.layer.startswith("blocks."):
+    kind, _, number = last.layer.partition(".")
+    rest = model.path(offset)
+    if kind == "blocks":
         rotation = model.rotary(1) if model.config.positions == "rotary" else None
-        for layer in range(int(last.layer.partition(".")[2]) + 1, len(model.blocks)):
+        for layer in range(int(number) + 1, len(model.blocks)):
             streams = model.blocks[layer](streams, rotation)
-        streams = model.future_resid(streams, offset)
-    return model.logits(streams)[:, 0]
+    else:
+        rest = rest[rest.index(int(number)) + 1 :]
+    for index in rest:
+        streams = model.run_future_head(index, streams)
+    return model.logits(streams, offset)[:, 0]

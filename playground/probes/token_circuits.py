@@ -39,7 +39,7 @@ def ov_circuit(model: MTPTransformer, path: Sequence[Head], *, tokens: Sequence[
 
     `(trunk head,)` is the direct path, `(trunk head, head of a future head)` the one through a future head; a path of no heads
     is embed -> unembed. `tokens` restricts sources and outputs to these, in this order. Entries are logits, up to the sizes
-    that norms divide by.
+    that norms divide by. Of replicated unembeddings it is that of the last head's own offset, for a trunk head of offset 1.
 
     Raises ValueError for an unknown head, for heads that are not in the order of the layers, for a token that there is not or
     that is named twice, and for more than MOST_TOKENS tokens.
@@ -47,7 +47,7 @@ def ov_circuit(model: MTPTransformer, path: Sequence[Head], *, tokens: Sequence[
     chosen = choose_tokens(model, tokens, MOST_TOKENS)
     check_path(model, path)
     w = head_weights(model, path)
-    left, right = w.W_E[chosen], w.W_U[:, chosen]
+    left, right = w.W_E[chosen], w.W_Us[w.unembedding_of(path[-1]) if path else 0][:, chosen]
     if path:
         left, right = _write(w, left, path[:-1]) @ w.W_V[-1], w.W_O[-1] @ right
     return _product(" -> ".join(("embed", *(f"{head} OV" for head in path), "unembed")), left, right)

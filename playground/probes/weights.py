@@ -20,7 +20,7 @@ from torch import Tensor
 
 from playground.model.layers import Block, Norm
 from playground.model.transformer import MTPTransformer
-from playground.probes.quiet import layer_names
+from playground.probes.quiet import all_offsets, layer_names
 from playground.results import Head, heads_of
 
 
@@ -36,12 +36,24 @@ class HeadWeights:
     W_E: Float[Tensor, "d_vocab d_model"]
     """Embedding; what reads it has the norm folded in."""
     W_U: Float[Tensor, "d_model d_vocab"]
-    """Unembedding with the final norm folded in."""
+    """Unembedding of offset 1 (of all offsets unless it is replicated) with the final norm folded in."""
+    more_W_U: tuple[Float[Tensor, "d_model d_vocab"], ...] = ()
+    """The same of the offsets 2, 3, .. where it is replicated."""
 
     def index(self, head: Head) -> int:
         """Place of a head in the stacked arrays. Raises ValueError for a head that is not there."""
         check_known(head, self.heads)
         return self.heads.index(head)
+
+    @property
+    def W_Us(self) -> tuple[Float[Tensor, "d_model d_vocab"], ...]:
+        """The shared unembedding alone, or those of all offsets."""
+        return (self.W_U, *self.more_W_U)
+
+    def unembedding_of(self, head: Head) -> int:
+        """Which of `W_Us` belongs to a head: in a future head that of its own offset, in the trunk that of offset 1."""
+        kind, _, number = head.layer.partition(".")
+        return int(number) if kind == "future_heads" and self.more_W_U else 0
 
     @cached_property
     def n_trunk(self) -> int:
@@ -68,7 +80,9 @@ def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> 
             stack[i] = fold(block.ln1, getattr(block.attn, name)[head.index])
         W_O[i] = block.attn.W_O[head.index]
     W_E = model.W_E.detach().to(torch.float64, copy=True)
-    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=fold(model.ln_final, model.W_U), **stacks)
+    offsets = all_offsets(model) if model.more_unembeds else (1,)
+    W_U, *more = (fold(model.ln_final, model.unembed_of(offset).weight.T) for offset in offsets)
+    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=W_U, more_W_U=tuple(more), **stacks)
 
 
 def known_heads(model: MTPTransformer) -> tuple[Head, ...]:
@@ -99,9 +113,9 @@ def check_path(model: MTPTransformer, path: Sequence[Head]) -> None:
     for head in path:
         check_known(head, known_heads(model))
     for first, second in zip(path, path[1:], strict=False):
-        if second.comes_after(first):
+        if second.comes_after(first, model.config.paths):
             continue
-        if first.comes_after(second):
+        if first.comes_after(second, model.config.paths):
             instead = f"write paths from the embedding upwards: {second}, then {first}"
         else:
             instead = f"both read the same stream; write one path with {first} and one with {second}"

@@ -18,6 +18,9 @@ DIGITS = 5
 """Significant digits of stored array values."""
 SMALLEST = 1e-290
 """What lies below is stored as zero: scaled up to whole digits it would overflow."""
+Paths = Sequence[Sequence[int]]
+"""For each offset the indices of the future heads that it runs through, in that order (`ModelConfig.paths`); empty where
+every future head reads the trunk's output alone."""
 ResultT = TypeVar("ResultT", bound="Result")
 
 
@@ -48,13 +51,15 @@ class Head:
     def __str__(self) -> str:
         return f"{self.layer}.{self.index}"
 
-    def comes_after(self, other: "Head") -> bool:
-        """Whether this head can read what the other one writes: it is in a later layer of the trunk, or in a future head."""
-        if other.layer.startswith("future_heads."):
-            return False
-        if self.layer.startswith("future_heads."):
-            return True
-        return int(self.layer.partition(".")[2]) > int(other.layer.partition(".")[2])
+    def comes_after(self, other: "Head", paths: Paths = ()) -> bool:
+        """Whether this head can read what the other one writes: it is in a later layer of the trunk, or in a future head.
+
+        Of two in future heads, whether the other's comes before this one's on a path.
+        """
+        (kind, own), (other_kind, others) = ((head.layer.split(".")) for head in (self, other))
+        if other_kind == "blocks":
+            return kind == "future_heads" or int(own) > int(others)
+        return kind == "future_heads" and bool(paths) and int(others) in paths[int(own)][:-1]
 
     @property
     def title(self) -> str:
@@ -68,10 +73,10 @@ class Head:
         return f"F{int(number) + 1}.{self.index}" if kind == "future_heads" else f"T{number}.{self.index}"
 
 
-def used_by(heads: Sequence[Head], offset: int) -> tuple[Head, ...]:
-    """Those of the heads that an offset depends on: of the trunk, and of its own future head."""
-    own = f"future_heads.{offset - 1}"
-    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer == own)
+def used_by(heads: Sequence[Head], offset: int, paths: Paths = ()) -> tuple[Head, ...]:
+    """Those of the heads that an offset depends on: of the trunk, of its own future head, and of others on its path."""
+    layers = {f"future_heads.{index}" for index in (paths[offset - 1] if paths else (offset - 1,))}
+    return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer in layers)
 
 
 def layer_title(layer: str) -> str:
@@ -102,8 +107,10 @@ class Result:
 
     @classmethod
     def from_dict(cls: "type[ResultT]", values: dict[str, Any]) -> "ResultT":
-        """Read what `to_dict` wrote; other keys are left alone. Raises KeyError when one is missing."""
-        return cls(**{name: _restore(values[name], hint) for name, hint in _field_types(cls).items()})
+        """Read what `to_dict` wrote; other keys are left alone. Raises KeyError when one without a default is missing."""
+        later = {item.name for item in dataclasses.fields(cls) if item.default is not dataclasses.MISSING}
+        types = {name: hint for name, hint in _field_types(cls).items() if name in values or name not in later}
+        return cls(**{name: _restore(values[name], hint) for name, hint in types.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

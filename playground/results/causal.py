@@ -85,6 +85,8 @@ class InductionAfterAblation(Result):
     """`[ablated, head]`"""
     null: NDArray[np.float64]
     """`[head]`: 99th percentile of the score under permuted tokens."""
+    paths: tuple[tuple[int, ...], ...] = ()
+    """For each offset the indices of the future heads that it runs through; empty where all read the trunk alone."""
 
     def rows(self) -> list[Row]:
         """A line for each ablated head and each head that it could move."""
@@ -94,7 +96,7 @@ class InductionAfterAblation(Result):
              "null 99%": float(self.null[j])}
             for i, ablated in enumerate(self.ablated)
             for j, head in enumerate(self.heads)
-            if head.comes_after(ablated)
+            if head.comes_after(ablated, self.paths)
         ]  # fmt: skip
 
 
@@ -102,7 +104,8 @@ class InductionAfterAblation(Result):
 class Knockout(Result):
     """Whether the induction heads do the work: the score without them, and without as many random other heads.
 
-    All heads named here are of the trunk or of the future head of offset 1: the others have no part in its accuracy.
+    All heads named here are of the trunk or on the path of offset 1, which is its own future head unless future heads read one
+    another: the others have no part in its accuracy.
     """
 
     induction: tuple[Head, ...]

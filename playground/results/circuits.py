@@ -19,7 +19,7 @@ class Composition(Result):
     sort_by: ClassVar[str] = "K"
 
     senders: tuple[Head, ...]
-    """Trunk heads."""
+    """Trunk heads, and those of future heads that other future heads read."""
     receivers: tuple[Head, ...]
     """All heads of the trunk and the future heads."""
     q: NDArray[np.float64]
@@ -61,7 +61,8 @@ class Copying(Result):
     direct_top1: NDArray[np.float64]
     """`[head]`: share of tokens whose largest entry in their row of the circuit is themselves."""
     via: tuple[Head, ...]
-    """Heads of the future heads, as second steps of a path."""
+    """Heads of the future heads, as second steps of a path. Replicated unembeddings: a path ends at that of the offset of its
+    last future head, or of offset 1 where there is none."""
     through_eigenvalues: NDArray[np.float64]
     """`[head, via]`; NaN where `head` is itself in a future head."""
     through_top1: NDArray[np.float64]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import psutil
 
+from playground.config import FutureHeads
 from playground.results import ScoreInfo
 
 Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
@@ -35,6 +36,8 @@ class RunRecord:
     preset: str | None
     n_future: int
     control: str
+    future_heads: FutureHeads = "independent"
+    """Type of the future heads (playground/config/future_heads.py)."""
     seed: int
     config_hash: str
     steps: int

@@ -8,6 +8,7 @@ import streamlit as st
 from playground.figures.ablation import Limits, alone_figure, before_after_figure
 from playground.figures.prediction_text import Predictions, predictions_html
 from playground.results import AblationEffects, AblationMethod, AttentionScores, Head, layer_title, used_by
+from playground.results.base import Paths
 from playground.ui.charts import Look, chart, html_download
 from playground.ui.files import StoredRun
 from playground.ui.heads_attention import scores_at
@@ -64,20 +65,20 @@ def ablation_view(shown: Shown) -> None:
     _alone(run, step, loaded, look)
 
 
-def named_heads(scores: AttentionScores, n_future: int) -> dict[str, tuple[Head, ...]]:
+def named_heads(scores: AttentionScores, n_future: int, paths: Paths = ()) -> dict[str, tuple[Head, ...]]:
     """Heads with a clear score of one kind that the offset in question uses, as playground/probes/knockout.py names them."""
-    named = {"induction heads": used_by(scores.strongest("prefix_matching", CLEAR), 1)}
+    named = {"induction heads": used_by(scores.strongest("prefix_matching", CLEAR), 1, paths)}
     for k in range(2, n_future + 1):
-        named[f"{k}-ahead heads"] = used_by(scores.strongest(f"ahead_{k}", CLEAR), k)
+        named[f"{k}-ahead heads"] = used_by(scores.strongest(f"ahead_{k}", CLEAR), k, paths)
     taken = {head for heads in named.values() for head in heads}
-    previous = used_by(scores.strongest("previous_token", CLEAR), 1)
+    previous = used_by(scores.strongest("previous_token", CLEAR), 1, paths)
     return named | {"previous-token heads": tuple(head for head in previous if head not in taken)}
 
 
-def other_heads(scores: AttentionScores, n_future: int, offset: int) -> list[Head]:
+def other_heads(scores: AttentionScores, n_future: int, offset: int, paths: Paths = ()) -> list[Head]:
     """Heads that an offset uses and that nothing is named after."""
-    named = {head for heads in named_heads(scores, n_future).values() for head in heads}
-    return [head for head in used_by(scores.heads, offset) if head not in named]
+    named = {head for heads in named_heads(scores, n_future, paths).values() for head in heads}
+    return [head for head in used_by(scores.heads, offset, paths) if head not in named]
 
 
 def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[str, ...]:
@@ -98,10 +99,10 @@ def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[
 
 
 def _buttons(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> None:
-    n_future = loaded.model.n_future
-    sets = named_heads(scores, n_future)
+    n_future, paths = loaded.model.n_future, loaded.model.config.paths
+    sets = named_heads(scores, n_future, paths)
     count = len(sets["induction heads"]) or 1
-    others = other_heads(scores, n_future, 1)
+    others = other_heads(scores, n_future, 1, paths)
     drawn = random_sets(others, count, draws=1)
     sets |= {"random others": tuple(Head.parse(name) for names in drawn for name in names), "none": ()}
 
@@ -157,10 +158,10 @@ def _controls(
     found: dict[int, AblationEffects] = {}
     if len(heads) < len(parts):
         return found
-    n_future = loaded.model.n_future
+    n_future, paths = loaded.model.n_future, loaded.model.config.paths
     for offset in range(1, n_future + 1):
-        others = [head for head in other_heads(scores, n_future, offset) if head not in heads]
-        sets = random_sets(others, len(used_by(heads, offset)))
+        others = [head for head in other_heads(scores, n_future, offset, paths) if head not in heads]
+        sets = random_sets(others, len(used_by(heads, offset, paths)))
         if sets:
             found[offset] = without(loaded, sets, method)
     return found

@@ -141,9 +141,9 @@ def _probability_of(
 
     with quietly(model):
         streams = list(trunk_streams(model, tokens).values())
-        through = [model.future_resid(resid, offset) for resid in streams]
-        resid_LTD = torch.cat(through if way == "through" else [*streams, through[-1]])
-        probability_LTV = model.logits(resid_LTD).float().softmax(dim=-1)
-    index_LT1 = torch.from_numpy(comes).clamp(min=0).expand(len(resid_LTD), -1)[..., None]
+        through = [model.logits(model.future_resid(resid, offset, tokens), offset) for resid in streams]
+        logits = through if way == "through" else [*(model.logits(resid) for resid in streams), through[-1]]
+        probability_LTV = torch.cat(logits).float().softmax(dim=-1)
+    index_LT1 = torch.from_numpy(comes).clamp(min=0).expand(len(logits), -1)[..., None]
     found_LT = probability_LTV.gather(-1, index_LT1)[..., 0].double().numpy()
     return np.where(comes >= 0, found_LT, np.nan)

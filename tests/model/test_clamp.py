@@ -9,7 +9,7 @@ from playground.config import ClampConfig, select_heads
 from playground.model.clamp import apply_clamp, frozen_slices
 from playground.model.patterns import match_mask, previous_token_mask
 from playground.probes.attention_scores import attention_patterns
-from tests.cases import MODEL_OPTIONS, random_tokens, small_config, small_model
+from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, random_tokens, small_config, small_model
 
 PATTERNS = {"previous_token": previous_token_mask, "induction": lambda tokens: match_mask(tokens, 1)}
 
@@ -44,6 +44,18 @@ def test_forbidden_keys_get_nothing_and_the_rest_keeps_its_proportions(pattern, 
     only_itself = (left.sum(dim=-1, keepdim=True) == 0) & torch.eye(12, dtype=torch.bool)
     expected = (left + only_itself) / (left + only_itself).sum(dim=-1, keepdim=True)
     torch.testing.assert_close(held, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FUTURE_HEADS)
+def test_every_layer_with_attention_is_held_whatever_the_type_of_the_future_heads(kind):
+    tokens, options = random_tokens(rows=6, d_vocab=4), {"n_layers": 5, "n_future": 3, "future_heads": kind}
+    model = clamped(model=options, forbid_induction=("all",), force_previous_token=("blocks.0.1",))
+    found = attention_patterns(model, tokens)
+    assert tuple(found) == model.config.attention_layers
+    mask = match_mask(tokens, 1)[:, None] & ~torch.eye(12, dtype=torch.bool)
+    free = (pattern for name, pattern in found.items() if name != "blocks.0")
+    assert all((pattern.masked_select(mask) == 0).all() for pattern in free)
+    assert torch.equal(found["blocks.0"][:, 1, 1:].argmax(dim=-1), torch.arange(11).expand(6, -1))
 
 
 def test_both_patterns_forbidden_never_leave_a_query_with_nothing():

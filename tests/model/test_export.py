@@ -46,6 +46,29 @@ def test_logits_are_those_of_the_offset_for_every_option(options, details, shape
         assert bridge.cfg.n_layers == len(model.blocks) + 1
 
 
+@pytest.mark.parametrize("unembedding", ["shared", "replicated"])
+@pytest.mark.parametrize("kind", ["independent", "causal", "anticausal"])
+def test_a_path_through_several_future_heads_is_a_deeper_transformer(kind, unembedding):
+    model = lively_model(n_layers=5, n_future=3, future_heads=kind, unembedding=unembedding)
+    for offset in (1, 2, 3):
+        bridge = export_to_transformer_lens(model, offset)
+        assert _difference(model, bridge, offset) < WITHIN
+        assert bridge.cfg.n_layers == len(model.blocks) + len(model.path(offset))
+
+
+@pytest.mark.parametrize(("kind", "offset", "says"), [
+    ("linear", 1, "offset 1 is no plain layer but of the type 'linear'.*another type of future heads"),
+    ("medusa_mlp", 2, "offset 2 is no plain layer.*write offset=1"), ("medusa_linear", 3, "offset 3 is no plain layer"),
+    ("sequential", 3, "offset 2 is no plain layer but of the type 'sequential'.*write offset=1"),
+])  # fmt: skip
+def test_what_is_no_plain_layer_is_refused_and_offset_1_is_not(kind, offset, says):
+    model = lively_model(n_layers=5, n_future=3, future_heads=kind)
+    with pytest.raises(ValueError, match=says):
+        export_to_transformer_lens(model, offset)
+    if kind != "linear":
+        assert _difference(model, export_to_transformer_lens(model)) < WITHIN
+
+
 @pytest.mark.parametrize("options", [
     {"control": "trunk", "n_layers": 1}, {"n_heads": 1}, {"n_heads": 16, "positions": "standard"}, {"n_heads": 8},
     {"n_ctx": 512, "n_layers": 2, "d_model": 64, "rotary_base": 500_000.0},

@@ -5,7 +5,7 @@ import pytest
 from playground.config import SIZES, ModelConfig
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
-from tests.cases import MODEL_OPTIONS, small_config
+from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_config
 
 
 @pytest.mark.parametrize("options", MODEL_OPTIONS, ids=str)
@@ -19,6 +19,19 @@ def test_count_equals_the_built_model_part_by_part(options, control):
     assert counts.future_heads == built["future_heads"]
     assert counts.unembedding == built["unembed"]
     assert counts.total == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("options", TYPE_OPTIONS, ids=str)
+@pytest.mark.parametrize(("normalization", "mlp"), [("RMS", "gated"), ("LN", "none")])
+def test_count_equals_the_built_model_for_every_type(options, normalization, mlp):
+    model = MTPTransformer(small_config(n_layers=5, n_future=3, normalization=normalization, mlp=mlp, **options))
+    counts = count_parameters(model.config)
+    built = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    assert (counts.trunk, counts.future_heads) == (built["blocks"], built["future_heads"])
+    assert counts.unembedding == built["unembed"] + built["more_unembeds"]
+    assert counts.total == sum(p.numel() for p in model.parameters())
+    model(random_tokens()).sum().backward()
+    assert counts.next_token == sum(p.numel() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from playground.training.loss import n_token_losses, one_graph_backward, per_head_backward
 from tasks.base import Batch
-from tests.cases import make_batch, random_tokens, small_model
+from tests.cases import FUTURE_HEADS, TYPE_OPTIONS, make_batch, random_tokens, small_model
 
 
 def _masks() -> dict[str, Batch]:
@@ -67,6 +67,32 @@ def test_losses_equal_a_loop_over_positions(mask):
         ]  # fmt: skip
         expected = sum(terms) / len(terms) if terms else 0.0
         assert losses[offset - 1].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("n_future", [1, 2, 3, 4])
+@pytest.mark.parametrize("options", TYPE_OPTIONS, ids=str)
+def test_both_backwards_have_equal_gradients_for_every_type(options, n_future):
+    model, results = small_model(n_layers=5, n_future=n_future, **options).double(), []
+    for backward in (one_graph_backward, per_head_backward):
+        model.zero_grad()
+        results.append((backward(model, _masks()["documents and padding"]), [p.grad for p in model.parameters()]))
+    (plain_losses, plain), (losses, gradients) = results
+    torch.testing.assert_close(losses, plain_losses, rtol=1e-12, atol=0)
+    for ours, theirs in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", FUTURE_HEADS)
+def test_the_logits_of_one_head_are_made_at_a_time(kind):
+    """And each module runs once."""
+    model, events = small_model(n_layers=5, n_future=3, future_heads=kind), []
+    model.unembed.register_forward_hook(lambda *_: events.append("logits"))
+    model.unembed.register_full_backward_hook(lambda *_: events.append("gradient"))
+    for index, head in enumerate(model.future_heads):
+        head.register_forward_hook(lambda *_, index=index: events.append(index))
+    per_head_backward(model, make_batch(random_tokens()))
+    assert [event for event in events if isinstance(event, str)] == ["logits", "gradient"] * 3
+    assert sorted(event for event in events if isinstance(event, int)) == [0, 1, 2]
 
 
 def test_gradients_add_up_over_calls():

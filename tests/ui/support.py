@@ -23,7 +23,7 @@ from playground.runs.record import write_json
 from tests.conftest import ROOT
 from tests.fake_runs import GONE
 
-PAGES = ("train", "compare", "heads", "lens", "about")
+PAGES = ("train", "compare", "heads", "lens", "decode", "about")
 PATIENCE = 60
 """Seconds a page may take; AppTest allows 3, and the first page loads PyTorch."""
 

@@ -268,6 +268,7 @@ def test_a_page_says_something_useful(runs: Path, state: Callable[[Path], None],
     state(runs)
     app = open_page(page)
     says, by_page = SAYS[state]
+    by_page = by_page | {"decode": by_page["lens"]}  # both need stored weights
     text = words(app)
     assert says in text
     assert "Runs folder: `" in text
@@ -285,7 +286,7 @@ def test_one_visit_leads_through_all_pages_and_back(runs: Path, state: Callable[
         assert app.title[0].value == page.capitalize()
 
 
-@pytest.mark.parametrize("page", ["train", "compare", "heads", "lens"])
+@pytest.mark.parametrize("page", ["train", "compare", "heads", "lens", "decode"])
 @pytest.mark.parametrize("task", ["Nonsense", "", "Bytes"])
 def test_an_address_with_a_task_that_is_not_there_does_no_harm(runs: Path, page: str, task: str) -> None:
     one_finished(runs)

@@ -1,0 +1,208 @@
+"""The options of `generate`, what may not stand together, and the decoding they ask for."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
+
+from playground.cli.parsing import Json, RunName, RunsDir
+from playground.runs.record import default_runs_dir
+
+if TYPE_CHECKING:
+    from playground.experiments.decoding import LoadedRun
+    from playground.generation.config import DecodingConfig, Sampling
+    from playground.generation.tree import Tree
+
+TREE_ROWS = 16
+"""Test rows by which a tree is chosen; not those that are shown."""
+BENCHMARK_PROMPTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """What `generate` takes."""
+
+    run: RunName
+    prompt: Annotated[str | None, arg(metavar="TEXT")] = None
+    """Text to continue. Without it rows of the task's test set are, cut before what is scored."""
+    samples: Annotated[int | None, arg(metavar="N")] = None
+    """How many texts: 1, for --benchmark 8, for --evaluate 256 windows or 100 expressions for each number of operations."""
+    speculative: Annotated[int | None, arg(metavar="K")] = None
+    """The offsets 2 .. K draft: by default all that the run has. 1 is plain decoding."""
+    plain: bool = False
+    """Plain decoding, one token per forward: the same as --speculative 1."""
+    tree: Annotated[int | None, arg(metavar="NODES")] = None
+    """Several drafts per offset: of all trees of so many tokens, the last one and drafts, the best on other test rows."""
+    max_new_tokens: Annotated[int | None, arg(metavar="N")] = None
+    """By default 64, for polynomials an answer, or as many as fit."""
+    temperature: Annotated[float | None, arg(metavar="T")] = None
+    """Draw tokens at random; the smaller, the likelier ones. Without it the likeliest is taken."""
+    top_k: Annotated[int | None, arg(metavar="N")] = None
+    """Draw from the N likeliest tokens only."""
+    top_p: Annotated[float | None, arg(metavar="P")] = None
+    """Draw from the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """Decides what is drawn."""
+    typical: bool = False
+    """Accept drafts that are merely probable enough: more of them, and NOT the distribution of plain decoding."""
+    slide: bool = False
+    """When the context is full, drop its older half and go on."""
+    stop: Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT ...]")] = ()
+    r"""Tokens that end the text, such as \n for bytes."""
+    step: Annotated[int | None, arg(metavar="S")] = None
+    """Stored step of the weights; the last one by default."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs."""
+    benchmark: bool = False
+    """Measure every K, and trees of 16 and 32 nodes, at batch 1 and 8."""
+    evaluate: bool = False
+    """Score what is decoded for test rows: answers (polynomial), or continuations (bytes)."""
+    runs_dir: RunsDir = field(default_factory=default_runs_dir)
+    as_json: Json = False
+
+
+# --- what may stand together ----------------------------------------------------------------------------------------
+
+
+def check_options(given: Generate) -> None:
+    """Raises ValueError for options that contradict each other or are out of range, whatever the run."""
+    least = {"--samples": (given.samples, 1), "--max-new-tokens": (given.max_new_tokens, 1),
+             "--speculative": (given.speculative, 1), "--tree": (given.tree, 2)}  # fmt: skip
+    for name, (value, bound) in least.items():
+        if value is not None and value < bound:
+            raise ValueError(f"{name} is {value}; write at least {bound}")
+    drafts = _named_drafts(given)
+    if len(drafts) > 1:
+        why = ", and a tree chooses by itself how far it reaches" if drafts[-1] == "--tree" else ""
+        raise ValueError(f"{' and '.join(drafts)} were both given{why}; leave one out")
+    if given.typical and given.temperature is None:
+        raise ValueError(
+            "--typical is about drafts of sampled text; write --temperature with it, such as --temperature 0.8"
+        )
+    if given.typical and (given.plain or given.speculative == 1):
+        raise ValueError("--typical is about drafts, and plain decoding has none; leave one out")
+    if given.benchmark and given.evaluate:
+        raise ValueError("--benchmark and --evaluate were both given; leave one out")
+    if given.benchmark and drafts:
+        raise ValueError(f"--benchmark tries every K and two trees; leave {drafts[0]} out")
+    greedy = given.temperature is None
+    if given.prompt is not None and (given.samples or 1) > 1 and greedy and not (given.benchmark or given.evaluate):
+        raise ValueError("greedy decoding continues a prompt in one way; write --temperature, or leave --samples out")
+    if given.evaluate:
+        _check_evaluate(given)
+
+
+def _named_drafts(given: Generate) -> list[str]:
+    named = {"--plain": given.plain, "--speculative": given.speculative is not None, "--tree": given.tree is not None}
+    return [name for name, is_given in named.items() if is_given]
+
+
+def _check_evaluate(given: Generate) -> None:
+    others = {"--prompt": given.prompt, "--temperature": given.temperature, "--top-k": given.top_k,
+              "--top-p": given.top_p, "--max-new-tokens": given.max_new_tokens, "--slide": given.slide or None,
+              "--stop": given.stop or None}  # fmt: skip
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"--evaluate decodes test rows to their ends, greedily; leave {name} out")
+
+
+def check_offsets(given: Generate, loaded: "LoadedRun") -> None:
+    """Raises ValueError where more offsets are asked for than the run has."""
+    n_future, run = loaded.model.n_future, loaded.run.id
+    wanted = {"--benchmark": given.benchmark, "--tree": given.tree is not None, "--typical": given.typical,
+              "--speculative": (given.speculative or 1) > 1}  # fmt: skip
+    if n_future == 1 and any(wanted.values()):
+        name = next(name for name, is_wanted in wanted.items() if is_wanted)
+        raise ValueError(
+            f"run {run} predicts the next token only and has no future heads to draft with; leave {name} out, or take a run "
+            "with n_future of 2 or more"
+        )
+    if given.speculative is not None and given.speculative > n_future:
+        raise ValueError(
+            f"--speculative is {given.speculative}, and run {run} predicts the offsets 1 to {n_future}; write at most "
+            f"{n_future}"
+        )
+
+
+# --- the decoding they ask for --------------------------------------------------------------------------------------
+
+
+def make_sampling(given: Generate) -> "Sampling":
+    """How tokens are chosen. Raises ValueError for values out of range."""
+    from playground.generation.config import Sampling
+
+    return Sampling(temperature=given.temperature, top_k=given.top_k, top_p=given.top_p)
+
+
+def make_prompts(given: Generate, loaded: "LoadedRun", count: int) -> list[list[int]]:
+    """The prompt, as often as it is wanted, or test rows. Raises ValueError for a text that the task cannot read."""
+    from playground.experiments.decoding import prompt_tokens, task_prompts
+
+    if given.prompt is None:
+        return task_prompts(loaded.task, count)
+    return [prompt_tokens(loaded.task, given.prompt)] * count
+
+
+def make_drafts(given: Generate, loaded: "LoadedRun") -> "Tree":
+    """The drafts of the options; a tree without any is plain decoding."""
+    from playground.generation.tree import chain
+
+    if given.tree is not None:
+        return tree_of(given.tree, given, loaded)
+    return chain(1 if given.plain else given.speculative or loaded.model.n_future)
+
+
+def tree_of(nodes: int, given: Generate, loaded: "LoadedRun") -> "Tree":
+    """The best tree on test rows behind those that are decoded, as long as there are any."""
+    from playground.experiments.decoding import choose_tree, task_prompts
+
+    first = given.samples or (BENCHMARK_PROMPTS if given.benchmark else 1)
+    shown = 0 if given.prompt is not None or given.evaluate else first
+    prompts = task_prompts(loaded.task, shown + TREE_ROWS)
+    return choose_tree(loaded.model, prompts[shown:] or prompts, nodes, cached=loaded.cached)
+
+
+def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) -> "DecodingConfig":
+    """Plain decoding of the prompts; `with_drafts` adds to it. Raises ValueError where the context has too little room."""
+    from playground.experiments.decoding import default_new_tokens, new_token_room
+    from playground.generation.config import DecodingConfig
+
+    n_ctx, longest = loaded.model.n_ctx, max(map(len, prompts))
+    room, wanted = new_token_room(prompts, n_ctx), given.max_new_tokens or default_new_tokens(loaded.task)
+    if longest > n_ctx and not given.slide:
+        raise ValueError(
+            f"the prompt has {longest} tokens, and the context of run {loaded.run.id} holds {n_ctx}; shorten it, or write "
+            "--slide to go on from its end"
+        )
+    if wanted > room and given.max_new_tokens is not None and not given.slide:
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves room for {room} new ones in a context of {n_ctx}, and {wanted} are "
+            f"wanted; write --max-new-tokens {room} or less, or --slide"
+        )
+    return DecodingConfig(
+        max_new_tokens=wanted if given.slide else min(wanted, room), sampling=make_sampling(given),
+        stop=tuple(_stop_token(text, loaded) for text in given.stop), overflow="slide" if given.slide else "error",
+    )  # fmt: skip
+
+
+def with_drafts(config: "DecodingConfig", drafts: "Tree", given: Generate) -> "DecodingConfig":
+    """The same decoding with drafts, and with the rule by which they are accepted."""
+    if not drafts.paths:
+        return config
+    rule = "typical" if given.typical else "exact"
+    if drafts.is_chain:
+        return dataclasses.replace(config, speculative=drafts.speculative, rule=rule)
+    return dataclasses.replace(config, tree=drafts, rule=rule)
+
+
+def _stop_token(text: str, loaded: "LoadedRun") -> int:
+    """A token by the string that it is shown as, or else what the task reads in the text, with \\n and \\t written out."""
+    strings = loaded.task.token_strings(range(loaded.task.d_vocab))
+    if text in strings:
+        return strings.index(text)
+    tokens = loaded.task.encode(text.replace("\\n", "\n").replace("\\t", "\t"))
+    if len(tokens) != 1:
+        said = " ".join(strings[token] for token in tokens)
+        raise ValueError(f"--stop takes texts of one token each, and '{text}' has {len(tokens)}: {said}")
+    return tokens[0]

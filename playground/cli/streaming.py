@@ -1,0 +1,139 @@
+"""Decoded text on the screen while it is decoded: the prompt dim, each accepted draft in the colour of its offset.
+
+Drafts are underlined as well, so that they can be told from offset 1's own tokens without colours, spaces included. Where
+stdout is no terminal the same text comes without any of that.
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from playground.figures.head_colors import offset_color
+from playground.results import DecodedRow, Decoding, DecodingSpeed, DecodingStep
+
+Decode = Callable[[Sequence[int]], str]
+UNFINISHED = "\ufffd"
+"""What stands for bytes that are no character, or not yet one."""
+LONGEST = 3
+"""Bytes of a character of UTF-8 behind its first."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class GrowingText:
+    """Tokens as text, piece by piece: a piece never changes once it is out, and characters come whole.
+
+    >>> text = GrowingText(lambda tokens: bytes(tokens).decode("utf-8", "replace"), list(b"a\\xe2"))
+    >>> text.shown, text.add(0x82), text.add(0xAC), text.add(0x21), text.finish()
+    ('a', '', '€', '!', '')
+    """
+
+    def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
+        self.decode, self.tokens = decode, list(prompt)
+        self.shown = self._settled()
+
+    def add(self, token: int) -> str:
+        """What a further token adds."""
+        self.tokens.append(token)
+        return self._extend(self._settled())
+
+    def finish(self) -> str:
+        """What was held back until now: bytes of which no character came."""
+        return self._extend(self.decode(self.tokens))
+
+    def _extend(self, text: str) -> str:
+        piece = text[len(self.shown) :]
+        self.shown += piece
+        return piece
+
+    def _settled(self) -> str:
+        """The text as far as no further token changes it."""
+        text = self.decode(self.tokens)
+        for back in range(1, min(LONGEST, len(self.tokens)) + 1):
+            if not text.endswith(UNFINISHED):
+                break
+            text = self.decode(self.tokens[:-back])
+        return text
+
+
+class Screen:
+    """Writes one decoded row to stdout as its forwards come in."""
+
+    def __init__(self, decode: Decode, prompt: Sequence[int], limit: int, stop: Sequence[int]) -> None:
+        self.text, self.left, self.stop = GrowingText(decode, prompt), limit, set(stop)
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._write(self.text.shown, "dim")
+
+    def step(self, _row: int, step: DecodingStep) -> None:
+        """Take a forward; of its tokens only those are shown that are wanted."""
+        accepted = [draft.offset for draft in step.drafts if draft.accepted]
+        for token, offset in zip(step.emitted, (*accepted, 1), strict=True):
+            if self.left:
+                self._write(self.text.add(token), _style(offset))
+                self.left = 0 if token in self.stop else self.left - 1
+
+    def end(self) -> None:
+        """The rest, and a line's end."""
+        self._write(self.text.finish(), "")
+        self._write("\n", "")
+
+    def _write(self, piece: str, style: str) -> None:
+        piece = _printable(piece, sys.stdout.encoding)
+        if self.console.is_terminal:
+            self.console.print(Text(piece, style=style), end="")
+        else:
+            sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def say_outcome(decoding: Decoding, speed: DecodingSpeed | None) -> None:
+    """The line behind a text, on stderr: forwards, acceptance per offset, and the speed-up that was measured."""
+    row = decoding.decoded[0]
+    said = Text(f"{_count(row)}, step by step" if decoding.speculative == 1 else _count(row))
+    if decoding.speculative > 1 and row.forwards:
+        said.append(f": {decoding.tokens_per_forward:.2f} tokens per forward; accepted ")
+        found = decoding.acceptance
+        for index, (offset, rate) in enumerate(zip(found.offsets, found.conditional.tolist(), strict=True)):
+            said.append(", " if index else "")
+            said.append(f"offset {offset} {'-' if math.isnan(rate) else f'{rate:.0%}'}", style=_style(offset))
+        said.append(" (each where those before it were)" if len(found.offsets) > 1 else "")
+    if speed is not None:
+        said.append(f"; {_speed(speed)}")
+    elif row.forwards:
+        said.append(f"; {decoding.tokens_per_second:,.0f} tokens/s")
+    if not decoding.exact:
+        said.append("; typical acceptance: NOT distributed as in plain decoding")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(said)
+
+
+def _count(row: DecodedRow) -> str:
+    tokens, forwards = len(row.tokens), row.forwards
+    return f"{tokens} token{'s' if tokens != 1 else ''}, {forwards} forward{'s' if forwards != 1 else ''} behind the prompt's"
+
+
+def _speed(speed: DecodingSpeed) -> str:
+    low, high = speed.spread
+    of = "plain decoding" if speed.identical is not None else f"plain decoding of as many tokens, {speed.new_tokens}"
+    parted = (
+        f", OTHER TEXT than plain decoding, from a token on that was ahead of the next by {speed.gap:.2g} in logits"
+    )
+    same = {True: ", same text", False: parted, None: ""}[speed.identical]
+    return f"{speed.speedup:.2f} times as fast as {of} ({low:.2f} to {high:.2f} in {len(speed.plain_seconds)} repeats){same}"
+
+
+def _style(offset: int) -> str:
+    return f"underline {offset_color(offset)}" if offset > 1 else ""
+
+
+def _printable(text: str, encoding: str | None) -> str:
+    """No control characters but tab and new line, and nothing that the stream cannot write.
+
+    >>> _printable("a\\x1b[1m\\n\\t", "utf-8"), _printable("€", "ascii")
+    ('a\\\\x1b[1m\\n\\t', '\\\\u20ac')
+    """
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

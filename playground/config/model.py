@@ -1,0 +1,152 @@
+"""The shape of a model, and the paper's sizes."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from playground.config.checks import check_fields
+from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
+
+Control = Literal["layers", "trunk"]
+Normalization = Literal["RMS", "LN"]
+Positions = Literal["rotary", "standard"]
+Mlp = Literal["gated", "gelu", "none"]
+Unembedding = Literal["shared", "replicated"]
+
+TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-d-vocab")]
+TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
+"""Values that a run takes from its task, so that the command line does not offer them a second time."""
+
+SIZES: dict[str, dict[str, int]] = {
+    "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
+    "3M": {"d_model": 256, "n_layers": 4, "n_heads": 8},
+    "10M": {"d_model": 384, "n_layers": 6, "n_heads": 8},
+    "30M": {"d_model": 512, "n_layers": 10, "n_heads": 8},
+    "100M": {"d_model": 768, "n_layers": 14, "n_heads": 12},
+    "300M": {"d_model": 1024, "n_layers": 25, "n_heads": 16},
+    "1B": {"d_model": 1536, "n_layers": 36, "n_heads": 24},
+}
+"""The paper's model sizes (Gloeckle et al. 2024, tables S13 and S14), by their number of non-embedding parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of an `MTPTransformer`: a trunk, and one future head for each of `n_future` offsets."""
+
+    n_layers: int = 2
+    """Layers on the next-token path of the n = 1 model. What more offsets do to it, `control` decides."""
+    n_heads: int = 4
+    """Attention heads per layer."""
+    d_model: int = 128
+    """Width of the residual stream."""
+    n_future: int = 1
+    """How many tokens ahead are predicted; 1 is ordinary next-token training."""
+    control: Control = "layers"
+    """`layers`: n_layers in all, so that each further future head takes a layer from the trunk (the paper's).
+    `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future."""
+    future_heads: FutureHeads = "independent"
+    """What the future heads are and read: `independent` (a layer each, all on the trunk's output), `linear`, `causal`,
+    `anticausal`, `sequential`, `hydra`, `medusa_linear` or `medusa_mlp` (playground/config/future_heads.py)."""
+    unembedding: Unembedding = "shared"
+    """`shared`: one unembedding for all offsets. `replicated`: one for each."""
+    mlp: Mlp = "gated"
+    """`gated` (SiLU-gated, 8 d_model^2 parameters), `gelu` (4 d_model wide) or `none` (attention only)."""
+    normalization: Normalization = "RMS"
+    """RMSNorm or LayerNorm, before each sublayer and before the unembedding."""
+    positions: Positions = "rotary"
+    """Rotary, or learned (`standard`) position embeddings added to the token embeddings."""
+    rotary_base: float = 10_000.0
+    """Base of the rotary frequencies."""
+    eps: float = 1e-5
+    """Added to the variance in every normalisation."""
+    d_vocab: TaskVocabulary = None
+    """Number of tokens; None takes the task's."""
+    n_ctx: TaskContext = None
+    """Longest input; None takes the task's."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("n_layers", "n_heads", "d_model", "n_future", "d_vocab", "n_ctx"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; write at least 1")
+        if not self.eps > 0:
+            raise ValueError(f"eps is {self.eps}; write a small number above 0, such as 1e-5")
+        if not self.rotary_base > 1:
+            raise ValueError(f"rotary_base is {self.rotary_base}; write a number above 1, such as 10000")
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
+                f"write d_model={self.n_heads * math.ceil(self.d_model / self.n_heads)} or another n_heads"
+            )
+        if self.positions == "rotary" and self.d_head % 2:
+            raise ValueError(
+                f"rotary positions need an even d_head, and d_model / n_heads is {self.d_head}; "
+                "write another n_heads or positions='standard'"
+            )
+        self._check_trunk()
+        if self.n_ctx is not None and self.n_future >= self.n_ctx:
+            raise ValueError(
+                f"n_future {self.n_future} reaches past a context of {self.n_ctx} tokens; "
+                f"write n_future <= {self.n_ctx - 1} or a longer context"
+            )
+
+    def _check_trunk(self) -> None:
+        """Under control `layers` at least one layer stays; under `trunk` it may be none."""
+        least = 1 if self.control == "layers" else 0
+        if self.n_trunk_layers >= least:
+            return
+        taken = self.n_layers - self.n_trunk_layers
+        n_layers, smaller = f"n_layers={taken + least} or more", "a smaller n_future"
+        instead = [n_layers] if self.future_heads.startswith("medusa") else [n_layers, smaller]
+        if self.control == "layers" and self.n_layers >= self._layers_taken("trunk"):
+            instead.append("control='trunk'")
+        of_type = "" if self.future_heads == "independent" else f" of {self.future_heads} future heads"
+        raise ValueError(
+            f"n_future {self.n_future}{of_type} leaves no trunk of {self.n_layers} layers under control '{self.control}'; "
+            f"write {', '.join(instead[:-1])}{', or ' if len(instead) > 2 else ' or ' if instead[1:] else ''}{instead[-1]}"
+        )
+
+    @property
+    def d_head(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @property
+    def d_mlp(self) -> int:
+        """Hidden width of the MLP: 4 d_model, or for the gated one 8/3 d_model rounded up to a multiple of 8."""
+        return 8 * math.ceil(self.d_model / 3) if self.mlp == "gated" else 4 * self.d_model
+
+    @property
+    def n_trunk_layers(self) -> int:
+        """Layers that all offsets share."""
+        return self.n_layers - self._layers_taken(self.control)
+
+    def _layers_taken(self, control: Control) -> int:
+        """How many of n_layers are future heads: by control `layers` all, by `trunk` those on the next-token path."""
+        counted = range(self.n_future) if control == "layers" else self.paths[0]
+        return sum(is_layer(self.future_heads, index) for index in counted)
+
+    @property
+    def paths(self) -> tuple[tuple[int, ...], ...]:
+        """For each offset the indices of the future heads that it runs through, in that order."""
+        return future_head_paths(self.future_heads, self.n_future)
+
+    @property
+    def attention_layers(self) -> tuple[str, ...]:
+        """Hook names of all layers, those of the trunk first: `blocks.0`, .., `future_heads.0`, ..
+
+        Future heads without attention are left out.
+        """
+        own = (index for index in range(self.n_future) if is_layer(self.future_heads, index))
+        return (
+            *(f"blocks.{layer}" for layer in range(self.n_trunk_layers)),
+            *(f"future_heads.{index}" for index in own),
+        )
+
+    @property
+    def next_token_depth(self) -> int:
+        """Layers between the embedding and the next-token logits: the trunk's and those of its future heads."""
+        return self.n_trunk_layers + self._layers_taken("trunk")

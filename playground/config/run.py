@@ -1,0 +1,87 @@
+"""One whole training as a configuration, saved as JSON and read back strictly."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from playground.config.checks import strict
+from playground.config.clamp import ClampConfig
+from playground.config.model import ModelConfig
+from playground.config.training import OptimConfig, TrainConfig
+from tasks.config import TaskConfig
+
+LATER_FIELDS = {"future_heads": "independent", "unembedding": "shared"}
+"""Fields of the model that came later, with the values that say what was before: these leave hash and label as they were."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training: a task, a model, an optimizer, a length, a clamp and a seed."""
+
+    task: TaskConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    clamp: ClampConfig = field(default_factory=ClampConfig)
+    preset: str | None = None
+    """The preset this configuration was derived from."""
+    seed: int = 0
+    """Decides the initialisation and the training data, and nothing else does."""
+
+    def __post_init__(self) -> None:
+        if self.model.n_future >= self.task.n_ctx:
+            raise ValueError(
+                f"n_future {self.model.n_future} reaches past the task's context of {self.task.n_ctx} tokens; "
+                f"write n_future <= {self.task.n_ctx - 1} or a longer n_ctx"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; write 0 or more")
+        self.clamp.check(self.model)
+
+    def resolve(self, *, d_vocab: int, n_ctx: int) -> "RunConfig":
+        """The same configuration with the task's vocabulary and context written into the model."""
+        model = dataclasses.replace(self.model, d_vocab=d_vocab, n_ctx=n_ctx)
+        return dataclasses.replace(self, model=model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionary of plain values, ready for JSON; `from_dict` reads it back."""
+        values = dataclasses.asdict(self)
+        values["task"] = {"name": self.task.name, **values["task"]}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
+        """Read what `to_dict` wrote. Raises ValueError for an unknown key, naming the nearest valid one."""
+        from tasks.registry import config_class
+
+        values = dict(values)
+        for name in ("task", "model", "optim", "train", "clamp"):
+            if not isinstance(values.get(name, {}), dict):
+                raise ValueError(f"{name} is {values[name]!r}; it must be a dictionary of its fields")
+        task = dict(values.pop("task", {}))
+        if "name" not in task:
+            raise ValueError("the configuration names no task; write task: {name: ...}")
+        parts = {"model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "clamp": ClampConfig}
+        built: dict[str, Any] = {"task": strict(config_class(task.pop("name")), task, "task")}
+        for name, part in parts.items():
+            built[name] = strict(part, values.pop(name, {}), name)
+        return strict(cls, values | built, "run")
+
+    def hash(self) -> str:
+        """Eight hexadecimal digits that stay the same for equal configurations, on every machine."""
+        values = self.to_dict()
+        for name, default in LATER_FIELDS.items():
+            if values["model"][name] == default:
+                del values["model"][name]
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def label(self) -> str:
+        """Short readable name: preset or task, n_future, type of the future heads where it is another, control and seed."""
+        later = {name: getattr(self.model, name) for name in LATER_FIELDS}
+        others = [value for name, value in later.items() if value != LATER_FIELDS[name]]
+        clamped = ["clamped"] if self.clamp != ClampConfig() else []
+        parts = [self.preset or self.task.name, f"n{self.model.n_future}", *others, self.model.control, *clamped]
+        return "-".join([*parts, f"s{self.seed}"])
