@@ -222,7 +222,7 @@ def test_the_benchmark_has_a_line_for_every_way_and_batch(runs_dir, capsys):
 def test_the_benchmark_is_a_table(runs_dir, capsys):
     assert run(runs_dir, "induction", "--benchmark", "--prompt", "1 2", "--samples", "1", "--max-new-tokens", "4") == 0
     printed = capsys.readouterr()
-    assert "Decoding with induction, step 2: 1 prompts, 4 new tokens each, cpu" in printed.out
+    assert "Decoding with induction, step 2: 1 prompt, 4 new tokens each, cpu" in printed.out
     assert "tree 16" in printed.out and "conditional" in printed.out and "K = 2, batch 1: " in printed.err
 
 

@@ -164,8 +164,9 @@ def _benchmark(given: Generate, loaded: "LoadedRun") -> int:
 
 
 def _heading(loaded: "LoadedRun", prompts: int, new_tokens: int, where: str) -> str:
+    of = f"{prompts} prompt{'s' if prompts > 1 else ''}"
     return (
-        f"Decoding with {loaded.run.id}, step {loaded.step:,}: {prompts} prompts, {new_tokens} new tokens each, {where}.\n"
+        f"Decoding with {loaded.run.id}, step {loaded.step:,}: {of}, {new_tokens} new tokens each, {where}.\n"
         "Acceptance of the offsets from 2 on in percent; ms per forward; speed-up over plain decoding, and whether the text is "
         "the same"
     )

@@ -20,12 +20,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from playground.generation.cache import KVCache, View, cached_block
 from playground.generation.stacked import StackedBlocks
 from playground.model.future_heads import HydraHead, SequentialHead
-from playground.model.layers import Block
+from playground.model.layers import Block, Norm
 from playground.model.transformer import MTPTransformer
 
 SMALL_VOCABULARY = 4096
@@ -131,34 +131,71 @@ class Pointwise(Free):
 class Onward(Free):
     """MLPs of which each reads the one before and the token that was drafted there.
 
-    What a token adds to the hidden layer depends on nothing else, and is looked up where the vocabulary is small.
+    They run one after another, and so every operation counts. Final norm and the next head's norm differ in their weights only:
+    folded into the matrices behind them, one product of the normalised stream gives an offset's logits and the next head's
+    hidden layer. What a token adds to that depends on nothing else, and is looked up where the vocabulary is small.
     """
 
     def __init__(self, model: MTPTransformer, speculative: int) -> None:
         super().__init__(model, speculative)
-        self.heads = [model.future_heads[k - 1] for k in self.offsets]
-        everything = torch.arange(model.W_E.shape[0], device=model.W_E.device)
-        is_small = len(everything) <= SMALL_VOCABULARY
+        self.d_vocab, self.ln = model.W_E.shape[0], model.ln_final
+        heads = [head for head in (model.future_heads[k - 1] for k in self.offsets) if isinstance(head, HydraHead)]
+        self.outs = [head.out for head in heads]
         with torch.no_grad():
-            self.looked_up = [self._of_token(head, everything) for head in self.heads] if is_small else None
+            into = [_folded(head.ln_resid, head.gate_in.weight[:, : model.config.d_model]) for head in heads]
+            unembed = [_folded(model.ln_final, model.unembed_of(k).weight.to(model.W_E.dtype)) for k in self.offsets]
+            self.first = into[0]
+            self.both = [_joined(*pair) for pair in zip(unembed, [*into[1:], None], strict=True)]
+            self.of_token = [self._token_reader(model, head) for head in heads]
 
-    def _of_token(self, head: nn.Module, token: Tensor) -> Tensor:
-        """`[token, 2 d_mlp]`: what tokens add to a head's hidden layer."""
-        assert isinstance(head, HydraHead)
-        return head.ln_embed(self.model.embed(token)) @ head.gate_in.weight[:, self.model.config.d_model :].T
+    def _token_reader(self, model: MTPTransformer, head: HydraHead) -> Callable[[Tensor], Tensor]:
+        """From tokens to what each adds to a head's hidden layer, `[token, 2 d_mlp]`."""
+        weight = head.gate_in.weight[:, model.config.d_model :].contiguous()
+
+        def read(token: Tensor) -> Tensor:
+            return F.linear(head.ln_embed(model.embed(token)), weight)
+
+        if self.d_vocab > SMALL_VOCABULARY:
+            return read
+        table = read(torch.arange(self.d_vocab, device=weight.device))
+        return lambda token: table[token]
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
         resid, token = commit.at_last(commit.streams[0]), commit.own
+        hidden = F.linear(self._normalized(resid), *self.first)
         found: list[Tensor] = []
-        for k, head in zip(self.offsets, self.heads, strict=True):
-            assert isinstance(head, HydraHead)
-            of_token = self.looked_up[k - 2][token] if self.looked_up is not None else self._of_token(head, token)
-            of_resid = head.ln_resid(resid) @ head.gate_in.weight[:, : self.model.config.d_model].T
-            gate, linear = (of_resid + of_token).chunk(2, dim=-1)
-            resid = resid + head.out(F.silu(gate) * linear)
-            found.append(final_logits(self.model, resid, k))
+        for k, out, both, of_token in zip(self.offsets, self.outs, self.both, self.of_token, strict=True):
+            gate, linear = (hidden + of_token(token)).chunk(2, dim=-1)
+            resid = resid + out(F.silu(gate) * linear)
+            read = F.linear(self._normalized(resid), *both)
+            found.append(read[:, : self.d_vocab].float())
+            hidden = read[:, self.d_vocab :]
             token = choose(found[-1], k)
         return torch.stack(found, dim=1)
+
+    def _normalized(self, resid: Tensor) -> Tensor:
+        """The stream behind the norm, without the norm's own weights."""
+        if self.ln.centred:
+            return F.layer_norm(resid, resid.shape[-1:], None, None, self.ln.eps)
+        return F.rms_norm(resid, resid.shape[-1:], None, self.ln.eps)
+
+
+Linear = tuple[Tensor, Tensor | None]
+"""Weight `[output, input]` and bias of a linear map."""
+
+
+def _folded(norm: Norm, weight: Tensor) -> Linear:
+    """What a matrix makes of a norm's output, as a map of the normalised stream."""
+    scale = norm.weight.to(weight.dtype)
+    return weight * scale, None if norm.bias is None else weight @ norm.bias.to(weight.dtype)
+
+
+def _joined(one: Linear, other: Linear | None) -> Linear:
+    """Both maps as one, their outputs side by side."""
+    if other is None:
+        return one
+    bias = None if one[1] is None or other[1] is None else torch.cat((one[1], other[1]))
+    return torch.cat((one[0], other[0])), bias
 
 
 class Parallel:
@@ -264,5 +301,5 @@ def _block(model: MTPTransformer, index: int) -> Block:
 
 def _cache(model: MTPTransformer, layers: int, memory: Memory) -> KVCache:
     config = model.config
-    shape = (layers, memory.rows, memory.capacity, config.n_heads, config.d_head)
+    shape = (layers, memory.rows, config.n_heads, memory.capacity, config.d_head)
     return KVCache(shape, memory.dtype, memory.device)

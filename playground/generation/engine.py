@@ -62,10 +62,11 @@ class Engine:
         self.layers = [*model.blocks, *(model.future_heads[index] for index in self.heads)]
         memory = Memory(rows, model.n_ctx + self.tree.n_nodes, model.W_E.dtype, self.device)
         n_attention = sum(isinstance(layer, Block) for layer in self.layers)
-        shape = (n_attention, rows, memory.capacity, model.config.n_heads, model.config.d_head)
+        shape = (n_attention, rows, model.config.n_heads, memory.capacity, model.config.d_head)
         self.cache = KVCache(shape, memory.dtype, self.device)
         self.drafter = make_drafter(model, self.tree.speculative, memory)
-        self.reach = torch.arange(memory.capacity, device=self.device)
+        self.capacity = memory.capacity
+        self.reach = torch.arange(max(memory.capacity, rows), device=self.device)  # numbers slots, and rows
         self.turns = self._turns(memory.capacity) if model.config.positions == "rotary" else None
         self.prepare, self.block, self.judge = self._prepare, cached_block, self._judge
 

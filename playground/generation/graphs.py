@@ -45,7 +45,7 @@ class GraphedForward:
         for numbers in self.noise:
             if numbers is not None:
                 numbers.uniform_(generator=generator)
-        span = min(-(-span // SPAN) * SPAN, len(self.engine.reach))
+        span = min(-(-span // SPAN) * SPAN, self.engine.capacity)
         if span not in self.graphs:
             self.graphs[span] = self._record(span)
         self.graphs[span].replay()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from playground.generation.cache import View, rotate_at
+from playground.generation.cache import View, mix, rotate_at
 from playground.model.layers import Block, GatedMLP, Norm
 
 
@@ -59,7 +59,7 @@ class StackedBlocks:
         """`[head, row, d_model]`: every layer's output at token `index[row]` of the tokens that are committed.
 
         `write` says where their keys and values go, `read` what the one token sees. `cached` are keys and values
-        `[head, row, slot, attention head, d_head]`; `fresh` tokens are the first of their rows: they see only each other.
+        `[head, row, attention head, slot, d_head]`; `fresh` tokens are the first of their rows: they see only each other.
         """
         batch = torch.arange(len(index), device=index.device)
         heads, rows = len(self.q), len(index)
@@ -70,12 +70,12 @@ class StackedBlocks:
         if write.rotation is not None and read.rotation is not None:
             k, q = rotate_at(k, write.rotation), rotate_at(q, read.rotation)
         for memory, new in zip(cached, (k, v), strict=True):
-            memory[:, write.rows, write.slots] = new
+            memory[:, write.rows, :, write.slots] = new.permute(1, 2, 0, 3, 4)
         assert read.mask is not None
-        seen = (k, v) if fresh else (memory[:, :, : read.span] for memory in cached)
-        seen_keys, seen_values = (part.transpose(2, 3).flatten(0, 1) for part in seen)
+        seen = (k.transpose(2, 3), v.transpose(2, 3)) if fresh else (memory[:, :, :, : read.span] for memory in cached)
+        seen_keys, seen_values = (part.flatten(0, 1) for part in seen)
         mask = read.mask.expand(heads, *read.mask.shape).flatten(0, 1)
-        z = F.scaled_dot_product_attention(q.transpose(2, 3).flatten(0, 1), seen_keys, seen_values, attn_mask=mask)
+        z = mix(q.transpose(2, 3).flatten(0, 1), seen_keys, seen_values, mask)
         resid = z_BDD[batch, index] + z.reshape(heads, rows, -1) @ self.out
         return self._with_mlp(resid)
 

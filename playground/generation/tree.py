@@ -126,17 +126,16 @@ def best_tree(hits: Sequence[Sequence[float]] | NDArray[np.float64], budget: int
     chosen: list[RankPath] = []
     waiting: list[tuple[float, RankPath]] = []
 
-    def offer(path: RankPath, above: float) -> None:
-        if len(path) <= len(table) and path[-1] < table.shape[1]:
-            heapq.heappush(waiting, (-above * float(table[len(path) - 1, path[-1]]), path))
+    def offer(behind: RankPath, share: float) -> None:
+        if len(behind) < len(table):
+            for rank, hit in enumerate(table[len(behind)].tolist()):
+                heapq.heappush(waiting, (-share * hit, (*behind, rank)))
 
-    offer((0,), 1.0)
+    offer((), 1.0)
     while waiting and len(chosen) < budget:
         negative, path = heapq.heappop(waiting)
         chosen.append(path)
-        share = float(table[len(path) - 1, path[-1]])
-        offer((*path, 0), -negative)
-        offer((*path[:-1], path[-1] + 1), -negative / share if share > 0 else 0.0)
+        offer(path, -negative)
     return Tree(tuple(sorted(chosen, key=lambda path: (len(path), path))))
 
 

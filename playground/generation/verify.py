@@ -31,12 +31,13 @@ class TreeTensors(NamedTuple):
     ranks: Int[Tensor, " node"]
     ancestors: Bool[Tensor, "node node"]
     lines: Int[Tensor, "node depth"]
+    is_chain: bool
 
 
 def tree_tensors(tree: Tree, device: torch.device | str) -> TreeTensors:
     """Copy a tree's tables to `device`."""
     tables = (tree.parents, tree.depths, tree.ranks, tree.ancestors, tree.lines)
-    return TreeTensors(*(torch.from_numpy(table).to(device) for table in tables))
+    return TreeTensors(*(torch.from_numpy(table).to(device) for table in tables), is_chain=tree.is_chain)
 
 
 class Verdict(NamedTuple):
@@ -76,7 +77,7 @@ def verify(
 
 
 def _matching(said_BW: Tensor, drafts: Tensor, room: Tensor, tree: TreeTensors) -> Verdict:
-    fits = said_BW[:, tree.parents[1:]] == drafts
+    fits = (said_BW[:, :-1] if tree.is_chain else said_BW[:, tree.parents[1:]]) == drafts
     last, accepted = _furthest(fits, room, tree)
     return Verdict(last, accepted, said_BW.gather(1, last[:, None])[:, 0])
 
@@ -114,6 +115,9 @@ def _furthest(fits: Bool[Tensor, "row draft"], room: Tensor, tree: TreeTensors) 
     if not fits.shape[1]:
         nothing = torch.zeros_like(room)
         return nothing, nothing
+    if tree.is_chain:
+        accepted = fits.cumprod(dim=1).sum(dim=1)
+        return accepted, accepted
     whole = (fits[:, None, :] | ~tree.ancestors[1:, 1:]).all(dim=-1)
     accepted, index = (whole * tree.depths[1:]).max(dim=1)
     return torch.where(accepted > 0, index + 1, 0), accepted

@@ -1,0 +1,172 @@
+"""Decoding on a GPU: a byte model of the 100M size is trained on Python code, and plain and speculative decoding are timed.
+
+    python -m benchmarks.decoding_gpu --n-future 4 --seconds 400 [--path FOLDER] [--future-heads hydra]
+
+Both ways of decoding: bfloat16, caches, compiled layers, one CUDA graph a forward, the same attention kernel, on windows of
+files held out. Reported for each batch: seconds per forward of both, tokens per forward, acceptance, and two speed-ups:
+
+- `speedup`: seconds of plain decoding over those of speculative decoding, for the same number of tokens in every row. The rows
+  of a batch end when the slowest ends.
+- `steady_speedup`: tokens per second while all rows are being decoded, as when waiting prompts take the places of rows that
+  end: tokens per forward x seconds of a plain forward / seconds of a speculative one.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, get_args
+
+import torch
+
+from playground.config import SIZES, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from playground.experiments.environment import describe_device, environment
+from playground.generation.config import DecodingConfig
+from playground.generation.decoder import Decoder
+from playground.generation.marginal import candidate_hits, marginal_acceptance
+from playground.generation.tree import best_tree
+from playground.model.transformer import MTPTransformer
+from playground.results import Decoding
+from playground.results.decoding import acceptance
+from playground.training.evaluation import evaluate
+from playground.training.loop import Clock, TrainState, fit, start_state
+from tasks.base import Task, seeded_generator
+from tasks.byte_text import ByteTextConfig
+from tasks.registry import make_task
+
+N_CTX, PROMPT, NEW = 1024, 512, 384
+BATCHES = (1, 8, 42)
+SINGLES = 8
+"""Prompts decoded one at a time for batch 1."""
+REPEATS = 3
+TREE_ROWS = 32
+
+
+def config_of(size: str, n_future: int, future_heads: FutureHeads, path: str | None, seed: int) -> RunConfig:
+    """What is trained."""
+    return RunConfig(
+        task=ByteTextConfig(n_ctx=N_CTX, path=path, suffixes=(".py",) if path else None),
+        model=ModelConfig(**SIZES[size], n_future=n_future, control="trunk", future_heads=future_heads),
+        optim=OptimConfig(lr=1e-3, warmup_steps=100), train=TrainConfig(steps=10**6, batch_size=32, device="cuda"),
+        seed=seed,
+    )  # fmt: skip
+
+
+def train(config: RunConfig, seconds: float) -> tuple[MTPTransformer, Task, dict[str, Any]]:
+    """Train for about so many seconds: a few steps say how long one takes, and the schedule is made to fit."""
+    task = make_task(config.task)
+    config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
+    generator = seeded_generator(config.seed, "cuda")
+    model = MTPTransformer(config.model, seeded_generator(config.seed)).to("cuda")
+    for layer in (*model.blocks, *model.future_heads):
+        layer.compile()
+    began = time.perf_counter()
+    state = start_state(model, replace(config, train=replace(config.train, steps=10)), generator)
+    _fit(state, config, task, 10)
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    _fit(state, config, task, 40)
+    torch.cuda.synchronize()
+    a_step = (time.perf_counter() - started) / 30
+    steps = 40 + int((seconds - (time.perf_counter() - began)) / a_step)
+    config = replace(config, train=replace(config.train, steps=steps))
+    _fit(state, config, task, steps)
+    torch.cuda.synchronize()
+    trained = MTPTransformer(config.model).to("cuda")
+    trained.load_state_dict(model.state_dict())  # without the compiled calls
+    result = evaluate(trained, task)
+    a_batch = config.train.batch_size * N_CTX
+    return trained, task, {
+        "steps": steps, "bytes_seen": steps * a_batch, "seconds_a_step": round(a_step, 4),
+        "bytes_a_second": round(a_batch / a_step), "test_bits_per_byte": round(result.scores[0].value, 4),
+    }  # fmt: skip
+
+
+def _fit(state: TrainState, config: RunConfig, task: Task, until: int) -> None:
+    steps = max(config.train.steps, until)
+    state.clock = Clock()
+
+    def sample() -> Any:
+        return task.sample(config.train.batch_size, state.generator, "cuda")
+
+    def forget(current: TrainState) -> None:
+        current.pending.clear()
+
+    fit(
+        state, sample, replace(config, train=replace(config.train, steps=steps)), (forget,), lambda: state.step >= until
+    )
+
+
+def measure(model: MTPTransformer, task: Task, n_future: int) -> Iterator[dict[str, Any]]:
+    """A line for each batch and each kind of drafts."""
+    rows = task.test_batch(max(BATCHES) + SINGLES + TREE_ROWS).tokens[:, :PROMPT].tolist()
+    prompts, others = rows[:-TREE_ROWS], rows[-TREE_ROWS:]
+    plain = Decoder(model, DecodingConfig(max_new_tokens=NEW), dtype=torch.bfloat16, compiled=True)
+    greedy = Decoder(model, DecodingConfig(max_new_tokens=128), dtype=torch.bfloat16, graphs=False).generate(others)
+    texts = [[*row.prompt, *row.tokens] for row in greedy.decoded]
+    marginal = marginal_acceptance(model, texts, [PROMPT] * TREE_ROWS)
+    yield {"marginal_acceptance": [round(rate, 3) for rate in marginal.rate.tolist()]}
+    hits = candidate_hits(model, texts, [PROMPT] * TREE_ROWS, 4)
+    drafts = {"chain": DecodingConfig(max_new_tokens=NEW, speculative=n_future)}
+    drafts |= {f"tree of {b} drafts": DecodingConfig(max_new_tokens=NEW, tree=best_tree(hits, b)) for b in (15,)}
+    decoders = {name: Decoder(model, config, dtype=torch.bfloat16, compiled=True) for name, config in drafts.items()}
+    for batch in BATCHES:
+        groups = [[prompt] for prompt in prompts[:SINGLES]] if batch == 1 else [prompts[:batch]]
+        for name, decoder in decoders.items():
+            if batch > 1 and name != "chain" and n_future < 8:
+                continue
+            yield {"drafts": name, "batch": batch, **_compare(plain, decoder, groups)}
+
+
+def _compare(plain: Decoder, decoder: Decoder, groups: list[list[list[int]]]) -> dict[str, Any]:
+    for one in (plain, decoder):
+        one.generate(groups[0])  # compiles and records
+    found: dict[str, list[list[Decoding]]] = {"plain": [], "drafted": []}
+    for _ in range(REPEATS):
+        found["plain"].append([plain.generate(group) for group in groups])
+        found["drafted"].append([decoder.generate(group) for group in groups])
+    seconds = {name: [sum(one.decode_seconds for one in turn) for turn in turns] for name, turns in found.items()}
+    forwards = {
+        name: sum(max(row.forwards for row in one.decoded) for one in turns[0]) for name, turns in found.items()
+    }
+    a_forward = {name: statistics.median(seconds[name]) / forwards[name] for name in seconds}
+    rows = [row for one in found["drafted"][0] for row in one.decoded]
+    tokens = sum(row.emitted for row in rows) / sum(row.forwards for row in rows)
+    speedups = [a / b for a, b in zip(seconds["plain"], seconds["drafted"], strict=True)]
+    plain_rows = [row for one in found["plain"][0] for row in one.decoded]
+    same = sum(a.tokens == b.tokens for a, b in zip(rows, plain_rows, strict=True))
+    counts = acceptance([step for row in rows for step in row.steps[1:]], decoder.config.drafts.speculative)
+    return {
+        "speedup": round(statistics.median(speedups), 3), "spread": [round(min(speedups), 3), round(max(speedups), 3)],
+        "steady_speedup": round(tokens * a_forward["plain"] / a_forward["drafted"], 3), "tokens_per_forward": round(tokens, 3),
+        "ms_plain_forward": round(1e3 * a_forward["plain"], 4), "ms_drafted_forward": round(1e3 * a_forward["drafted"], 4),
+        "conditional_acceptance": [round(rate, 3) for rate in counts.conditional.tolist()],
+        "rows_with_the_same_tokens": f"{same} of {len(rows)}",
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Train, measure, print one JSON object a line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding_gpu")
+    parser.add_argument("--n-future", type=int, default=4)
+    parser.add_argument("--future-heads", choices=get_args(FutureHeads), default="hydra")
+    parser.add_argument("--size", choices=SIZES, default="100M")
+    parser.add_argument("--seconds", type=float, default=400, help="of training")
+    parser.add_argument("--path", default=sysconfig.get_paths()["purelib"], help="a folder of Python sources")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    print(json.dumps({"device": describe_device(torch.device("cuda"), 1), **environment(), **vars(given)}), flush=True)
+    config = config_of(given.size, given.n_future, given.future_heads, given.path, given.seed)
+    model, task, trained = train(config, given.seconds)
+    print(json.dumps(trained), flush=True)
+    for row in measure(model.eval(), task, given.n_future):
+        print(json.dumps({"n_future": given.n_future, **row}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
