@@ -36,22 +36,22 @@ class Tree:
                 raise ValueError(f"the tree has the draft {path} twice")
             known.add(path)
 
-    @property
+    @functools.cached_property
     def n_nodes(self) -> int:
         """Tokens fed in one forward: the root and the drafts."""
         return 1 + len(self.paths)
 
-    @property
+    @functools.cached_property
     def speculative(self) -> int:
         """K: the furthest offset that drafts, and so the most tokens that a forward can emit."""
         return 1 + max((len(path) for path in self.paths), default=0)
 
-    @property
+    @functools.cached_property
     def candidates(self) -> int:
         """How many candidates of an offset the tree uses at most."""
         return 1 + max((max(path) for path in self.paths), default=0)
 
-    @property
+    @functools.cached_property
     def is_chain(self) -> bool:
         """Whether there is one draft per offset."""
         return all(not any(path) for path in self.paths)
