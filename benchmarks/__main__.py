@@ -7,7 +7,7 @@ import sys
 
 from playground.experiments.environment import describe_device, environment, pick_device, threads
 
-BENCHMARKS = ("train_step", "loss_memory", "task_speed", "probe_overhead", "app_pages")
+BENCHMARKS = ("train_step", "loss_memory", "task_speed", "probe_overhead", "decoding", "app_pages")
 
 
 def main() -> int:

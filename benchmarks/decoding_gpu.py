@@ -48,9 +48,12 @@ TREE_ROWS = 32
 
 def config_of(size: str, n_future: int, future_heads: FutureHeads, path: str | None, seed: int) -> RunConfig:
     """What is trained."""
+    layers, heads, width = (SIZES[size][name] for name in ("n_layers", "n_heads", "d_model"))
     return RunConfig(
         task=ByteTextConfig(n_ctx=N_CTX, path=path, suffixes=(".py",) if path else None),
-        model=ModelConfig(**SIZES[size], n_future=n_future, control="trunk", future_heads=future_heads),
+        model=ModelConfig(
+            n_layers=layers, n_heads=heads, d_model=width, n_future=n_future, control="trunk", future_heads=future_heads
+        ),
         optim=OptimConfig(lr=1e-3, warmup_steps=100), train=TrainConfig(steps=10**6, batch_size=32, device="cuda"),
         seed=seed,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Decoding with stored runs: a model to decode with, prompts of its task, a tree that suits it, and how fast it is."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from safetensors import SafetensorError
 
 from playground.experiments.environment import describe_device, pick_device
 from playground.generation.config import DecodingConfig
+from playground.generation.decoder import Decoder
 from playground.generation.generate import generate
 from playground.generation.marginal import candidate_hits, marginal_acceptance
 from playground.generation.tree import Tree, best_tree
-from playground.generation.window import window_start
+from playground.generation.window import check_prompts, window_start
 from playground.model.transformer import MTPTransformer
 from playground.results import Decoding, DecodingSpeed
 from playground.runs.store import Run, RunError
@@ -139,18 +141,21 @@ def measure_decoding(
     drafted = config if greedy else dataclasses.replace(config, stop=())
     plain = dataclasses.replace(drafted, speculative=None, tree=None, rule="exact")
     size = batch or len(prompts)
+    check_prompts(prompts, plain, model.config)
+
+    @functools.cache
+    def decoder(one: DecodingConfig) -> Decode:
+        return _decoder(model, one, cached, None if one.sampling.is_greedy else seed)
 
     def run(one: DecodingConfig) -> tuple[Decoding, int]:
-        return _decode(model, prompts, one, size, seed, cached)
+        return _decode(decoder(one), prompts, size, together=cached)
 
-    for one in (plain, drafted):
-        run(dataclasses.replace(one, max_new_tokens=min(WARM_UP, one.max_new_tokens)))
+    for one in (plain, drafted):  # on a GPU this also records the graphs
+        run(one if model.W_E.device.type == "cuda" else _short(one))
     pairs = [(run(plain), run(drafted)) for _ in range(repeats)]
     (by_plain, plain_forwards), (by_drafts, forwards) = pairs[0]
-    reference = by_plain if greedy else _decode(
-        model, prompts, DecodingConfig(max_new_tokens=config.max_new_tokens, stop=config.stop, overflow=config.overflow),
-        size, seed, cached,
-    )[0]  # fmt: skip
+    marginal = DecodingConfig(max_new_tokens=config.max_new_tokens, stop=config.stop, overflow=config.overflow)
+    reference = by_plain if greedy else run(marginal)[0]
     rows, lengths = _rows(reference, model.n_ctx)
     return DecodingSpeed(
         speculative=config.drafts.speculative, nodes=config.drafts.n_nodes, prompts=len(prompts), batch=size,
@@ -165,17 +170,35 @@ def measure_decoding(
     )  # fmt: skip
 
 
-def _decode(
-    model: MTPTransformer, prompts: Sequence[Sequence[int]], config: DecodingConfig, batch: int, seed: int, cached: bool
-) -> tuple[Decoding, int]:
-    """All prompts, `batch` at once, as one result; and how often the model ran behind the prefills."""
-    generator = None if config.sampling.is_greedy else seeded_generator(seed, model.W_E.device)
-    parts = [
-        generate(model, prompts[start : start + batch], config, generator=generator, cached=cached)
-        for start in range(0, len(prompts), batch)
-    ]
-    together = max if cached else sum  # without a cache rows are decoded one after another
-    forwards = sum(together(row.forwards for row in part.decoded) for part in parts)
+Decode = Callable[[Sequence[Sequence[int]]], Decoding]
+"""Continues prompts."""
+
+
+def _decoder(model: MTPTransformer, config: DecodingConfig, cached: bool, seed: int | None) -> Decode:
+    """One way of decoding, made ready once. Samples from the same seed at every call."""
+    ready = Decoder(model, config) if cached else None
+
+    def decode(prompts: Sequence[Sequence[int]]) -> Decoding:
+        generator = None if seed is None else seeded_generator(seed, model.W_E.device)
+        if ready is None:
+            return generate(model, prompts, config, generator=generator, cached=False)
+        return ready.generate(prompts, generator=generator)
+
+    return decode
+
+
+def _short(config: DecodingConfig) -> DecodingConfig:
+    return dataclasses.replace(config, max_new_tokens=min(WARM_UP, config.max_new_tokens))
+
+
+def _decode(decode: Decode, prompts: Sequence[Sequence[int]], batch: int, *, together: bool) -> tuple[Decoding, int]:
+    """All prompts, `batch` at once, as one result; and how often the model ran behind the prefills.
+
+    `together`: one forward serves all rows of a batch, as it does with caches.
+    """
+    parts = [decode(prompts[start : start + batch]) for start in range(0, len(prompts), batch)]
+    count = max if together else sum
+    forwards = sum(count(row.forwards for row in part.decoded) for part in parts)
     whole = dataclasses.replace(
         parts[0], decoded=tuple(row for part in parts for row in part.decoded),
         prefill_seconds=sum(part.prefill_seconds for part in parts),

@@ -1,5 +1,6 @@
 """Runs that repeat one another but for the seed: the groups that means and intervals are taken over. Needs no torch."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Group:
 def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     """The group of each run, from the contents of the runs' config.json by run id.
 
-    With n = 1 both controls name the same model, so that they fall into one group, and so do all types of future heads but
+    Bases of runs count as one where they repeat one another themselves. With n = 1 both controls name the same model, so that they fall into one group, and so do all types of future heads but
     `linear`, and both unembeddings.
 
     >>> model = {"n_future": 2, "control": "layers"}
@@ -60,6 +61,12 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     return {run: groups[members[key]] for run, key in identity.items()}
 
 
+def experiment_hash(config: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that the configurations of a group share, and others do not."""
+    identity = sorted(_identity(_settled(_flatten(config))))
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
+
+
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -71,8 +78,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _settled(flat: dict[str, Any]) -> dict[str, Any]:
-    """With what older runs leave out, and types that say nothing for n = 1 as the default."""
-    flat = LATER_FIELDS | flat
+    """With what older runs leave out, types that say nothing for n = 1 as the default, and of a base what its group shares."""
+    flat = LATER_FIELDS | {("base" if key == "base.experiment" else key): value for key, value in flat.items()}
+    flat = {key: value for key, value in flat.items() if not key.startswith("base.")}
     if flat.get("model.n_future", 1) == 1:
         flat |= {name: value for name, value in LATER_FIELDS.items() if flat[name] != "linear"}
     return flat
@@ -87,7 +95,8 @@ def _short_label(flat: Mapping[str, Any]) -> str:
     n_future = flat.get("model.n_future", 1)
     types = [flat[name] for name, usual in LATER_FIELDS.items() if flat[name] != usual]
     control = [] if n_future == 1 else [flat.get("model.control", "layers")]
-    return ", ".join([f"n = {n_future}", *types, *control])
+    on_base = ["on a base"] if "base" in flat else []
+    return ", ".join([f"n = {n_future}", *types, *control, *on_base])
 
 
 def _differences(configs: list[dict[str, Any]]) -> list[str]:

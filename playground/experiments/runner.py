@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from playground.config import RunConfig
+from playground.experiments.base import describe_base, open_base
 from playground.experiments.environment import describe_device, environment, pick_device, stream, threads
 from playground.experiments.reporter import Reporter, Silent
 from playground.model.clamp import apply_clamp
@@ -34,6 +35,7 @@ from playground.runs.record import (
     write_json,
 )
 from playground.runs.store import Run, RunError, read_record
+from playground.training.base import start_on_base
 from playground.training.evaluation import evaluate
 from playground.training.loop import Callback, Clock, TrainState, fit, start_state
 from tasks.base import Evaluation, Task, seeded_generator
@@ -60,7 +62,7 @@ def train(
 
     `should_stop()` is asked before every step; a non-empty answer stops the run with that reason, resumable.
     Raises NonFiniteLoss when the loss diverges (the run is stored as failed), ValueError for a configuration that the
-    task or the model refuses, RunError when a run of that id exists already.
+    task or the model refuses, RunError when a run of that id exists already, or its base is none (open_base).
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
@@ -71,8 +73,15 @@ def train(
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
+    base = open_base(config, folder)
+    if base is not None:
+        config = dataclasses.replace(config, base=describe_base(base))
     path = folder / (run_id or new_run_id(config, folder))
     record = _new_record(config, task, path.name, device)
+    if base is not None:
+        record = dataclasses.replace(
+            record, base=base.id, base_config_hash=base.config.hash(), base_step=base.record.step
+        )
     _make_folder(path, config, record)
     with run_lock(path):
         return _Session(path, config, task, record, device, reporter or Silent()).run(should_stop)
@@ -215,10 +224,13 @@ class _Session:
     def _restore(self) -> TrainState:
         """The state of the last checkpoint, or a fresh one with its first evaluation and checkpoint written."""
         seed = self.config.seed
-        model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights"))).to(self.device)
-        apply_clamp(model, self.config.clamp)
-        state = start_state(model, self.config, seeded_generator(stream(seed, "data"), self.device))
         steps = resumable(self.checkpoints)
+        model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights")))
+        base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
+        if base is not None:
+            start_on_base(model, base.model(base.record.step).state_dict())
+        model = apply_clamp(model.to(self.device), self.config.clamp)
+        state = start_state(model, self.config, seeded_generator(stream(seed, "data"), self.device))
         kept = steps[-1] if steps else -1
         for path in (self.path / "metrics.jsonl", *probe_files(self.path)):
             keep_lines_until(path, kept)

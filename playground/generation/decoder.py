@@ -73,10 +73,14 @@ class Decoder:
             exact=self.config.rule == "exact", prefill_seconds=begun - started, decode_seconds=ended - begun,
         )  # fmt: skip
 
+    def make_engine(self, rows: int) -> Engine:
+        """Caches for so many rows; a subclass may draft in another way."""
+        return Engine(self.model, self.config, rows)
+
     def _engine(self, rows: int) -> Engine | GraphedForward:
         if rows in self._kept:
             return self._kept[rows]
-        engine = Engine(self.model, self.config, rows)
+        engine = self.make_engine(rows)
         if self.compiled:
             engine.compile()
         if self.graphed:

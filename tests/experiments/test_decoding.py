@@ -309,7 +309,7 @@ def test_where_texts_part_the_gap_is_that_of_plain_decoding(monkeypatch):
         return dataclasses.replace(found, decoded=(dataclasses.replace(row, tokens=tokens),))
 
     monkeypatch.setattr(decoding, "generate", parting)
-    speed = measure_decoding(model, [[1, 2]], CHAIN, 1)
+    speed = measure_decoding(model, [[1, 2]], CHAIN, 1, cached=False)
     (row,) = generate(model, [[1, 2]], CHAIN).decoded
     first, second = model(torch.tensor([[*row.prompt, *row.tokens[:4]]]))[0, -1].topk(2).values.tolist()
     assert speed.identical is False and speed.gap == pytest.approx(first - second, rel=1e-4)

@@ -1,0 +1,148 @@
+"""Speculative decoding against plain cached decoding of the same model, batch and precision, in turns.
+
+Lines for trained models, n = 4 and 8, of the preset `decoding-cpu` (`decoding-gpu` on CUDA), held-out bytes, greedy. A finished
+run in the folder of runs is taken; where there is none it is trained first, which takes long. Then lines for how drafts are
+computed: independent future heads one by one at every token, one by one for the last committed token, and, as the engine does
+it, as one batched layer for that token. Weights are random there: what is timed depends on shapes only.
+
+Targets on two CPU cores: 1.8 for n = 4, 2.2 for n = 8, at batch 1.
+"""
+
+import functools
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import in_turns, ratio
+from playground.config import Control, ModelConfig
+from playground.experiments.decoding import choose_tree, measure_decoding, task_prompts
+from playground.experiments.presets import make_config
+from playground.experiments.runner import train
+from playground.generation.cache import cached_block
+from playground.generation.config import DecodingConfig
+from playground.generation.decoder import Decoder
+from playground.generation.drafters import Choose, Commit, MakeView, Parallel, final_logits
+from playground.generation.engine import Engine
+from playground.generation.stacked import StackedBlocks
+from playground.generation.tree import chain
+from playground.model.layers import Block
+from playground.model.transformer import MTPTransformer
+from playground.runs.record import default_runs_dir
+from playground.runs.store import Run, list_runs
+from tasks.base import seeded_generator
+
+TARGETS = {4: 1.8, 8: 2.2}
+PROMPTS, NEW_TOKENS, TREE = 12, 128, 12
+SHAPES: tuple[tuple[int, int, Control], ...] = ((10, 8, "layers"), (5, 4, "trunk"), (10, 8, "trunk"))
+"""Layers, n and control of the models that drafting is timed on."""
+
+
+def run(device: str) -> Iterator[dict[str, Any]]:
+    """A line for each n and batch, then one for each shape."""
+    for n_future in TARGETS:
+        stored = _stored("decoding-gpu" if device == "cuda" else "decoding-cpu", n_future)
+        yield from _trained(stored, device)
+    for shape in SHAPES:
+        yield _drafting(*shape, device)
+
+
+def _stored(preset: str, n_future: int) -> Run:
+    config = make_config(preset, n_future=n_future)
+    for run in list_runs(default_runs_dir())[0]:
+        if run.record.state == "finished" and run.record.config_hash == config.hash() and run.checkpoints:
+            return run
+    return train(config, tempfile.mkdtemp())
+
+
+def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
+    model, n_future = stored.model().to(device).eval(), stored.record.n_future
+    prompts = task_prompts(stored.task, PROMPTS)
+    tree = choose_tree(model, task_prompts(stored.task, 2 * PROMPTS)[PROMPTS:], TREE)
+    for drafts, batch in (("chain", 1), ("tree", 1), ("chain", PROMPTS)):
+        config = DecodingConfig(max_new_tokens=NEW_TOKENS, tree=tree if drafts == "tree" else chain(n_future))
+        speed = measure_decoding(model, prompts, config, 5, batch=batch)
+        low, high = speed.spread
+        yield {
+            "benchmark": "decoding", "run": stored.id, "n_future": n_future, "drafts": drafts, "nodes": speed.nodes,
+            "batch": batch, "ratio": round(speed.speedup, 3), "ratio_lowest": round(low, 3), "ratio_highest": round(high, 3),
+            "target": TARGETS[n_future] if batch == 1 else None, "tokens_per_forward": round(speed.tokens_per_forward, 3),
+            "predicted": round(speed.predicted_speedup, 3), "same_text": speed.identical,
+            "ms_plain_forward": round(1e3 * speed.plain_seconds_per_forward, 3),
+            "ms_drafted_forward": round(1e3 * speed.speculative_seconds_per_forward, 3),
+            "conditional_acceptance": [round(rate, 3) for rate in speed.acceptance.conditional.tolist()],
+            "marginal_acceptance": [round(rate, 3) for rate in speed.marginal.rate.tolist()],
+        }  # fmt: skip
+
+
+class OneByOne(Parallel):
+    """The plain way to draft with independent heads: each runs by itself, at every token of the forward."""
+
+    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
+        seen, found = view(commit.slots, not commit.prefill), []
+        for k in self.offsets:
+            head = self.model.future_heads[k - 1]
+            assert isinstance(head, Block)
+            resid = cached_block(head, commit.streams[-1], seen, self.cache.keys[k - 2], self.cache.values[k - 2])
+            found.append(commit.at_last(final_logits(self.model, resid, k)))
+        return torch.stack(found, dim=1)
+
+
+class OneByOneLast(Parallel):
+    """Each head by itself, for the last committed token."""
+
+    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
+        write, read, found = view(commit.slots, False), view(commit.last[:, None], True), []
+        for place, stack in enumerate(self.single):
+            cached = (self.cache.keys[place, None], self.cache.values[place, None])
+            (resid,) = stack.last(commit.streams[-1], commit.place, write, read, cached, fresh=commit.prefill)
+            found.append(final_logits(self.model, resid, self.offsets[place]))
+        return torch.stack(found, dim=1)
+
+    @functools.cached_property
+    def single(self) -> list[StackedBlocks]:
+        heads = [self.model.future_heads[k - 1] for k in self.offsets]
+        return [StackedBlocks([head]) for head in heads if isinstance(head, Block)]
+
+
+class Drafting(Decoder):
+    """A decoder that drafts with independent heads in a way of choice."""
+
+    drafter: type[Parallel] = Parallel
+
+    def make_engine(self, rows: int) -> Engine:
+        engine = super().make_engine(rows)
+        if isinstance(engine.drafter, Parallel):
+            engine.drafter.__class__ = self.drafter
+        return engine
+
+
+def _drafting(n_layers: int, n_future: int, control: Control, device: str) -> dict[str, Any]:
+    """One forward's seconds with each way of drafting, and without drafts."""
+    config = ModelConfig(
+        n_layers=n_layers, n_heads=4, d_model=128, n_future=n_future, control=control, d_vocab=256, n_ctx=256
+    )
+    model = MTPTransformer(config, seeded_generator(0)).to(device).eval()
+    prompt = torch.randint(256, (1, 64), generator=seeded_generator(1)).tolist()
+
+    def decode(drafter: type[Parallel], speculative: int | None = n_future) -> Callable[[], int]:
+        decoder = Drafting(model, DecodingConfig(max_new_tokens=96, speculative=speculative), graphs=False)
+        decoder.drafter = drafter
+        return lambda: decoder.generate(prompt).decoded[0].forwards
+
+    works = {
+        "plain": decode(Parallel, None), "one by one, every token": decode(OneByOne),
+        "one by one, last token": decode(OneByOneLast), "batched, last token": decode(Parallel),
+    }  # fmt: skip
+    counts = {name: work() for name, work in works.items()}
+    times = in_turns(works, device, 7, warmup=1)
+    each = {name: [spent / counts[name] for spent in spents] for name, spents in times.items()}
+    return {
+        "benchmark": "drafting", "n_layers": n_layers, "n_future": n_future, "control": control,
+        "next_token_depth": config.next_token_depth,
+        "ms_a_forward": {name: round(1e3 * statistics.median(spent), 3) for name, spent in each.items()},
+        "over_plain": {name: ratio(spent, each["plain"])["ratio"] for name, spent in each.items()},
+    }  # fmt: skip
