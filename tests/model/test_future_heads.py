@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from playground.model.future_heads import ResidualLinear, ResidualSiLU, SequentialHead
+from playground.config.future_heads import reads_tokens
+from playground.model.future_heads import HydraHead, ResidualLinear, ResidualSiLU, SequentialHead
 from playground.model.layers import Block
 from playground.model.transformer import MTPTransformer
 from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_model
@@ -13,12 +14,14 @@ OFFSETS = (1, 2, 3)
 PATHS = {
     "independent": ((0,), (1,), (2,)), "linear": ((0,), (1,), (2,)),
     "causal": ((0,), (0, 1), (0, 1, 2)), "sequential": ((0,), (0, 1), (0, 1, 2)),
+    "hydra": ((0,), (0, 1), (0, 1, 2)),
     "anticausal": ((2, 1, 0), (2, 1), (2,)),
     "medusa_linear": ((0,), (0, 1), (0, 2)), "medusa_mlp": ((0,), (0, 1), (0, 2)),
 }  # fmt: skip
 CLASSES = {
     "independent": (Block, Block, Block), "linear": (ResidualLinear, ResidualLinear, ResidualLinear),
     "causal": (Block, Block, Block), "sequential": (Block, SequentialHead, SequentialHead),
+    "hydra": (Block, HydraHead, HydraHead),
     "anticausal": (Block, Block, Block),
     "medusa_linear": (Block, ResidualLinear, ResidualLinear), "medusa_mlp": (Block, ResidualSiLU, ResidualSiLU),
 }  # fmt: skip
@@ -53,7 +56,7 @@ def by_hand(model: MTPTransformer, tokens: torch.Tensor, offset: int) -> torch.T
         resid = z
         for head in reversed(heads[offset - 1 :]):
             resid = head(resid, rotation)
-    elif kind == "sequential":
+    elif kind in ("sequential", "hydra"):
         resid = heads[0](z, rotation)
         for k in range(2, offset + 1):
             ahead = torch.zeros_like(resid)
@@ -61,7 +64,11 @@ def by_hand(model: MTPTransformer, tokens: torch.Tensor, offset: int) -> torch.T
                 ahead[:, t] = model.embed.weight[tokens[:, t + k - 1]]
             head = heads[k - 1]
             joined = torch.cat([norm(resid, head.ln_resid.weight), norm(ahead, head.ln_embed.weight)], dim=-1)
-            resid = head(joined @ head.project.weight.T, rotation)
+            if kind == "sequential":
+                resid = head(joined @ head.project.weight.T, rotation)
+            else:
+                gate, linear = (joined @ head.gate_in.weight.T).chunk(2, dim=-1)
+                resid = resid + (gate * torch.sigmoid(gate) * linear) @ head.out.weight.T
     else:
         resid = heads[0](z, rotation)
         resid = resid if offset == 1 else matrix(resid, heads[offset - 1])
@@ -109,7 +116,7 @@ def test_only_what_an_offset_depends_on_runs_and_it_runs_once(kind):
 @pytest.mark.parametrize("options", MODEL_OPTIONS, ids=str)
 @pytest.mark.parametrize("kind", FUTURE_HEADS)
 def test_no_offset_sees_its_target_or_what_comes_after(kind, options):
-    """A sequential head of offset k reads the tokens up to k - 1 ahead; all others none."""
+    """A sequential or hydra head of offset k reads the tokens up to k - 1 ahead; all others none."""
     model, tokens = model_of(kind, **options), random_tokens()
     before = model(tokens, OFFSETS)
     for first in (5, 11):
@@ -117,22 +124,26 @@ def test_no_offset_sees_its_target_or_what_comes_after(kind, options):
         changed[:, first:] = (changed[:, first:] + 1) % 11
         after = model(changed, OFFSETS)
         for k in OFFSETS:
-            seen = first - (k - 1 if kind == "sequential" else 0)
+            seen = first - (k - 1 if reads_tokens(kind) else 0)
             torch.testing.assert_close(after[:, :seen, k - 1], before[:, :seen, k - 1])
             assert not torch.allclose(after[:, seen, k - 1], before[:, seen, k - 1])
 
 
+@pytest.mark.parametrize("kind", ["sequential", "hydra"])
 @pytest.mark.parametrize("length", [1, 2])
-def test_rows_shorter_than_a_sequential_head_looks_ahead(length):
-    logits = model_of("sequential")(random_tokens(length=length), OFFSETS)
+def test_rows_shorter_than_a_head_looks_ahead(length, kind):
+    logits = model_of(kind)(random_tokens(length=length), OFFSETS)
     assert logits.shape == (3, length, 3, 11) and logits.isfinite().all()
 
 
-def test_a_sequential_head_asks_for_its_tokens():
-    model, tokens = model_of("sequential"), random_tokens()
+@pytest.mark.parametrize("kind", ["sequential", "hydra"])
+def test_a_head_that_reads_tokens_asks_for_them(kind):
+    model, tokens = model_of(kind), random_tokens()
     z = model.trunk(tokens)
     torch.testing.assert_close(model.future_resid(z, 1), model.future_resid(z, 1, tokens))
-    with pytest.raises(ValueError, match="offset 2 reads the tokens up to 1 ahead as well; hand in tokens"):
+    with pytest.raises(
+        ValueError, match=f"the {kind} future head of offset 2 reads the tokens up to 1 ahead as well; hand in tokens"
+    ):
         model.future_resid(z, 2)
 
 
@@ -148,8 +159,9 @@ def test_hook_points(kind):
         difference = cache["future_heads.2.hook_resid_post"] - cache["future_heads.2.hook_resid_pre"]
         torch.testing.assert_close(difference, cache["future_heads.2.hook_linear_out"])
         torch.testing.assert_close(cache["future_heads.2.hook_resid_pre"], cache["future_heads.0.hook_resid_post"])
-    if kind == "sequential":
-        torch.testing.assert_close(cache["future_heads.2.hook_resid_in"], cache["future_heads.1.hook_resid_post"])
+    if reads_tokens(kind):
+        read = "hook_resid_in" if kind == "sequential" else "hook_resid_pre"
+        torch.testing.assert_close(cache[f"future_heads.2.{read}"], cache["future_heads.1.hook_resid_post"])
         embedded = F.pad(model.W_E[tokens][:, 2:], (0, 0, 0, 2))
         torch.testing.assert_close(cache["future_heads.2.hook_embed_in"], embedded)
         torch.testing.assert_close(cache["hook_embed"], model.W_E[tokens])
