@@ -37,7 +37,7 @@ def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Gr
     """The largest prefix-matching score of all attention heads along training."""
     if not history.steps:
         return None
-    values = np.array([np.nanmax(scores.prefix_matching) for scores in history.scores])
+    values = np.array([np.nanmax(scores.prefix_matching) for scores in history.results])
     return _from_arrays(record, group, np.array(history.steps), np.array(history.tokens), values)
 
 

@@ -69,8 +69,8 @@ def formation_figure(runs: Sequence[Formed], score: str, *, log: bool = False, s
 
 def _curves(run: Formed, score: str, axis: TokenAxis) -> list[dict[str, Any]]:
     """A line for each head, the strongest on top with their names at its end."""
-    last = run.history.scores[-1]
-    values = np.stack([scores.score(score).ravel() for scores in run.history.scores])
+    last = run.history.results[-1]
+    values = np.stack([scores.score(score).ravel() for scores in run.history.results])
     places = axis.at(np.array(run.history.tokens, dtype=float))
     named = list(last.strongest(score)[:MOST_NAMED])
     order = sorted(range(len(last.heads)), key=lambda index: last.heads[index] in named)
@@ -91,14 +91,14 @@ def _curve(
     head: Head, points: tuple[NDArray[Any], NDArray[Any]], run: Formed, score: str, *, bold: bool
 ) -> dict[str, Any]:
     history = run.history
-    null = float(history.scores[-1].null(score).ravel()[history.scores[-1].heads.index(head)])
+    null = float(history.results[-1].null(score).ravel()[history.results[-1].heads.index(head)])
     return {
         "type": "scatter", "mode": "lines", "x": points[0], "y": points[1], "name": head.title, "showlegend": False,
         "line": {"color": head_color(head), "width": 2.2 if bold else 1.0}, "opacity": 1.0 if bold else 0.45,
         "customdata": np.stack([history.steps, history.tokens], axis=1),
         "hovertemplate": (
             f"<b>{head.short}: {head.title}</b><br>{score_title(score)} %{{y:.3f}}<br>null band (99%) {null:.3f}, ideal "
-            f"{history.scores[-1].ideal:.0f}<br>step %{{customdata[0]:,}}, %{{customdata[1]:,}} tokens<extra></extra>"
+            f"{history.results[-1].ideal:.0f}<br>step %{{customdata[0]:,}}, %{{customdata[1]:,}} tokens<extra></extra>"
         ),
     }  # fmt: skip
 
@@ -123,7 +123,7 @@ def apart(heights: Sequence[float], least: float) -> list[float]:
 def _limits(layout: Layout, history: AttentionHistory, score: str, index: int) -> None:
     """The null band and the line of the ideal head, with their names on the first panel."""
     at = suffix(2 * index)
-    last = history.scores[-1]
+    last = history.results[-1]
     null = float(np.nanmax(last.null(score)))
     where = {"xref": f"x{at} domain", "yref": f"y{at}"}
     layout["shapes"] += [

@@ -51,7 +51,7 @@ def head_map_figure(
     history: AttentionHistory, title: str, *, score: str = "prefix_matching", style: Style = "screen"
 ) -> go.Figure:
     """A small layer x head heat-map of one run at its newest evaluation, for several side by side; 0 dark, 1 yellow."""
-    newest = history.scores[-1]
+    newest = history.results[-1]
     cells = score_cells(newest, score, newest.layers, history.steps[-1])
     n_layers, n_heads = cells.values.shape
     layout = place(0, 0, 0, (1, 1), (0, 0)) | {
@@ -77,7 +77,7 @@ def heads_figure(
     if difference is not None and len(histories) != 2:
         raise ValueError(f"a difference takes two runs, and there are {len(histories)}; leave it out")
     runs = list(histories.values())
-    layers = layer_order(layer for history in runs for layer in history.scores[-1].layers)
+    layers = layer_order(layer for history in runs for layer in history.results[-1].layers)
     panels = _Panels(histories, scores, layers, difference)
     steps = frame_steps(runs, panels.most_frames)
     shape = (panels.n_rows, len(scores))
@@ -118,31 +118,31 @@ class _Panels:
 
     @property
     def most_frames(self) -> int:
-        n_heads = max((history.scores[-1].previous_token.shape[1] for history in self.histories.values()), default=1)
+        n_heads = max((history.results[-1].previous_token.shape[1] for history in self.histories.values()), default=1)
         a_frame = max(1, self.n_rows * len(self.scores) * len(self.layers) * n_heads)
         return max(2, min(MOST_FRAMES, MOST_CELLS // a_frame))
 
     def cells(self, step: int) -> list[Cells]:
         shown = [(history, at_step(history, step)) for history in self.histories.values()]
         found = [
-            score_cells(history.scores[index], name, self.layers, history.steps[index])
+            score_cells(history.results[index], name, self.layers, history.steps[index])
             for history, index in shown
             for name in self.scores
         ]
         pairing = self.difference
         if pairing is not None:
-            left, right = (history.scores[index] for history, index in shown)
+            left, right = (history.results[index] for history, index in shown)
             found += [difference_cells(left, right, name, self.layers, pairing=pairing) for name in self.scores]
         return found
 
     def title(self, row: int, name: str) -> list[str]:
         """The lines above a panel."""
         if row == len(self.histories):
-            left, right = (history.scores[-1] for history in self.histories.values())
+            left, right = (history.results[-1] for history in self.histories.values())
             shared = len(shared_layers(left, right))
             return ["<b>difference: lower − upper</b>", score_title(name), f"{shared} shared layers, no change 0"]
         run = list(self.histories)[row]
-        last = self.histories[run].scores[-1]
+        last = self.histories[run].results[-1]
         limits = f"ideal {last.ideal:.0f}, null up to {null_of(last, name):.2f}"
         return [f"<b>{wrapped(run)}</b>", score_title(name), limits]
 

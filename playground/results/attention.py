@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from playground.results.base import Head, Result, Row, heads_of
+from playground.results.base import Head, History, Result, Row, heads_of
 
 SCORE_TITLES = {
     "previous_token": "previous token",
@@ -116,10 +116,5 @@ class AttentionScores(Result):
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttentionHistory:
-    """Attention scores of one run at each step they were measured."""
-
-    steps: tuple[int, ...]
-    tokens: tuple[int, ...]
-    scores: tuple[AttentionScores, ...]
+AttentionHistory = History[AttentionScores]
+"""Attention scores of one run at each step they were measured."""

@@ -72,8 +72,7 @@ class Run:
     @property
     def attention(self) -> AttentionHistory:
         """Attention scores of every head on random repeats, at every step they were measured so far."""
-        found = self.history("attention", AttentionScores)
-        return AttentionHistory(steps=found.steps, tokens=found.tokens, scores=found.results)
+        return self.history("attention", AttentionScores)
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
         """What a probe measured along training, such as `run.history("composition", Composition)`; empty if it did not run."""

@@ -49,8 +49,7 @@ def _parse_metrics(path: Path) -> pd.DataFrame:
 
 
 def _parse_attention(path: Path) -> AttentionHistory:
-    found = history(read_lines(path), AttentionScores)
-    return AttentionHistory(steps=found.steps, tokens=found.tokens, scores=found.results)
+    return history(read_lines(path), AttentionScores)
 
 
 _records = FileCache(parse_record)
@@ -96,7 +95,7 @@ class StoredRun:
         try:
             return _attention.get(probe_file(self.path, "attention"))
         except FileNotFoundError:
-            return AttentionHistory(steps=(), tokens=(), scores=())
+            return AttentionHistory(steps=(), tokens=(), results=())
 
     @property
     def task_attention(self) -> AttentionHistory:
@@ -104,7 +103,7 @@ class StoredRun:
         try:
             return _attention.get(probe_file(self.path, "task_attention"))
         except FileNotFoundError:
-            return AttentionHistory(steps=(), tokens=(), scores=())
+            return AttentionHistory(steps=(), tokens=(), results=())
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
         """What another probe stored, such as `run.history("composition", Composition)`; shared, not to be changed."""

@@ -60,7 +60,7 @@ def scores_at(run: StoredRun, step: int, loaded: Loaded) -> AttentionScores:
     if has_probe(run, "task_attention") or has_probe(run, "attention"):
         history = best_scores(run)
         if history is not None:
-            return history.scores[at_step(history, step)]
+            return history.results[at_step(history, step)]
     with st.spinner("Measuring the heads"):
         return scores_on_task(loaded)
 

@@ -99,7 +99,7 @@ def _graph(
         index = max(0, sum(at <= step for at in stored.steps) - 1)
         at, found = stored.steps[index], stored.results[index]
         if scores is not None:
-            return Graph(composition=found, scores=scores.scores[at_step(scores, at)], step=at)
+            return Graph(composition=found, scores=scores.results[at_step(scores, at)], step=at)
     checkpoints = run.checkpoints
     if not checkpoints:
         return None
@@ -107,7 +107,7 @@ def _graph(
     loaded = load_stored(run, at)
     if loaded is None:
         return None
-    known = scores.scores[at_step(scores, at)] if scores is not None else scores_on_task(loaded)
+    known = scores.results[at_step(scores, at)] if scores is not None else scores_on_task(loaded)
     return Graph(composition=composition_of(loaded), scores=known, step=at)
 
 

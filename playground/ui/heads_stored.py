@@ -130,8 +130,8 @@ def unreadable(run: StoredRun, probe: str, error: Exception) -> None:
 
 def score_names(histories: Sequence[AttentionHistory]) -> list[str]:
     """The scores that all of them have, in their order."""
-    shared = [set(history.scores[-1].names) for history in histories]
-    return [name for name in histories[0].scores[-1].names if all(name in names for names in shared)] if shared else []
+    shared = [set(history.results[-1].names) for history in histories]
+    return [name for name in histories[0].results[-1].names if all(name in names for names in shared)] if shared else []
 
 
 def compositions_of(run: StoredRun) -> History[Composition] | None:

@@ -67,7 +67,7 @@ def _score_figure(runs: Sequence[StoredRun], groups: dict[str, Group], info: Sco
 def _strongest(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
     def build() -> go.Figure:
         found = [strongest_head_curve(run.record, run.attention, groups[run.id]) for run in runs]
-        null = max(null_of(run.attention.scores[-1], "prefix_matching") for run in runs)
+        null = max(null_of(run.attention.results[-1], "prefix_matching") for run in runs)
         return strongest_head_figure([curve for curve in found if curve is not None], null=null, height=HEIGHT)
 
     st.markdown("**Strongest induction head**: when it rises, one has formed")

@@ -72,14 +72,14 @@ def test_a_gap_stays_a_gap(run):
 def test_the_strongest_head_is_the_largest_prefix_matching_of_all_layers(run):
     history = run.attention
     ahead = np.array([[[0.1, np.nan], [0.7, 0.2]], [[0.8, 0.8], [0.9, 0.9]]])  # 2-ahead is another score
-    table = dataclasses.replace(history.scores[1], ahead=ahead)
-    history = dataclasses.replace(history, scores=(history.scores[0], table, *history.scores[2:]))
+    table = dataclasses.replace(history.results[1], ahead=ahead)
+    history = dataclasses.replace(history, results=(history.results[0], table, *history.results[2:]))
     curve = strongest_head_curve(run.record, history, GROUP)
     assert curve.values[1] == 0.7
-    assert curve.values[-1] == run.attention.scores[-1].prefix_matching.max()
+    assert curve.values[-1] == run.attention.results[-1].prefix_matching.max()
     assert curve.steps.tolist() == list(history.steps)
     assert curve.tokens.tolist() == list(history.tokens)
 
 
 def test_without_evaluations_there_is_no_strongest_head(run):
-    assert strongest_head_curve(run.record, AttentionHistory(steps=(), tokens=(), scores=()), GROUP) is None
+    assert strongest_head_curve(run.record, AttentionHistory(steps=(), tokens=(), results=()), GROUP) is None

@@ -29,7 +29,7 @@ def grown(learned: float) -> AttentionScores:
 def history() -> AttentionHistory:
     return AttentionHistory(
         steps=STEPS, tokens=tuple(A_STEP * step for step in STEPS),
-        scores=tuple(grown(learned) for learned in (0, 0, 0.2, 1)),
+        results=tuple(grown(learned) for learned in (0, 0, 0.2, 1)),
     )  # fmt: skip
 
 
@@ -61,10 +61,10 @@ def lines(figure):
 def test_every_head_has_a_line_with_its_values():
     figure = formation_figure([formed()], "prefix_matching")
     drawn = {trace.name: np.asarray(trace.y) for trace in lines(figure)}
-    heads = history().scores[0].heads
+    heads = history().results[0].heads
     assert set(drawn) == {head.title for head in heads}
     for index, head in enumerate(heads):
-        expected = [table.prefix_matching.ravel()[index] for table in history().scores]
+        expected = [table.prefix_matching.ravel()[index] for table in history().results]
         np.testing.assert_array_equal(drawn[head.title], expected)
         np.testing.assert_array_equal(lines(figure)[index].x, [A_STEP * step for step in STEPS])
 
@@ -81,7 +81,7 @@ def test_the_strongest_heads_above_their_null_band_carry_their_names():
 
 def test_no_more_heads_are_named_than_can_be_read():
     shown = formed()
-    for table in shown.history.scores:
+    for table in shown.history.results:
         table.ahead[0] = np.linspace(0.2, 0.9, 9).reshape(3, 3)
     (names,) = [trace for trace in formation_figure([shown], "prefix_matching").data if trace.mode == "text"]
     assert len(names.text) == MOST_NAMED

@@ -35,7 +35,7 @@ def scores(seed: int = 0, layers: tuple[str, ...] = LAYERS, n_heads: int = 3) ->
 def history(steps=(0, 20, 40), seed: int = 0, **shape) -> AttentionHistory:
     return AttentionHistory(
         steps=tuple(steps), tokens=tuple(100 * step for step in steps),
-        scores=tuple(scores(seed + index, **shape) for index in range(len(steps))),
+        results=tuple(scores(seed + index, **shape) for index in range(len(steps))),
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_at_step_is_the_last_evaluation_not_after_it(steps, step):
 )
 def test_frame_steps_are_stored_steps_with_first_and_last_and_not_too_many(steps, most):
     every = sorted({step for run in steps for step in run})
-    found = frame_steps([AttentionHistory(steps=tuple(run), tokens=(), scores=()) for run in steps], most)
+    found = frame_steps([AttentionHistory(steps=tuple(run), tokens=(), results=()) for run in steps], most)
     assert found == sorted(set(found))
     assert set(found) <= set(every)
     assert len(found) == min(len(every), most)
@@ -74,7 +74,7 @@ def test_frame_steps_are_stored_steps_with_first_and_last_and_not_too_many(steps
 def test_a_row_for_each_run_and_a_column_for_each_score():
     first, second = history(), history(seed=9)
     figure = heads_figure({"one": first, "two": second}, scores=["prefix_matching", "back_2"])
-    expected = [run.scores[-1].score(name) for run in (first, second) for name in ("prefix_matching", "back_2")]
+    expected = [run.results[-1].score(name) for run in (first, second) for name in ("prefix_matching", "back_2")]
     for ours, theirs in zip(maps(figure), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     layout = figure.layout
@@ -93,7 +93,7 @@ def test_maps_and_numbers_are_bound_to_their_panels():
 def test_titles_name_run_score_ideal_and_null_band():
     shown = history()
     first, second = texts(heads_figure({"one": shown}))
-    null = [null_of(shown.scores[-1], name) for name in ("prefix_matching", "previous_token")]
+    null = [null_of(shown.results[-1], name) for name in ("prefix_matching", "previous_token")]
     assert first == f"<b>one</b><br>induction<br>ideal 1, null up to {null[0]:.2f}"
     assert second == f"<b>one</b><br>previous token<br>ideal 1, null up to {null[1]:.2f}"
 
@@ -121,8 +121,8 @@ def test_runs_of_different_depth_share_their_rows():
     figure = heads_figure({"deep": deep, "wide": wide}, scores=["prefix_matching"])
     one, two = maps(figure)
     assert list(figure.layout.yaxis.ticktext) == list(figure.layout.yaxis2.ticktext) == ["T0", "T1", "F1", "F2"]
-    np.testing.assert_array_equal(one[:3], deep.scores[-1].prefix_matching)
-    np.testing.assert_array_equal(two[[0, 2, 3]], wide.scores[-1].prefix_matching)
+    np.testing.assert_array_equal(one[:3], deep.results[-1].prefix_matching)
+    np.testing.assert_array_equal(two[[0, 2, 3]], wide.results[-1].prefix_matching)
     assert np.isnan(one[3]).all() and np.isnan(two[1]).all()
 
 
@@ -131,7 +131,7 @@ def test_the_difference_stands_below_the_two_runs_in_every_frame(pairing):
     first, second = history((0, 20)), history((0, 20), seed=9)
     figure = heads_figure({"one": first, "two": second}, scores=["prefix_matching"], difference=pairing)
     for step, frame in enumerate(figure.frames):
-        a, b = (run.scores[step].prefix_matching for run in (first, second))
+        a, b = (run.results[step].prefix_matching for run in (first, second))
         if pairing == "rank":
             a, b = -np.sort(-a), -np.sort(-b)
         np.testing.assert_allclose(np.asarray(frame.data[2].z), b - a)
@@ -163,7 +163,7 @@ def test_the_slider_has_the_stored_steps_and_opens_at_the_last():
 def test_each_frame_holds_the_scores_of_its_step():
     shown = history((0, 20, 40))
     figure = heads_figure({"one": shown})
-    for frame, table in zip(figure.frames, shown.scores, strict=True):
+    for frame, table in zip(figure.frames, shown.results, strict=True):
         np.testing.assert_array_equal(frame.data[0].z, table.prefix_matching)
         np.testing.assert_array_equal(frame.data[1].z, table.previous_token)
         assert list(frame.traces) == [0, 1, 2, 3]
@@ -175,8 +175,8 @@ def test_runs_evaluated_at_different_steps_show_their_last_evaluation_so_far():
     figure = heads_figure({"often": often, "seldom": seldom}, scores=["prefix_matching"])
     assert [frame.name for frame in figure.frames] == ["0", "10", "20", "30"]
     at_20 = figure.frames[2].data
-    np.testing.assert_array_equal(at_20[0].z, often.scores[2].prefix_matching)
-    np.testing.assert_array_equal(at_20[1].z, seldom.scores[0].prefix_matching)
+    np.testing.assert_array_equal(at_20[0].z, often.results[2].prefix_matching)
+    np.testing.assert_array_equal(at_20[1].z, seldom.results[0].prefix_matching)
     assert at_20[1].text[0][0].endswith("step 0")
 
 
@@ -195,7 +195,7 @@ def test_large_models_have_fewer_frames():
 
 def test_a_number_stands_exactly_where_a_head_exceeds_its_null_band():
     shown = history((0,))
-    table = shown.scores[0]
+    table = shown.results[0]
     table.prefix_matching[2, 1] = np.nan
     numbers = heads_figure({"one": shown}).data[2]
     exceeds = np.argwhere(table.prefix_matching > table.null_prefix_matching)
@@ -224,7 +224,7 @@ def test_the_small_map_shows_the_newest_evaluation(style):
     shown = history((0, 20, 4000))
     figure = dressed(head_map_figure(shown, "n = 2", score="previous_token", style=style), style)
     (trace,) = figure.data
-    np.testing.assert_array_equal(trace.z, shown.scores[-1].previous_token)
+    np.testing.assert_array_equal(trace.z, shown.results[-1].previous_token)
     assert figure.layout.title.text == "n = 2, step 4,000"
     assert list(figure.layout.yaxis.ticktext) == ["T0", "T1", "F1", "F2"]
     assert figure.layout.coloraxis.showscale is False
@@ -234,7 +234,7 @@ def test_the_small_map_shows_the_newest_evaluation(style):
 def test_the_small_map_writes_numbers_only_where_they_fit():
     for n_heads in (SMALL_MOST_NUMBERS, SMALL_MOST_NUMBERS + 1):
         shown = history(n_heads=n_heads)
-        above = int((shown.scores[-1].prefix_matching > shown.scores[-1].null_prefix_matching).sum())
+        above = int((shown.results[-1].prefix_matching > shown.results[-1].null_prefix_matching).sum())
         written = len(head_map_figure(shown, "n = 2").layout.annotations)
         assert written == (above if n_heads == SMALL_MOST_NUMBERS else 0)
 

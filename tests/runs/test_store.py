@@ -56,8 +56,8 @@ def test_a_run_gives_configuration_task_metrics_and_attention(tmp_path):
     assert evaluated.step.tolist() == [0, 20, 40]
     assert run.attention.steps == (0, 20, 40)
     assert list(run.attention.tokens) == evaluated.tokens.tolist()
-    assert run.attention.scores[-1].layers == ("blocks.0", "future_heads.0", "future_heads.1")
-    assert run.attention.scores[-1].prefix_matching.shape == (3, 4)
+    assert run.attention.results[-1].layers == ("blocks.0", "future_heads.0", "future_heads.1")
+    assert run.attention.results[-1].prefix_matching.shape == (3, 4)
     assert run.id == path.name and "step 40 of 40" in repr(run)
 
 
@@ -79,7 +79,7 @@ def test_metrics_and_attention_grow_with_the_files(tmp_path):
 def test_a_run_without_rows_has_an_empty_frame_and_no_attention(tmp_path):
     run = load_run(write_run(tmp_path, state="running", done=0.0))
     assert run.metrics.empty and {"kind", "step", "tokens", "seconds"} <= set(run.metrics)
-    assert run.attention.steps == run.attention.scores == ()
+    assert run.attention.steps == run.attention.results == ()
 
 
 def test_models_at_stored_steps(tmp_path):

@@ -180,7 +180,7 @@ def test_without_rows_a_run_has_empty_tables(runs: Path) -> None:
     (path / "probes/attention.jsonl").unlink()
     run = only(runs)
     assert run.metrics.empty and {"kind", "step", "tokens", "seconds"} <= set(run.metrics)
-    assert run.attention.steps == () and run.attention.scores == ()
+    assert run.attention.steps == () and run.attention.results == ()
 
 
 def test_an_empty_file_of_metrics_is_an_empty_table(runs: Path) -> None:

@@ -241,11 +241,11 @@ def test_figures_show_what_is_stored_so_far(runs: Path) -> None:
         np.testing.assert_allclose(lines[0], losses)
         assert len(lines) == run.record.n_future
         (heat_map,) = drawn[f"live-map-{path.name}"]["data"]
-        np.testing.assert_allclose(array(heat_map["z"]), run.attention.scores[-1].prefix_matching)
+        np.testing.assert_allclose(array(heat_map["z"]), run.attention.results[-1].prefix_matching)
         (strongest,) = [
             array(line["y"]) for line in drawn["live-strongest"]["data"] if path.name in line["hovertemplate"]
         ]
-        assert strongest[-1] == run.attention.scores[-1].prefix_matching.max()
+        assert strongest[-1] == run.attention.results[-1].prefix_matching.max()
     assert legend(drawn["live-score-repeat_accuracy"]) == ["n = 1", "n = 2, layers"]
 
 
