@@ -11,7 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playground.config import ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+    from playground.config import BaseConfig, ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+    from playground.experiments.base import make_config_on
     from playground.experiments.compare import compare_run
     from playground.experiments.formation import formation
     from playground.experiments.presets import make_config
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BaseConfig": "playground.config",
     "ClampConfig": "playground.config",
     "ModelConfig": "playground.config",
     "OptimConfig": "playground.config",
@@ -45,11 +47,13 @@ _HOMES = {
     "load_run": "playground.runs.store",
     "probe_batch": "playground.probes.rows",
     "make_config": "playground.experiments.presets",
+    "make_config_on": "playground.experiments.base",
     "resume": "playground.experiments.runner",
     "train": "playground.experiments.runner",
 }
 
 __all__ = [
+    "BaseConfig",
     "ClampConfig",
     "MTPTransformer",
     "ModelConfig",
@@ -67,6 +71,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "make_config",
+    "make_config_on",
     "probe_batch",
     "resume",
     "train",

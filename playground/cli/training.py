@@ -20,17 +20,20 @@ from playground.terminal import make_reporter, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainBase:
+class TrainOptions:
     """What `train` takes besides the fields of the configuration."""
 
     preset: str | None = None
     """Start from this named configuration."""
     task: str | None = None
     """Or start from this task's defaults."""
+    base: str | None = None
+    """Or train further future heads on the frozen trunk of this finished next-token run (its id, or the path of its folder):
+    task, sizes, optimizer and length are the run's, and the heads medusa_mlp for 4 tokens, unless told otherwise."""
     size: str | None = None
     """Take d_model, n_layers and n_heads from one of the paper's sizes: 1M, 3M, 10M, 30M, 100M, 300M, 1B."""
     seed: int = 0
-    """Decides the initialisation and the training data."""
+    """Decides the initialisation and the training data; on a base the base's by default."""
     runs_dir: Path = field(default_factory=default_runs_dir)
     """Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default."""
     run_id: str | None = None
@@ -40,34 +43,14 @@ class TrainBase:
 
 
 def train_command(argv: list[str]) -> int:
-    from playground.experiments.presets import PRESETS, find_preset
+    from playground.experiments.presets import PRESETS
     from playground.experiments.runner import train
-    from tasks.registry import config_class, task_names
 
-    start = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--task", "--size"):
-        start.add_argument(name)
-    try:
-        chosen, _ = start.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from None
-    asks_help = "--help" in argv or "-h" in argv
-    if chosen.preset is not None and chosen.task is not None:
-        raise ValueError("--preset and --task were both given, and a preset has its task; leave one out")
-    if chosen.preset is None and chosen.task is None and not asks_help:
-        raise ValueError(f"write --preset (one of {', '.join(PRESETS)}) or --task (one of {', '.join(task_names())})")
-    if chosen.task is not None:
-        config = RunConfig(task=config_class(chosen.task)())
-    else:
-        config = find_preset(chosen.preset or "induction-cpu").build()
-    if chosen.size is not None:
-        if chosen.size not in SIZES:
-            raise ValueError(f"there is no size '{chosen.size}'{nearest(chosen.size, SIZES)}")
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **SIZES[chosen.size]))
+    config = _start_from(argv)
     given = _parse_train(argv, config, PRESETS)
     config = RunConfig(
         task=given.task_config, model=given.model, optim=given.optim, train=given.train,
-        clamp=given.clamp, preset=given.preset, seed=given.seed,
+        clamp=given.clamp, base=config.base, preset=given.preset, seed=given.seed,
     )  # fmt: skip
     _check_run_id(given.run_id)
     reporter = make_reporter(quiet=given.json)
@@ -80,6 +63,47 @@ def train_command(argv: list[str]) -> int:
     )
 
 
+def _start_from(argv: list[str]) -> RunConfig:
+    """The configuration that the other options change: of a preset, of a task, or on a base."""
+    from playground.experiments.base import make_config_on
+    from playground.experiments.presets import PRESETS, find_preset
+    from tasks.registry import config_class, task_names
+
+    start = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--preset", "--task", "--size", "--base"):
+        start.add_argument(name)
+    start.add_argument("--runs-dir", type=Path, default=default_runs_dir())
+    try:
+        chosen, _ = start.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from None
+    asks_help = "--help" in argv or "-h" in argv
+    if chosen.base is not None:
+        for name in ("preset", "task", "size"):
+            if getattr(chosen, name) is not None:
+                raise ValueError(f"--base and --{name} were both given, and a base has its {_HAS[name]}; leave one out")
+        return make_config_on(find_run(chosen.base, chosen.runs_dir))
+    if chosen.preset is not None and chosen.task is not None:
+        raise ValueError("--preset and --task were both given, and a preset has its task; leave one out")
+    if chosen.preset is None and chosen.task is None and not asks_help:
+        raise ValueError(
+            f"write --preset (one of {', '.join(PRESETS)}), --task (one of {', '.join(task_names())}) or --base RUN"
+        )
+    if chosen.task is not None:
+        config = RunConfig(task=config_class(chosen.task)())
+    else:
+        config = find_preset(chosen.preset or "induction-cpu").build()
+    if chosen.size is not None:
+        if chosen.size not in SIZES:
+            raise ValueError(f"there is no size '{chosen.size}'{nearest(chosen.size, SIZES)}")
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **SIZES[chosen.size]))
+    return config
+
+
+_HAS = {"preset": "own configuration", "task": "task", "size": "size"}
+"""What a base has already, by the option that would say it again."""
+
+
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
     """The command line of `train` as an object, with the fields of this configuration as options and defaults."""
     checked = {"task_config": config.task, "model": config.model, "optim": config.optim, "train": config.train,
@@ -88,7 +112,7 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
     command = make_dataclass(
         "Train",
         [(name, type(part), field(default=part)) for name, part in parts.items()],
-        bases=(TrainBase,),
+        bases=(TrainOptions,),
         frozen=True,
         kw_only=True,
     )
@@ -97,7 +121,11 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
     description = (
         f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
     )
-    given = parse(command, argv, "train", description=description, config=(OmitArgPrefixes, SuppressFixed))
+    usual = command(seed=config.seed)
+    options = {"description": description, "default": usual, "config": (OmitArgPrefixes, SuppressFixed)}
+    given = parse(command, argv, "train", **options)
+    if config.base is not None:
+        config.base.check(given.model.n_future, given.model.future_heads)
     return dataclasses.replace(
         given, **{name: type(part)(**vars(getattr(given, name))) for name, part in checked.items()}
     )

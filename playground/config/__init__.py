@@ -3,6 +3,7 @@
 Sizes carry TransformerLens's names. `RunConfig.from_dict` refuses unknown keys and names the nearest valid one.
 """
 
+from playground.config.base import BaseConfig
 from playground.config.checks import nearest, strict
 from playground.config.clamp import ClampConfig, select_heads
 from playground.config.future_heads import FutureHeads, future_head_paths
@@ -21,6 +22,7 @@ from playground.config.training import MOST_THREADS, OptimConfig, TrainConfig
 __all__ = [
     "MOST_THREADS",
     "SIZES",
+    "BaseConfig",
     "ClampConfig",
     "Control",
     "FutureHeads",

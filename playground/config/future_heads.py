@@ -18,7 +18,9 @@ is a whole one, with attention; the others hold no attention head.
 
 from typing import Literal
 
-FutureHeads = Literal["independent", "linear", "causal", "anticausal", "sequential", "hydra", "medusa_linear", "medusa_mlp"]
+FutureHeads = Literal[
+    "independent", "linear", "causal", "anticausal", "sequential", "hydra", "medusa_linear", "medusa_mlp"
+]
 
 
 def future_head_paths(kind: FutureHeads, n_future: int) -> tuple[tuple[int, ...], ...]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from playground.config.base import BaseConfig
 from playground.config.checks import strict
 from playground.config.clamp import ClampConfig
 from playground.config.model import ModelConfig
@@ -18,13 +19,15 @@ LATER_FIELDS = {"future_heads": "independent", "unembedding": "shared"}
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training: a task, a model, an optimizer, a length, a clamp and a seed."""
+    """One training: a task, a model, an optimizer, a length, a clamp, perhaps a base, and a seed."""
 
     task: TaskConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     clamp: ClampConfig = field(default_factory=ClampConfig)
+    base: BaseConfig | None = None
+    """A finished next-token run, on whose frozen trunk the future heads of offset 2 on are trained; None trains everything."""
     preset: str | None = None
     """The preset this configuration was derived from."""
     seed: int = 0
@@ -39,6 +42,8 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; write 0 or more")
         self.clamp.check(self.model)
+        if self.base is not None:
+            self.base.check(self.model.n_future, self.model.future_heads)
 
     def resolve(self, *, d_vocab: int, n_ctx: int) -> "RunConfig":
         """The same configuration with the task's vocabulary and context written into the model."""
@@ -49,6 +54,8 @@ class RunConfig:
         """Nested dictionary of plain values, ready for JSON; `from_dict` reads it back."""
         values = dataclasses.asdict(self)
         values["task"] = {"name": self.task.name, **values["task"]}
+        if self.base is None:  # as before there were bases
+            del values["base"]
         return values
 
     @classmethod
@@ -57,7 +64,7 @@ class RunConfig:
         from tasks.registry import config_class
 
         values = dict(values)
-        for name in ("task", "model", "optim", "train", "clamp"):
+        for name in ("task", "model", "optim", "train", "clamp", "base"):
             if not isinstance(values.get(name, {}), dict):
                 raise ValueError(f"{name} is {values[name]!r}; it must be a dictionary of its fields")
         task = dict(values.pop("task", {}))
@@ -67,6 +74,8 @@ class RunConfig:
         built: dict[str, Any] = {"task": strict(config_class(task.pop("name")), task, "task")}
         for name, part in parts.items():
             built[name] = strict(part, values.pop(name, {}), name)
+        if "base" in values:
+            built["base"] = strict(BaseConfig, values.pop("base"), "base")
         return strict(cls, values | built, "run")
 
     def hash(self) -> str:
@@ -75,13 +84,23 @@ class RunConfig:
         for name, default in LATER_FIELDS.items():
             if values["model"][name] == default:
                 del values["model"][name]
+        if self.base is not None and self.base.config_hash:
+            del values["base"]["run"]  # wherever it lies
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def label(self) -> str:
-        """Short readable name: preset or task, n_future, type of the future heads where it is another, control and seed."""
+        """Short readable name: preset or task, n_future, control, seed, and what is not as usual: types, clamp, base."""
         later = {name: getattr(self.model, name) for name in LATER_FIELDS}
         others = [value for name, value in later.items() if value != LATER_FIELDS[name]]
         clamped = ["clamped"] if self.clamp != ClampConfig() else []
-        parts = [self.preset or self.task.name, f"n{self.model.n_future}", *others, self.model.control, *clamped]
+        on_base = ["on-base"] if self.base is not None else []
+        parts = [
+            self.preset or self.task.name,
+            f"n{self.model.n_future}",
+            *others,
+            self.model.control,
+            *clamped,
+            *on_base,
+        ]
         return "-".join([*parts, f"s{self.seed}"])

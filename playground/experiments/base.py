@@ -9,6 +9,7 @@ from pathlib import Path
 
 from playground.config import BaseConfig, ClampConfig, FutureHeads, ModelConfig, RunConfig, Unembedding, select_heads
 from playground.experiments.groups import experiment_hash
+from playground.runs.checkpoint import WEIGHTS
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, RunError, find_run, load_run
 
@@ -34,8 +35,11 @@ def make_config_on(
     """
     base = run if isinstance(run, Run) else load_run(run)
     _check_run(base)
-    theirs = base.config
-    model = replace(theirs.model, n_future=n_future, control="trunk", future_heads=future_heads, unembedding=unembedding)
+    theirs, described = base.config, describe_base(base)
+    described.check(n_future, future_heads)
+    model = replace(
+        theirs.model, n_future=n_future, control="trunk", future_heads=future_heads, unembedding=unembedding
+    )
     train = {name: value for name, value in (("steps", steps), ("threads", threads)) if value is not None}
     return RunConfig(
         task=theirs.task,
@@ -43,7 +47,7 @@ def make_config_on(
         optim=theirs.optim,
         train=replace(theirs.train, **train),
         clamp=replace(theirs.clamp, freeze_heads=()),
-        base=describe_base(base),
+        base=described,
         seed=theirs.seed if seed is None else seed,
     )
 
@@ -94,7 +98,7 @@ def _check_run(base: Run) -> None:
             "wait for it" if record.state == "running" else f"finish it first: python -m playground resume {base.id}"
         )
         raise RunError(f"base run {base.id} is {record.state} at step {record.step} of {record.steps}; {advice}")
-    if record.step not in base.checkpoints:
+    if not (base.path / "checkpoints" / str(record.step) / WEIGHTS).exists():
         raise RunError(
             f"base run {base.id} has no weights of its last step, {record.step}; write a run whose checkpoints are there"
         )

@@ -31,8 +31,8 @@ class Group:
 def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     """The group of each run, from the contents of the runs' config.json by run id.
 
-    Bases of runs count as one where they repeat one another themselves. With n = 1 both controls name the same model, so that they fall into one group, and so do all types of future heads but
-    `linear`, and both unembeddings.
+    Bases of runs count as one where they repeat one another themselves. With n = 1 both controls name the same model, so
+    that they fall into one group, and so do all types of future heads but `linear`, and both unembeddings.
 
     >>> model = {"n_future": 2, "control": "layers"}
     >>> groups = group_runs({"a": {"model": model, "seed": 0}, "b": {"model": model, "seed": 1}})

@@ -77,11 +77,7 @@ def train(
     if base is not None:
         config = dataclasses.replace(config, base=describe_base(base))
     path = folder / (run_id or new_run_id(config, folder))
-    record = _new_record(config, task, path.name, device)
-    if base is not None:
-        record = dataclasses.replace(
-            record, base=base.id, base_config_hash=base.config.hash(), base_step=base.record.step
-        )
+    record = _new_record(config, task, path.name, device, base)
     _make_folder(path, config, record)
     with run_lock(path):
         return _Session(path, config, task, record, device, reporter or Silent()).run(should_stop)
@@ -141,17 +137,18 @@ def _make_folder(path: Path, config: RunConfig, record: RunRecord) -> None:
         folder.rename(path)
 
 
-def _new_record(config: RunConfig, task: Task, run: str, device: torch.device) -> RunRecord:
+def _new_record(config: RunConfig, task: Task, run: str, device: torch.device, base: Run | None) -> RunRecord:
     counts = count_parameters(config.model)
     parts = ("embedding", "trunk", "future_heads", "final_norm", "unembedding", "total", "non_embedding", "next_token")
     n_threads = threads(config.train.threads)
+    stands_on = {"base": base.id, "base_config_hash": base.config.hash(), "base_step": base.record.step} if base else {}
     return RunRecord(
         run=run, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
         control=config.model.control, future_heads=config.model.future_heads, seed=config.seed,
         config_hash=config.hash(), steps=config.train.steps,
         created=time.time(), parameters={part: getattr(counts, part) for part in parts},
         next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
-        data_hash=_data_hash(task), **this_process(), **environment(),
+        data_hash=_data_hash(task), **stands_on, **this_process(), **environment(),
     )  # fmt: skip
 
 

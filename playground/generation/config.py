@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from playground.config import ModelConfig
+from playground.config.checks import check_fields
 from playground.generation.tree import Tree, chain
 
 Overflow = Literal["error", "slide"]
@@ -22,7 +23,8 @@ class Sampling:
     """Only the most probable tokens that together reach this probability are drawn from (nucleus: Holtzman et al. 2020)."""
 
     def __post_init__(self) -> None:
-        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+        check_fields(self)
+        if self.temperature is not None and not self.temperature > 0:
             raise ValueError(
                 f"temperature is {self.temperature}; write a number above 0, such as 0.8, or leave it out for greedy decoding"
             )
@@ -65,6 +67,7 @@ class DecodingConfig:
     is full, and goes on as if the rest were all there is."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; write at least 1")
         if self.speculative is not None and self.speculative < 2:
@@ -77,16 +80,15 @@ class DecodingConfig:
             raise ValueError(
                 f"speculative is {self.speculative} and the tree reaches offset {self.tree.speculative}; leave one of them out"
             )
-        if self.overflow not in ("error", "slide"):
-            raise ValueError(f"overflow is {self.overflow!r}; write 'error' or 'slide'")
-        if self.rule not in ("exact", "typical"):
-            raise ValueError(f"rule is {self.rule!r}; write 'exact' or 'typical'")
         if self.rule == "typical" and (self.sampling.is_greedy or self.drafts.n_nodes == 1):
             raise ValueError(
                 "typical acceptance is for drafts of sampled text; write a temperature and speculative=K with it"
             )
         if not (0 < self.typical_epsilon <= 1 and 0 < self.typical_delta):
-            raise ValueError("typical_epsilon must be above 0 and up to 1, and typical_delta above 0")
+            raise ValueError(
+                f"typical_epsilon is {self.typical_epsilon} and typical_delta is {self.typical_delta}; write an epsilon above "
+                "0 and up to 1, such as 0.09, and a delta above 0, such as 0.3"
+            )
 
     @property
     def drafts(self) -> Tree:

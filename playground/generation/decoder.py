@@ -38,12 +38,7 @@ class Decoder:
         graphs: bool | None = None,
         compiled: bool = False,
     ) -> None:
-        hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
-        if hooked:
-            raise ValueError(
-                f"the model has hooks (the first at {hooked[0]}), which cached decoding would pass by; take them off, or "
-                "write cached=False"
-            )
+        _refuse_hooks(model)
         on_cuda = model.W_E.device.type == "cuda"
         if graphs and not on_cuda:
             raise ValueError("CUDA graphs need a model on a GPU; write graphs=False, or move the model there")
@@ -61,6 +56,7 @@ class Decoder:
         on_step: OnStep | None = None,
     ) -> Decoding:
         """Continue every prompt; `generate` in generate.py says more, and checks them."""
+        _refuse_hooks(self.model)
         batch = _Batch(self._engine(len(prompts)), prompts, generator, on_step)
         started = time.perf_counter()
         batch.begin()
@@ -213,6 +209,15 @@ class _Batch:
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=self.generator, device=self.engine.device)
+
+
+def _refuse_hooks(model: MTPTransformer) -> None:
+    hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
+    if hooked:
+        raise ValueError(
+            f"the model has hooks (the first at {hooked[0]}), which cached decoding would pass by; take them off, or "
+            "write cached=False"
+        )
 
 
 def _in_dtype(model: MTPTransformer, dtype: torch.dtype | None) -> MTPTransformer:

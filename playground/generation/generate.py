@@ -43,10 +43,11 @@ def generate(
 
 @contextlib.contextmanager
 def _evaluating(model: MTPTransformer) -> Iterator[None]:
-    """Evaluation mode; the mode from before is restored."""
-    was_training = model.training
+    """Evaluation mode; the mode that each module had before is restored."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode

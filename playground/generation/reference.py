@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from playground.generation.config import DecodingConfig
+from playground.generation.sampling import distribution, draw
 from playground.generation.trace import Forward, Trace
 from playground.generation.tree import Tree
 from playground.generation.verify import TreeTensors, draft_tokens, samples_drafts, tree_tensors, verify
@@ -103,17 +104,18 @@ class _Writer:
         uniform = self._uniform(len(self.tree.paths))
         for offset in range(2, self.tree.speculative + 1):
             logits.append(self._logits((context + favourites)[: self.model.n_ctx], offset)[position])
-            only = Tree(((0,),))
-            token, _ = draft_tokens(
-                logits[-1][None, None], uniform[:, offset - 2, None] if drawn else None, only,
-                tree_tensors(only, self.device), self.config.sampling, self.config.rule,
-            )  # fmt: skip
-            favourites.append(int(token))
+            favourites.append(self._favourite(logits[-1][None], uniform[:, offset - 2] if drawn else None))
         if logits:
             stacked = torch.stack(logits)[None]
             self.drafts, self.drawn_from = draft_tokens(
                 stacked, uniform, self.tree, tables, self.config.sampling, self.config.rule
             )
+
+    def _favourite(self, logits_BV: Tensor, uniform: Tensor | None) -> int:
+        """The most probable token, or with numbers one that is drawn."""
+        if uniform is None:
+            return int(logits_BV.argmax(dim=-1))
+        return int(draw(distribution(logits_BV, self.config.sampling), uniform))
 
     def _logits(self, tokens: list[int], offset: int) -> Tensor:
         """`[pos, d_vocab]` of one offset, in float32."""

@@ -38,6 +38,11 @@ class RunRecord:
     control: str
     future_heads: FutureHeads = "independent"
     """Type of the future heads (playground/config/future_heads.py)."""
+    base: str = ""
+    """Id of the run on whose frozen trunk the further future heads were trained; empty for those trained from the start."""
+    base_config_hash: str = ""
+    base_step: int = 0
+    """Step of the base's weights."""
     seed: int
     config_hash: str
     steps: int

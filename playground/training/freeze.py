@@ -12,7 +12,11 @@ from playground.model.transformer import MTPTransformer
 
 def freeze_heads(model: MTPTransformer, optimizer: torch.optim.Optimizer, clamp: ClampConfig) -> None:
     """Hold the clamp's frozen heads at their present weights through every step of `optimizer`."""
-    held = [(parameter, mask, parameter.detach().clone()) for parameter, mask in frozen_slices(model, clamp)]
+    held = [
+        (parameter, mask, parameter.detach().clone())
+        for parameter, mask in frozen_slices(model, clamp)
+        if parameter.requires_grad
+    ]
     for parameter, mask, _ in held:
         parameter.register_hook(_without(mask))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from playground.config import RunConfig
 from playground.model.transformer import MTPTransformer
+from playground.training.base import freeze_base
 from playground.training.freeze import freeze_heads
 from playground.training.loss import BACKWARD
 from playground.training.optim import learning_rate, make_optimizer
@@ -58,7 +59,9 @@ Callback = Callable[[TrainState], None]
 
 
 def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Generator) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step. On a base, `model` holds the base's weights already, or a checkpoint follows."""
+    if config.base is not None:
+        freeze_base(model)
     optimizer = make_optimizer(model, config.optim)
     freeze_heads(model, optimizer, config.clamp)
     return TrainState(model=model, optimizer=optimizer, generator=generator)

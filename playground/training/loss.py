@@ -7,6 +7,10 @@ Two ways to its gradient, proved equal by the tests:
   at the trunk output z, and then once backward through the trunk: the logits of one head are in memory at a time. Future
   heads that read one another run once, as a part of the trunk; then the logits alone go head by head.
 
+Parameters that require no gradient stay out of both. Where none of the trunk and of an offset's path does, as on a base
+(playground/training/base.py), that offset's loss is computed and not differentiated, and nothing goes backward through
+the trunk.
+
 Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
 """
 
@@ -59,25 +63,29 @@ def per_head_backward(model: MTPTransformer, batch: Batch) -> Float[Tensor, " of
 
 def _from_z(model: MTPTransformer, z: Tensor, batch: Batch) -> Tensor:
     """Every future head forward and backward on its own, from a detached z; then z backward with what has added up."""
-    z_leaf = z.detach().requires_grad_()
+    z_leaf = z.detach().requires_grad_(z.requires_grad)
     losses: list[Tensor] = []
     for offset in range(1, model.n_future + 1):
         loss = offset_loss(model, model.future_resid(z_leaf, offset, batch.tokens), batch, offset)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         losses.append(loss.detach())
-    z.backward(z_leaf.grad)
+    if z.requires_grad:
+        z.backward(z_leaf.grad)
     return torch.stack(losses)
 
 
 def _from_streams(model: MTPTransformer, resids: list[Tensor], batch: Batch) -> Tensor:
     """The logits of every future head forward and backward on their own, from detached streams; then all streams together."""
-    leaves = [resid.detach().requires_grad_() for resid in resids]
+    leaves = [resid.detach().requires_grad_(resid.requires_grad) for resid in resids]
     losses: list[Tensor] = []
     for offset, leaf in enumerate(leaves, start=1):
         loss = offset_loss(model, leaf, batch, offset)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         losses.append(loss.detach())
-    torch.autograd.backward(resids, [leaf.grad for leaf in leaves])
+    learning = [index for index, resid in enumerate(resids) if resid.requires_grad]
+    torch.autograd.backward([resids[index] for index in learning], [leaves[index].grad for index in learning])
     return torch.stack(losses)
 
 

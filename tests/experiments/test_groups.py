@@ -69,7 +69,8 @@ def test_each_n_and_control_has_its_label():
 
 def test_presets_are_told_apart_by_their_names():
     configs = [make_config(name, n_future=2).to_dict() for name in PRESETS]
-    assert labels(*configs) == [f"n = 2, layers, {name}" for name in PRESETS]
+    types = {name: "hydra, trunk" if name.startswith("decoding") else "layers" for name in PRESETS}
+    assert labels(*configs) == [f"n = 2, {kind}, {name}" for name, kind in types.items()]
 
 
 def test_variants_are_numbered_in_order_of_appearance():

@@ -71,7 +71,7 @@ def test_a_run_folder_explains_itself(tmp_path):
     assert run.attention.steps == steps and (steps[:4], steps[-1]) == ((0, 1, 2, 3), 30)
     assert run.history("behaviour", Behaviour).tokens == tuple(step * 8 * 16 for step in steps)
     assert 0 < record.probe_seconds
-    assert run.attention.scores[0].layers == ("blocks.0", "future_heads.0", "future_heads.1")
+    assert run.attention.results[0].layers == ("blocks.0", "future_heads.0", "future_heads.1")
     assert run.checkpoints == [0, 7, 14, 21, 28, 30]
     assert run.config.model.d_vocab == 11
     assert run.model(7).n_future == 2

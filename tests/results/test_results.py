@@ -12,11 +12,19 @@ import pytest
 from playground import results
 from playground.results import (
     AblationEffects,
+    Acceptance,
     AttentionScores,
     Behaviour,
+    Completions,
     Composition,
     Copying,
+    DecodedRow,
+    Decoding,
+    DecodingSpeed,
+    DecodingStep,
+    Draft,
     Event,
+    ExactMatch,
     Formation,
     GradientShares,
     Head,
@@ -26,6 +34,7 @@ from playground.results import (
     Lens,
     LensView,
     LinearProbes,
+    MarginalAcceptance,
     OffsetAgreement,
     PathPatching,
     PositionPatching,
@@ -57,6 +66,12 @@ def _event(**changes: Any) -> Event:
     return Event(**(values | changes))
 
 
+DRAFTS = (Draft(token=7, offset=2, parent=-1, accepted=True), Draft(token=8, offset=3, parent=0, accepted=False))
+STEPS = (DecodingStep(drafts=(), emitted=(5,)), DecodingStep(drafts=DRAFTS, emitted=(7, 3)))
+DECODED = DecodedRow(prompt=(1, 2), tokens=(5, 7, 3), offsets=(1, 2, 1), steps=STEPS, ended="length")
+ACCEPTANCE = Acceptance(offsets=(2, 3), accepted=np.array([1, 0]), tried=np.array([1, 1]))
+MARGINAL = MarginalAcceptance(offsets=(2, 3), rate=_some(2), conditional=_some(2), count=99_999)
+
 EXAMPLES: list[Result] = [
     AttentionScores(
         layers=("blocks.0", "future_heads.0", "future_heads.1"), rows_from="task", back=_some(4, 3, 2),
@@ -70,6 +85,11 @@ EXAMPLES: list[Result] = [
     Behaviour(
         loss=_some(2), score_loss=_some(2), accuracy=_some(2), early=(1, 16), late=(48, 63), in_context=_some(2)
     ),
+    ACCEPTANCE,
+    Completions(
+        windows=8, prompt_bytes=64, new_bytes=32, byte_share=0.25, chance=0.125, line_share=0.1, lines=20,
+        first_line_share=0.2, first_lines=8, speculative=4, tokens_per_forward=NAN,
+    ),
     Composition(
         senders=TRUNK, receivers=TRUNK + LATER, q=_some(2, 4), k=_some(2, 4), v=_some(2, 4), random=(0.1, 0.1, NAN),
         null=(0.2, 0.2, 0.2),
@@ -78,7 +98,19 @@ EXAMPLES: list[Result] = [
         heads=TRUNK + LATER, direct_eigenvalues=_some(4), direct_top1=_some(4), via=LATER,
         through_eigenvalues=_some(4, 2), through_top1=_some(4, 2), chance_top1=1 / 64,
     ),
+    DECODED,
+    Decoding(decoded=(DECODED, DECODED), speculative=3, exact=True, prefill_seconds=0.01, decode_seconds=0.5),
+    DecodingSpeed(
+        speculative=3, nodes=3, prompts=4, batch=2, new_tokens=256, device="cpu", dtype="float32", cached=True,
+        identical=None, gap=NAN, plain_seconds=np.array([2.0, 3.0]), speculative_seconds=np.array([1.0, 1.0]),
+        plain_forwards=100, speculative_forwards=50, tokens_per_forward=2.0, acceptance=ACCEPTANCE, marginal=MARGINAL,
+    ),
+    *STEPS,
+    *DRAFTS,
     _event(),
+    ExactMatch(
+        operations=(1, 2), share=_some(2), chance=_some(2), count=np.array([10, 20]), speculative=2, tokens_per_forward=1.5
+    ),
     Formation(
         run="a-run", n_future=2, seed=1, main=(_event(), _event(name="K-composition", start=NAN)),
         heads=(_event(half=None), _event(t50=55)),
@@ -99,6 +131,7 @@ EXAMPLES: list[Result] = [
         sites=("embed", "blocks.0"), targets=("token +1", "token +2"), accuracy=_some(2, 2), shuffled=_some(2, 2),
         baseline=_some(2),
     ),
+    MARGINAL,
     OffsetAgreement(agreement=_some(2), chance=_some(2), count=np.array([10, 20])),
     PathPatching(
         senders=TRUNK, receivers=LATER, offset=2, q=_some(2, 2), k=_some(2, 2), v=_some(2, 2), to_logits=_some(2)
@@ -149,7 +182,13 @@ def test_to_json_and_back(result):
     assert restored.to_dict() == result.to_dict()
 
 
-@every_result
+PARTS = (Draft, DecodingStep, DecodedRow)
+"""Parts of a Decoding, which has the table."""
+
+
+@pytest.mark.parametrize(
+    "result", [result for result in EXAMPLES if not isinstance(result, PARTS)], ids=lambda result: type(result).__name__
+)
 def test_all_rows_of_a_table_have_equal_keys_and_plain_values(result):
     rows = result.rows()
     assert rows

@@ -1,0 +1,56 @@
+"""Further future heads on the frozen trunk of a finished next-token model: Medusa-1 (Cai et al. 2024, 2401.10774, section 2.2).
+
+Everything that the next token's path uses, and the embedding, is the base's and gets no gradient, no weight decay and no place
+in the optimizer, so that offset 1 predicts to the last bit what it does in the base. What learns are the future heads from
+offset 2 on and, where the unembedding is replicated, their unembeddings, which start as copies of the base's.
+
+The matrices by which Medusa's and Hydra's heads (Ankner et al. 2024, 2402.05109) write into the stream start at zero: each of
+them begins by predicting for its offset what offset 1 predicts. Heads that are whole layers start from their usual weights.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from playground.model.future_heads import HydraHead, ResidualLinear
+from playground.model.transformer import MTPTransformer
+
+
+def is_further(name: str) -> bool:
+    """Whether a parameter of this name serves the offsets from 2 on alone.
+
+    >>> [is_further(name) for name in ("future_heads.0.mlp.out.weight", "future_heads.10.out.weight", "unembed.weight")]
+    [False, True, False]
+    """
+    return name.startswith(("future_heads.", "more_unembeds.")) and not name.startswith("future_heads.0.")
+
+
+def freeze_base(model: MTPTransformer) -> None:
+    """Let only the parameters of the offsets from 2 on require gradients."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_further(name))
+
+
+@torch.no_grad()
+def start_on_base(model: MTPTransformer, weights: Mapping[str, Tensor]) -> None:
+    """Put the base's weights (its `state_dict`) into a fresh model, and let further heads begin where offset 1 stands.
+
+    Raises ValueError for weights that are not those of this model with n_future = 1.
+    """
+    ours = {name: value for name, value in model.state_dict().items() if not is_further(name)}
+    shapes, theirs = ({name: tuple(value.shape) for name, value in part.items()} for part in (ours, weights))
+    if shapes != theirs:
+        different = sorted(name for name in shapes.keys() | theirs.keys() if shapes.get(name) != theirs.get(name))
+        name = different[0]
+        raise ValueError(
+            f"the base's weights are not of this model: {name} has the shape {theirs.get(name)} there and "
+            f"{shapes.get(name)} here; write the model options of the base"
+        )
+    for name, value in ours.items():
+        value.copy_(weights[name])
+    for unembed in model.more_unembeds:
+        unembed.get_parameter("weight").copy_(model.unembed.weight)
+    for head in list(model.future_heads)[1:]:
+        if isinstance(head, ResidualLinear | HydraHead):
+            head.out.weight.zero_()
