@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from playground.experiments.formation import formation
     from playground.experiments.presets import make_config
     from playground.experiments.runner import resume, train
+    from playground.generation.config import DecodingConfig, Sampling
+    from playground.generation.generate import generate
     from playground.model.export import export_to_transformer_lens
     from playground.model.transformer import MTPTransformer
     from playground.probes.attention_scores import attention_patterns, attention_scores
@@ -34,7 +36,9 @@ _HOMES = {
     "OptimConfig": "playground.config",
     "RunConfig": "playground.config",
     "TrainConfig": "playground.config",
+    "DecodingConfig": "playground.generation.config",
     "MTPTransformer": "playground.model.transformer",
+    "Sampling": "playground.generation.config",
     "Run": "playground.runs.store",
     "attention_patterns": "playground.probes.attention_scores",
     "attention_scores": "playground.probes.attention_scores",
@@ -42,6 +46,7 @@ _HOMES = {
     "evaluate": "playground.training.evaluation",
     "export_to_transformer_lens": "playground.model.export",
     "formation": "playground.experiments.formation",
+    "generate": "playground.generation.generate",
     "knockout": "playground.probes.knockout",
     "list_runs": "playground.runs.store",
     "load_run": "playground.runs.store",
@@ -55,11 +60,13 @@ _HOMES = {
 __all__ = [
     "BaseConfig",
     "ClampConfig",
+    "DecodingConfig",
     "MTPTransformer",
     "ModelConfig",
     "OptimConfig",
     "Run",
     "RunConfig",
+    "Sampling",
     "TrainConfig",
     "attention_patterns",
     "attention_scores",
@@ -67,6 +74,7 @@ __all__ = [
     "evaluate",
     "export_to_transformer_lens",
     "formation",
+    "generate",
     "knockout",
     "list_runs",
     "load_run",

@@ -1,11 +1,12 @@
 """The settings of a training: task, preset, list of n, seeds, control, steps, and how long it will take."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import streamlit as st
 
-from playground.config import Control, RunConfig
+from playground.config import Control, ModelConfig, RunConfig
 from playground.experiments.presets import Preset
 from playground.runs.record import RunRecord
 from playground.ui.estimate import Plan, cores, estimate
@@ -59,10 +60,11 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
             "Control", ["layers", "trunk"], default=config.model.control, key=f"control-{preset}", required=True,
             persist_state="session", help=CONTROL_HELP,
         ) or config.model.control  # fmt: skip
-    possible = [n for n in CHOICES_OF_N if control == "trunk" or n < config.model.n_layers]
+    possible = [n for n in CHOICES_OF_N if _is_possible(config.model, n, cast(Control, control))]
+    usual = (1, 2) if config.model.n_future == 1 else (config.model.n_future,)
     with n_column:
         n_futures = st.pills(
-            "Tokens to predict, n", possible, selection_mode="multi", default=[n for n in (1, 2) if n in possible],
+            "Tokens to predict, n", possible, selection_mode="multi", default=[n for n in usual if n in possible],
             key=f"n-{preset}-{control}", persist_state="session",
             help="n = 1 is ordinary next-token training. Each n is trained as a model of its own."
             + ("" if len(possible) == len(CHOICES_OF_N) else
@@ -87,6 +89,14 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)),
         control=cast(Control, control), steps=steps, parallel=parallel,
     )  # fmt: skip
+
+
+def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:
+    try:
+        dataclasses.replace(model, n_future=n_future, control=control)
+    except ValueError:
+        return False
+    return True
 
 
 def _more(preset: str, models: int) -> tuple[int, int]:

@@ -105,7 +105,9 @@ def test_medusas_and_hydras_heads_start_as_offset_1_and_layers_as_they_were_draw
             torch.testing.assert_close(logits[:, :, offset - 1], logits[:, :, 0])
         if unembedding == "replicated":
             assert torch.equal(ours.unembed_of(offset).weight, theirs.unembed.weight)
-    changed = [name for name, value in ours.state_dict().items() if not torch.equal(value, drawn[name]) and is_further(name)]
+    changed = [
+        name for name, value in ours.state_dict().items() if not torch.equal(value, drawn[name]) and is_further(name)
+    ]
     outs = [f"future_heads.{index}.out.weight" for index in (1, 2)] if kind in ZERO_AT_FIRST else []
     copies = [f"more_unembeds.{index}.weight" for index in (0, 1)] if unembedding == "replicated" else []
     assert changed == outs + copies
@@ -122,7 +124,9 @@ def test_a_matrix_of_zeros_learns(kind):
 
 
 def test_weights_of_another_model_are_refused():
-    with pytest.raises(ValueError, match="the base's weights are not of this model: embed.weight has the shape .* here; write"):
+    with pytest.raises(
+        ValueError, match="the base's weights are not of this model: embed.weight has the shape .* here; write"
+    ):
         start_on_base(on_base("hydra"), base(d_vocab=12).state_dict())
     with pytest.raises(ValueError, match=r"future_heads\.1\.ln\.weight has the shape .* there and None here"):
         start_on_base(on_base("hydra"), on_base("medusa_linear").state_dict())
