@@ -28,7 +28,9 @@ def quick_task(config: RunConfig) -> Task:
 
 
 def test_every_task_has_a_preset_for_the_cpu_and_one_for_the_gpu():
-    assert sorted(set(PRESETS) - DECODING) == sorted(f"{task}-{kind}" for task in task_names() for kind in ("cpu", "gpu"))
+    assert sorted(set(PRESETS) - DECODING) == sorted(
+        f"{task}-{kind}" for task in task_names() for kind in ("cpu", "gpu")
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -87,7 +87,7 @@ def test_from_the_cache_as_from_the_whole_context(kind, drafts):
                 if norm.bias is not None:
                     norm.bias.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
             engine, state, known = start(model, PROMPTS[:4], DecodingConfig(**drafts))
-            for _ in range(3):
+            for _ in range(2):
                 drafts_are_the_models(engine, state, known)
                 state, outcome = step(engine, state, known)
                 accepted += int(outcome[:, 1].sum())

@@ -67,8 +67,9 @@ def by_hand(model: MTPTransformer, tokens: torch.Tensor, offset: int) -> torch.T
             if kind == "sequential":
                 resid = head(joined @ head.project.weight.T, rotation)
             else:
-                gate, linear = (joined @ head.gate_in.weight.T).chunk(2, dim=-1)
-                resid = resid + (gate * torch.sigmoid(gate) * linear) @ head.out.weight.T
+                weights = dict(head.named_parameters())
+                gate, linear = (joined @ weights["gate_in.weight"].T).chunk(2, dim=-1)
+                resid = resid + (gate * torch.sigmoid(gate) * linear) @ weights["out.weight"].T
     else:
         resid = heads[0](z, rotation)
         resid = resid if offset == 1 else matrix(resid, heads[offset - 1])

@@ -125,7 +125,7 @@ def test_a_matrix_of_zeros_learns(kind):
 
 def test_weights_of_another_model_are_refused():
     with pytest.raises(
-        ValueError, match="the base's weights are not of this model: embed.weight has the shape .* here; write"
+        ValueError, match=r"the base's weights are not of this model: embed\.weight has the shape .* here; write"
     ):
         start_on_base(on_base("hydra"), base(d_vocab=12).state_dict())
     with pytest.raises(ValueError, match=r"future_heads\.1\.ln\.weight has the shape .* there and None here"):
