@@ -25,7 +25,8 @@ class Decoder:
 
     `dtype` is what weights and caches are held in (by default the model's own); the final norm and the unembedding stay in
     float32. On CUDA a forward is one graph (`graphs=False` launches its kernels one by one), and the batch keeps its shape;
-    `compiled` has torch.compile fuse them before, which takes a minute. One decoder keeps its graphs from call to call.
+    `compiled` has torch.compile fuse them before, which takes a minute. One decoder keeps its graphs from call to call, and
+    copies of weights: after a model has changed, make a new one.
     Raises ValueError for a model with hooks, which cached decoding would pass by, and for graphs without CUDA.
     """
 
