@@ -1,7 +1,7 @@
 """Speculative decoding against plain cached decoding of the same model, batch and precision, in turns.
 
 Lines for trained models, n = 4 and 8, of the preset `decoding-cpu` (`decoding-gpu` on CUDA), held-out bytes, greedy. A finished
-run in the folder of runs is taken; where there is none it is trained first, which takes long. Then lines for how drafts are
+run in the folder of runs is taken; where there is none it is trained into that folder first, which takes long. Then lines for how drafts are
 computed: independent future heads one by one at every token, one by one for the last committed token, and, as the engine does
 it, as one batched layer for that token. Weights are random there: what is timed depends on shapes only.
 
@@ -10,7 +10,7 @@ Targets on two CPU cores: 1.8 for n = 4, 2.2 for n = 8, at batch 1.
 
 import functools
 import statistics
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,7 +55,8 @@ def _stored(preset: str, n_future: int) -> Run:
     for run in list_runs(default_runs_dir())[0]:
         if run.record.state == "finished" and run.record.config_hash == config.hash() and run.checkpoints:
             return run
-    return train(config, tempfile.mkdtemp())
+    print(f"{config.label()} is trained first: the folder of runs has no finished one.", file=sys.stderr)
+    return train(config, default_runs_dir())
 
 
 def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:

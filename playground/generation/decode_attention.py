@@ -22,9 +22,9 @@ PROGRAMS = 264
 
 @triton.jit
 def _mix_parts(
-    q, k, v, mask, top, total, mixed, scale, n_queries, n_keys, n_heads, part_length,
+    q, k, v, mask, top, total, mixed, n_queries, n_keys, n_heads, part_length,
     q_row, q_head, q_token, k_row, k_head, k_slot, mask_row, mask_token,
-    D_HEAD: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    SCALE: tl.constexpr, D_HEAD: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """One part of the keys, for all queries of one row and attention head."""
     place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
@@ -45,7 +45,7 @@ def _mix_parts(
         seen = tl.load(
             mask + row * mask_row + query[:, None] * mask_token + slot, mask=is_query & is_key, other=float("-inf")
         ).to(tl.float32)
-        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale + seen
+        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * SCALE + seen
         new = tl.maximum(best, tl.max(scores, 1))
         safe = tl.where(new == float("-inf"), 0.0, new)
         weight, shrink = tl.exp(scores - safe[:, None]), tl.exp(best - safe)
@@ -93,8 +93,8 @@ def split_attention(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask
     q_strides = (q_BHTE.stride(0), q_BHTE.stride(1), q_BHTE.stride(2))
     k_strides = (keys_BHSE.stride(0), keys_BHSE.stride(1), keys_BHSE.stride(2))
     _mix_parts[(rows * heads, parts)](
-        q_BHTE, keys_BHSE, values_BHSE, mask, top, total, mixed, width**-0.5, queries, slots, heads, length,
-        *q_strides, *k_strides, mask.stride(0), mask.stride(2), D_HEAD=width, QUERIES=padded, KEYS=KEYS,
+        q_BHTE, keys_BHSE, values_BHSE, mask, top, total, mixed, queries, slots, heads, length,
+        *q_strides, *k_strides, mask.stride(0), mask.stride(2), SCALE=width**-0.5, D_HEAD=width, QUERIES=padded, KEYS=KEYS,
     )  # fmt: skip
     _join_parts[(rows * heads, queries)](
         top, total, mixed, z_BTHE, parts, queries, heads, D_HEAD=width, QUERIES=padded,
