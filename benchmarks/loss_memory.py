@@ -15,7 +15,7 @@ import torch
 
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import BACKWARD
+from playground.training.loss import LOSS
 from tasks.base import Batch
 
 VOCABULARY, ROWS, CONTEXT = 32_000, 8, 128
@@ -53,10 +53,10 @@ def measure(device: str, backward: str, n_future: int) -> float:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        BACKWARD[backward](model, batch)
+        LOSS[backward](model, batch, None).total.backward()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = _status_kb("VmRSS")
-    BACKWARD[backward](model, batch)
+    LOSS[backward](model, batch, None).total.backward()
     return (_status_kb("VmHWM") - before) / 1024
 
 

@@ -30,7 +30,8 @@ class PlainBlock(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + d_head / 2])."""
+    """Turn the pairs (x[i], x[i + d_head / 2]), in the precision of x."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
@@ -55,4 +56,5 @@ class PlainGPT(nn.Module):
         for block in self.blocks:
             x = block(x, self.get_buffer("cos"), self.get_buffer("sin"))
         logits = self.unembed(self.norm(x))
-        return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        targets = F.pad(tokens[:, 1:], (0, 1), value=-100)  # without a copy of the logits less the last position
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)

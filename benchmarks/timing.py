@@ -1,14 +1,18 @@
-"""Timing several things fairly: in turns, so that a busy moment hits all of them, and by medians."""
+"""Timing several things fairly: in turns, so that a busy moment hits all of them, and by medians with quartiles."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+Work = Callable[[], Any]
+Row = dict[str, Any]
+"""A line of figures; docs/benchmarks.md says what its fields mean."""
 
-def seconds(work: Callable[[], Any], device: str) -> float:
+
+def seconds(work: Work, device: str) -> float:
     """Wall-clock seconds of one call, with the device waited for."""
     _wait(device)
     started = time.perf_counter()
@@ -17,7 +21,7 @@ def seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - started
 
 
-def in_turns(works: dict[str, Callable[[], Any]], device: str, repeats: int, warmup: int = 3) -> dict[str, list[float]]:
+def in_turns(works: dict[str, Work], device: str, repeats: int, warmup: int = 3) -> dict[str, list[float]]:
     """Time each of `works` `repeats` times, one after another in turns, after `warmup` calls of each."""
     for work in works.values():
         for _ in range(warmup):
@@ -29,11 +33,55 @@ def in_turns(works: dict[str, Callable[[], Any]], device: str, repeats: int, war
     return times
 
 
-def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
+def kernel_seconds(work: Work, device: str, repeats: int, warmup: int = 3) -> list[float]:
+    """Seconds of each of `repeats` calls on the device itself: by CUDA events, in one queue without waiting between them."""
+    for _ in range(warmup):
+        work()
+    if device != "cuda":
+        return [seconds(work, device) for _ in range(repeats)]
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        work()
+        mark.record()
+    torch.cuda.synchronize()
+    return [before.elapsed_time(after) / 1000 for before, after in zip(marks, marks[1:])]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile, interpolated between the values.
+
+    >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
+    (2.0, 3.0, 4.0)
+    """
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def summary(values: Sequence[float], unit: str, name: str = "value") -> Row:
+    """The fields of a row that say what was measured: median, quartiles, unit and number of repeats."""
+    low, middle, high = map(rounded, quartiles(values))
+    return {
+        name: middle, f"{name}_quartile_low": low, f"{name}_quartile_high": high, "unit": unit, "repeats": len(values)
+    }  # fmt: skip
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
     """Median of the ratios turn by turn, and its quartiles."""
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return {"ratio": round(middle, 3), "ratio_quartile_low": round(low, 3), "ratio_quartile_high": round(high, 3)}
+    low, middle, high = map(rounded, quartiles(ratios))
+    return {"ratio": middle, "ratio_quartile_low": low, "ratio_quartile_high": high}
+
+
+def rounded(value: float) -> float:
+    """Four significant digits.
+
+    >>> rounded(1234567.0), rounded(0.0123456)
+    (1235000.0, 0.01235)
+    """
+    return float(f"{value:.4g}")
 
 
 def _wait(device: str) -> None:

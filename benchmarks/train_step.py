@@ -1,95 +1,192 @@
-"""One training step for n = 1: ours against a plain fused GPT and against TransformerLens's own model, in turns.
+"""One training step: ours against a plain GPT and TransformerLens's own model, against the device, and n = 4 against n = 1.
 
-All three take the same tokens and end with the same clipping and the same fused AdamW. TransformerLens's model is built
-by its `boot_native` and gives its own loss (`return_type="loss"`), as its users write a step. It attends explicitly, so
-that how far behind it falls depends on the context: both lengths are measured, at 32 and 16 rows.
+Four kinds of lines for each size (benchmarks/steps.py says what a step is):
+
+- `train_step`: tokens a second at n = 1, ours over each baseline's, in turns.
+- `train_memory`: on CUDA, peak memory at n = 1 of weights, optimizer and steps, ours over each baseline's.
+- `utilization`: model FLOPs a second (playground/model/flops.py) over the matrix products a second that the device reaches.
+- `n_future_cost`: a step's time over that of n = 1 with equal layers, beside the same ratio of the FLOPs.
+
+TransformerLens attends explicitly, so that how far behind it falls depends on the context. Rows are as many as leave room for its
+attention matrices on a GPU of 80 GB; at 300M they would not fit, and it is left out.
 """
 
-import statistics
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.plain_gpt import PlainGPT
-from benchmarks.timing import in_turns, ratio
-from playground.config import ModelConfig, OptimConfig
-from playground.model.transformer import MTPTransformer
-from playground.training.loss import per_head_backward
-from playground.training.optim import make_optimizer
-from tasks.base import Batch
+from benchmarks import floors, steps
+from benchmarks.timing import Row, in_turns, quartiles, ratio, rounded, summary
+from playground.config import SIZES, ModelConfig
+from playground.model.flops import training_flops_per_token
+from tasks.base import seeded_generator
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "2 x 128": {"n_layers": 2, "d_model": 128, "n_heads": 4},
-    "4 x 256": {"n_layers": 4, "d_model": 256, "n_heads": 8},
-}
-BATCHES = ((32, 128), (16, 512))
-"""Rows and context."""
+SEED, REPEATS = 0, 20
 VOCABULARY = 256
 
 
-def run(device: str) -> Iterator[dict[str, Any]]:
-    """Ratios of tokens per second: ours over each baseline. Targets: 0.95 and 1.5."""
-    for name, shape in SHAPES.items():
-        for rows, context in BATCHES:
-            yield from _compare(name, ModelConfig(**shape, d_vocab=VOCABULARY, n_ctx=context), rows, device)
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A size, what is trained of it, and what it should reach."""
+
+    size: str
+    shape: dict[str, int]
+    rows: int
+    context: int
+    further: tuple[int, ...] = ()
+    """n to compare with n = 1, at equal layers."""
+    lens_target: float | None = None
+    """Times TransformerLens's tokens a second."""
+    mfu_target: float | None = None
+    cost_target: float | None = None
+    """Most that n > 1 may take: times the ratio of FLOPs."""
+    time_target: float | None = None
+    """The same, times the time of n = 1."""
+    lens: bool = True
+
+    def config(self, n_future: int = 1) -> ModelConfig:
+        """The model with control `layers`."""
+        return ModelConfig(**self.shape, n_future=n_future, d_vocab=VOCABULARY, n_ctx=self.context)
+
+    def tokens(self, device: str) -> Tensor:
+        """Random rows."""
+        drawn = torch.randint(VOCABULARY, (self.rows, self.context), generator=seeded_generator(SEED))
+        return drawn.to(device)
+
+    @property
+    def fields(self) -> Row:
+        """What a row says of the case."""
+        return {"size": self.size, "context": self.context, "rows": self.rows, "seed": SEED}
 
 
-def _compare(name: str, config: ModelConfig, rows: int, device: str) -> Iterator[dict[str, Any]]:
-    tokens = torch.randint(VOCABULARY, (rows, cast(int, config.n_ctx)), device=device)
-    steps = {
-        "ours": _ours(config, tokens), "plain GPT": _plain(config, tokens), "TransformerLens": _lens(config, tokens),
-    }  # fmt: skip
-    times = in_turns(steps, device, repeats=20)
-    for baseline, target in (("plain GPT", 0.95), ("TransformerLens", 1.5)):
+def _paper(size: str, rows: int, context: int, **targets: Any) -> Case:
+    return Case(size=size, shape=SIZES[size], rows=rows, context=context, further=(4,), **targets)
+
+
+CASES: dict[str, tuple[Case, ...]] = {
+    "cpu": (
+        *(
+            Case(size=size, shape=shape, rows=rows, context=context, lens_target=1.5)
+            for size, shape in (
+                ("2 x 128", {"n_layers": 2, "d_model": 128, "n_heads": 4}),
+                ("4 x 256", {"n_layers": 4, "d_model": 256, "n_heads": 8}),
+            )
+            for rows, context in ((32, 128), (16, 512))
+        ),
+        _paper("1M", 16, 256),
+    ),
+    "cuda": (
+        _paper("1M", 256, 256, lens_target=2.5, time_target=1.20),
+        _paper("30M", 128, 256, lens_target=4.0, mfu_target=0.45, cost_target=1.05),
+        _paper("100M", 16, 1024, lens_target=5.0, cost_target=1.05),
+        _paper("300M", 16, 1024, lens=False, mfu_target=0.60, cost_target=1.05),
+    ),
+}
+QUICK = (Case(size="5 x 16", shape={"n_layers": 5, "d_model": 16, "n_heads": 2}, rows=2, context=16, further=(4,)),)
+
+
+def run(device: str, quick: bool = False) -> Iterator[Row]:
+    """All lines of all sizes."""
+    repeats = 3 if quick else REPEATS
+    for case in QUICK if quick else CASES[device]:
+        yield from _against_baselines(case, device, repeats)
+        yield from _against_the_device(case, device, repeats, floors.measured(device, quick).matmul_tflop_s)
+
+
+def _against_baselines(case: Case, device: str, repeats: int) -> Iterator[Row]:
+    """Ours at n = 1 over each baseline."""
+    makers: dict[str, steps.MakeStep] = {"ours": steps.ours, "plain GPT": steps.plain}
+    targets: dict[str, float | None] = {"plain GPT": None if device == "cuda" else 1.0}
+    if device == "cuda":
+        makers["plain GPT, compiled"], targets["plain GPT, compiled"] = steps.plain_compiled, 1.0
+    if case.lens:
+        makers["TransformerLens"], targets["TransformerLens"] = steps.lens, case.lens_target
+    tokens = case.tokens(device)
+    works: dict[str, steps.Step] = {}
+    peaks: dict[str, float | None] = {}
+    for name, make in makers.items():
+        works[name], peaks[name] = _warmed_up(make, case.config(), tokens)
+    times = in_turns(works, device, repeats, warmup=0)
+    for baseline, target in targets.items():
         yield {
-            "benchmark": "train_step", "shape": name, "context": config.n_ctx, "rows": rows, "n_future": 1,
-            "against": baseline, "target": target,
-            "tokens_per_second": round(tokens.numel() / statistics.median(times["ours"])),
-            "baseline_tokens_per_second": round(tokens.numel() / statistics.median(times[baseline])),
-            **ratio(times[baseline], times["ours"]),
+            "benchmark": "train_step", **case.fields, "n_future": 1, "against": baseline,
+            **summary(_rates(tokens, times["ours"]), "tokens/s"),
+            "baseline_value": rounded(quartiles(_rates(tokens, times[baseline]))[1]),
+            **ratio(times[baseline], times["ours"]), "target": target, "target_is": "at least",
         }  # fmt: skip
+    for baseline in targets:
+        if (peak := peaks["ours"]) is not None and (other := peaks[baseline]) is not None:
+            yield {
+                "benchmark": "train_memory", **case.fields, "n_future": 1, "against": baseline,
+                **summary([peak], "MB"), "baseline_value": rounded(other), "ratio": rounded(peak / other),
+            }  # fmt: skip
+    works.clear()
+    _forget(device)
 
 
-def _ours(config: ModelConfig, tokens: torch.Tensor) -> Callable[[], None]:
-    model = MTPTransformer(config).to(tokens.device)
-    everything = torch.ones_like(tokens, dtype=torch.bool)
-    batch = Batch(tokens=tokens, loss_mask=everything, score_mask=everything, documents=torch.zeros_like(tokens))
-    return _step(model, lambda: per_head_backward(model, batch))
+def _against_the_device(case: Case, device: str, repeats: int, matmul_tflop_s: float) -> Iterator[Row]:
+    """Ours at n = 1 and at the further n, in turns."""
+    tokens = case.tokens(device)
+    configs = {n_future: case.config(n_future) for n_future in (1, *case.further)}
+    works = {str(n): _warmed_up(steps.ours, config, tokens)[0] for n, config in configs.items()}
+    times = {int(n): spent for n, spent in in_turns(works, device, repeats, warmup=0).items()}
+    flops = {n: training_flops_per_token(config) for n, config in configs.items()}
+    for n, spent in times.items():
+        reached = [flops[n] * tokens.numel() / each / 1e12 for each in spent]
+        share = {f"ratio{end}": rounded(value / matmul_tflop_s) for end, value in zip(ENDS, quartiles(reached))}
+        yield {
+            "benchmark": "utilization", **case.fields, "n_future": n, "flops_per_token": rounded(flops[n]),
+            **summary(reached, "TFLOP/s"), "floor": rounded(matmul_tflop_s), "floor_is": "matmul rate", **share,
+            "target": case.mfu_target, "target_is": "at least",
+        }  # fmt: skip
+    for n in case.further:
+        time, work = ratio(times[n], times[1]), flops[n] / flops[1]
+        over_work = {name: rounded(value / work) for name, value in time.items()}
+        row = {
+            "benchmark": "n_future_cost", **case.fields, "n_future": n,
+            **summary([1000 * spent for spent in times[n]], "ms"),
+            "baseline_value": rounded(1000 * quartiles(times[1])[1]), "time_ratio": time["ratio"], "flops_ratio": rounded(work),
+        }  # fmt: skip
+        if case.time_target is not None:
+            yield {**row, "ratio_of": "time", **time, "target": case.time_target, "target_is": "at most"}
+        else:
+            yield {
+                **row,
+                "ratio_of": "time over FLOPs",
+                **over_work,
+                "target": case.cost_target,
+                "target_is": "at most",
+            }
+    works.clear()
+    _forget(device)
 
 
-def _plain(config: ModelConfig, tokens: torch.Tensor) -> Callable[[], None]:
-    model = PlainGPT(config).to(tokens.device)
-    return _step(model, lambda: model(tokens).backward())
+ENDS = ("_quartile_low", "", "_quartile_high")
 
 
-def _lens(config: ModelConfig, tokens: torch.Tensor) -> Callable[[], None]:
-    from transformer_lens.config import TransformerBridgeConfig
-    from transformer_lens.model_bridge import TransformerBridge
-
-    bridge = cast(Any, TransformerBridge).boot_native(  # attached to the class when the library is imported
-        TransformerBridgeConfig(
-            n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head,
-            d_mlp=config.d_mlp, d_vocab=VOCABULARY, n_ctx=cast(int, config.n_ctx), act_fn="silu", gated_mlp=True,
-            normalization_type="RMS", final_rms=True, uses_rms_norm=True, positional_embedding_type="rotary",
-            rotary_dim=config.d_head, eps=config.eps, device=str(tokens.device),
-        )
-    )  # fmt: skip
-    bridge.train()
-    return _step(bridge, lambda: bridge(tokens, return_type="loss").backward())
+def _rates(tokens: Tensor, times: list[float]) -> list[float]:
+    return [tokens.numel() / spent for spent in times]
 
 
-def _step(model: torch.nn.Module, backward: Callable[[], Any]) -> Callable[[], None]:
-    """A whole step: gradients, clipping, AdamW. bfloat16 matrix products on CUDA, as in training."""
-    optimizer = make_optimizer(model, OptimConfig())
-    parameters = list(model.parameters())
-    device = parameters[0].device.type
+def _warmed_up(make: steps.MakeStep, config: ModelConfig, tokens: Tensor) -> tuple[steps.Step, float | None]:
+    """A step behind its untimed ones, and on CUDA the peak megabytes that model, optimizer and steps took."""
+    if tokens.is_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if tokens.is_cuda else 0
+    step = make(config, tokens)
+    for _ in range(steps.UNTIMED):
+        step()
+    return step, (torch.cuda.max_memory_allocated() - before) / 2**20 if tokens.is_cuda else None
 
-    def step() -> None:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
-    return step
+def _forget(device: str) -> None:
+    """Let go of models, graphs and compiled code before the next size."""
+    gc.collect()
+    if device == "cuda":
+        torch.compiler.reset()
+        torch.cuda.empty_cache()

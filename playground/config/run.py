@@ -13,8 +13,11 @@ from playground.config.model import ModelConfig
 from playground.config.training import OptimConfig, TrainConfig
 from tasks.config import TaskConfig
 
-LATER_FIELDS = {"future_heads": "independent", "unembedding": "shared"}
-"""Fields of the model that came later, with the values that say what was before: these leave hash and label as they were."""
+LATER_FIELDS: dict[str, dict[str, Any]] = {
+    "model": {"future_heads": "independent", "unembedding": "shared"},
+    "train": {"accumulate": 1, "recompute": False, "graphs": True, "compiled": False},
+}
+"""Fields that came later, with the values that say what was before: these leave the hash, and the model's the label, as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +84,10 @@ class RunConfig:
     def hash(self) -> str:
         """Eight hexadecimal digits that stay the same for equal configurations, on every machine."""
         values = self.to_dict()
-        for name, default in LATER_FIELDS.items():
-            if values["model"][name] == default:
-                del values["model"][name]
+        for part, fields in LATER_FIELDS.items():
+            for name, default in fields.items():
+                if values[part][name] == default:
+                    del values[part][name]
         if self.base is not None and self.base.config_hash:
             del values["base"]["run"]  # wherever it lies
         text = json.dumps(values, sort_keys=True)
@@ -91,8 +95,8 @@ class RunConfig:
 
     def label(self) -> str:
         """Short readable name: preset or task, n_future, control, seed, and what is not as usual: types, clamp, base."""
-        later = {name: getattr(self.model, name) for name in LATER_FIELDS}
-        others = [value for name, value in later.items() if value != LATER_FIELDS[name]]
+        usual = LATER_FIELDS["model"]
+        others = [getattr(self.model, name) for name in usual if getattr(self.model, name) != usual[name]]
         clamped = ["clamped"] if self.clamp != ClampConfig() else []
         on_base = ["on-base"] if self.base is not None else []
         parts = [

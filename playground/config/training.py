@@ -62,6 +62,14 @@ class TrainConfig:
     backward: Literal["per_head", "one_graph"] = "per_head"
     """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
     `one_graph` is the plain sum of losses. Equal gradients."""
+    accumulate: int = 1
+    """Parts that the rows of a step go through in, one after another: less memory, the same gradients."""
+    recompute: bool = False
+    """Keep what goes into each trunk layer and compute the rest again when going backward: much less memory, a third more work."""
+    graphs: bool = True
+    """On CUDA, record a step once and replay it: small models train several times as fast."""
+    compiled: bool = False
+    """On CUDA, have torch.compile fuse the layers, which takes a minute at the start."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU where there is one. On CUDA matrix products run in bfloat16, on the CPU in float32."""
     threads: int | None = None
@@ -69,10 +77,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("steps", "batch_size", "eval_every", "log_every", "checkpoint_every", "threads"):
+        for name in ("steps", "batch_size", "eval_every", "log_every", "checkpoint_every", "accumulate", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; write at least 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"a batch of {self.batch_size} rows does not divide into accumulate={self.accumulate} equal parts; "
+                "write a divisor of batch_size"
+            )
         if self.probe_points < 0:
             raise ValueError(f"probe_points is {self.probe_points}; write 0 (no probes) or more")
         if self.threads is not None and self.threads > MOST_THREADS:

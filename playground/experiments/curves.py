@@ -33,6 +33,20 @@ def score_curve(record: RunRecord, metrics: pd.DataFrame, group: Group, name: st
     return _curve(record, metrics, group, "eval", name)
 
 
+def throughput_curve(record: RunRecord, metrics: pd.DataFrame, group: Group) -> Curve | None:
+    """Input tokens a second of training, between one row of training losses and the next; None before the first row.
+
+    Evaluations, checkpoints and probes between the rows do not count: `seconds` of the rows leaves them out.
+    """
+    rows = metrics[metrics["kind"] == "train"]
+    steps, tokens, seconds = (np.array([0, *rows[name]], dtype=np.float64) for name in ("step", "tokens", "seconds"))
+    spent = np.diff(seconds)
+    rates = np.divide(np.diff(tokens), spent, out=np.full_like(spent, np.nan), where=spent > 0)
+    if not np.isfinite(rates).any():
+        return None
+    return _from_arrays(record, group, steps[1:], tokens[1:], rates)
+
+
 def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
     """The largest prefix-matching score of all attention heads along training."""
     if not history.steps:
@@ -61,7 +75,9 @@ def _from_arrays(
     values: NDArray[np.float64],
     panel: str = "",
 ) -> Curve:
+    state = record.state
     return Curve(
         run=record.run, label=group.label, n_future=record.n_future, control=group.control, seed=record.seed,
-        variant=group.variant, panel=panel, steps=steps.astype(np.int64), tokens=tokens.astype(np.int64), values=values,
+        variant=group.variant, panel=panel, ended="" if state in ("running", "finished") else state,
+        steps=steps.astype(np.int64), tokens=tokens.astype(np.int64), values=values,
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """Quantities along training, one line a run: thin lines for seeds, a bold mean, a band for its interval.
 
-Runs that differ in nothing but the seed form a group and share colour, dash and legend entry. The mean stands only
-where every run of the group has a value, so that it never jumps when a shorter run ends.
+Runs that differ in nothing but the seed form a group and share colour, dash and legend entry, which says how many seeds
+there are. The mean stands where every seed has a value; it waits for those still in training. Where a seed ended early
+its line ends in a cross, and from there on the mean is a thinner line over the seeds left. The band is the 95% percentile
+bootstrap interval of the mean over seeds, point by point (aggregate.py); one seed has none.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,9 @@ class Curve:
     panel: str = ""
     """Title of the panel it is drawn in."""
     in_mean: bool = True
-    """Whether it counts for the group's mean; a run that ended early, or repeats a seed, is drawn thin and does not."""
+    """Whether it counts for the group's mean; a run that repeats a seed is drawn thin and does not."""
+    ended: str = ""
+    """Why it ends before its last step: `stopped`, `failed` or `interrupted`; empty for a run that is whole or in training."""
     steps: NDArray[np.int64]
     tokens: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -44,6 +48,23 @@ class Curve:
     def at(self, x: X) -> NDArray[np.int64]:
         """Where the values stand on the horizontal axis."""
         return self.tokens if x == "tokens" else self.steps
+
+    @property
+    def last_step(self) -> int:
+        """The last step with a value; -1 without any."""
+        return int(self.steps[np.isfinite(self.values)].max(initial=-1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanPart:
+    """A stretch of a group's mean, with the seeds behind it."""
+
+    curves: Sequence[Curve]
+    steps: NDArray[np.int64]
+    places: NDArray[np.int64]
+    """Where the points stand on the horizontal axis."""
+    values: NDArray[np.float64]
+    """`[seed, point]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +122,42 @@ def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     return low - room, high + room
 
 
-def mean_curve(group: Sequence[Curve], x: X) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
-    """Positions that every curve of the group has a value at, and those values `[seed, point]`."""
+def mean_parts(group: Sequence[Curve], x: X) -> list[MeanPart]:
+    """The mean over all seeds of a group, then over those left after one ended early, and so on.
+
+    A part begins where the one before ends, so that the step between the two means shows. Only the first needs two seeds.
+    """
+    parts: list[MeanPart] = []
+    left, start = list(group), -1
+    while len(left) > 1 or (left and parts):
+        until = min((curve.last_step for curve in left if curve.ended), default=None)
+        part = shared_part(left, x, start, until)
+        if part is not None and (len(part.steps) > 1 or not parts):
+            parts.append(part)
+            start = int(part.steps[-1])
+        if until is None:
+            break
+        left = [curve for curve in left if not curve.ended or curve.last_step > until]
+    return parts
+
+
+def shared_part(curves: Sequence[Curve], x: X, start: int = -1, until: int | None = None) -> MeanPart | None:
+    """The points that every one of the curves has a value at, from the step `start` to the step `until`; None without any."""
     tables = [
         {int(step): (place, value) for step, place, value in zip(curve.steps, curve.at(x), curve.values, strict=True)
          if np.isfinite(value)}
-        for curve in group
+        for curve in curves
     ]  # fmt: skip
-    shared = sorted(set(tables[0]).intersection(*tables[1:])) if tables else []
+    common = set(tables[0]).intersection(*tables[1:]) if tables else set[int]()
+    shared = sorted(step for step in common if step >= start and (until is None or step <= until))
     if not shared:
         return None
     every = -(-len(shared) // MOST_POINTS)
     # Counted from the end, so that the newest point is always there.
     shared = shared[(len(shared) - 1) % every :: every]
     places = np.array([tables[0][step][0] for step in shared])
-    return places, np.array([[table[step][1] for step in shared] for table in tables])
+    values = np.array([[table[step][1] for step in shared] for table in tables])
+    return MeanPart(curves=tuple(curves), steps=np.array(shared), places=places, values=values)
 
 
 def _panel_traces(
@@ -132,21 +174,38 @@ def _panel_traces(
 
 
 def _name_once(traces: Sequence[dict[str, Any]]) -> None:
-    """One legend entry for each group: its most prominent line, which is the last of its first panel."""
-    first_panel = {trace["legendgroup"]: trace["xaxis"] for trace in reversed(traces)}
-    last = {trace["legendgroup"]: trace for trace in traces if trace["xaxis"] == first_panel[trace["legendgroup"]]}
+    """One legend entry for each group: the widest line of its first panel."""
+    chosen: dict[str, dict[str, Any]] = {}
     for trace in traces:
-        trace["showlegend"] = any(trace is chosen for chosen in last.values())
+        trace["showlegend"] = False
+        best = chosen.setdefault(trace["legendgroup"], trace)
+        if trace["xaxis"] == best["xaxis"] and trace["line"]["width"] >= best["line"]["width"]:
+            chosen[trace["legendgroup"]] = trace
+    for trace in chosen.values():
+        trace["showlegend"] = True
 
 
 def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str, Any]]:
-    """Seeds that do not count, seeds that do, band, mean: what is drawn last lies on top."""
+    """Ends, seeds that do not count, seeds that do, bands, means: what is drawn last lies on top."""
     counted = [curve for curve in group if curve.in_mean] or list(group)
     alone = len(counted) == 1
     ordered = [curve for curve in group if curve not in counted] + counted
-    traces = [_seed_line(curve, x, quantity, bold=alone and curve is counted[0]) for curve in ordered]
-    mean = None if alone else mean_curve(counted, x)
-    return traces if mean is None else traces + _mean_lines(mean, counted, quantity)
+    traces = [_end(curve, x, quantity) for curve in ordered if curve.ended and curve.last_step >= 0]
+    traces += [_seed_line(curve, x, quantity, bold=alone and curve is counted[0]) for curve in ordered]
+    for part in [] if alone else mean_parts(counted, x):
+        traces += _mean_lines(part, counted, quantity)
+    label = counted[0].label
+    return [trace | {"type": "scatter", "name": _told(label, counted), "legendgroup": label} for trace in traces]
+
+
+def _told(label: str, counted: Sequence[Curve]) -> str:
+    """What the legend says: `n = 2, layers (4 seeds, 1 ended early)`."""
+    ended = sum(bool(curve.ended) for curve in counted)
+    return f"{label} ({_seeds(len(counted))}{f', {ended} ended early' if ended else ''})"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _seed_line(curve: Curve, x: X, quantity: str, *, bold: bool) -> dict[str, Any]:
@@ -154,38 +213,64 @@ def _seed_line(curve: Curve, x: X, quantity: str, *, bold: bool) -> dict[str, An
     keep = slice((len(curve.steps) - 1) % every, None, every)
     color, dash = color_of(curve.n_future, curve.variant), dash_of(curve.control)
     return {
-        "type": "scatter", "mode": "lines", "x": curve.at(x)[keep], "y": curve.values[keep],
+        "mode": "lines", "x": curve.at(x)[keep], "y": curve.values[keep],
         "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash}, "opacity": 1.0 if bold else 0.4,
-        "name": curve.label, "legendgroup": curve.label,
         "customdata": np.stack([curve.steps[keep], curve.tokens[keep]], axis=1),
         "hovertemplate": (
-            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}</b><br>{quantity} %{{y:.4g}}<br>"
+            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
+            f"{quantity} %{{y:.4g}}<br>"
             f"step %{{customdata[0]:,}}, %{{customdata[1]:.3s}} tokens<br>{curve.run}<extra></extra>"
         ),
     }  # fmt: skip
 
 
-def _mean_lines(
-    mean: tuple[NDArray[Any], NDArray[np.float64]], group: Sequence[Curve], quantity: str
-) -> list[dict[str, Any]]:
-    places, values = mean
-    middle, low, high = mean_and_band(values)
-    label, first = group[0].label, group[0]
-    color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
-    common = {"type": "scatter", "mode": "lines", "legendgroup": label, "name": label}
-    band = {
-        "x": np.concatenate([places, places[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself",
-        "fillcolor": see_through(color, 0.18), "line": {"width": 0}, "hoverinfo": "skip",
-    }  # fmt: skip
-    line = {
-        "x": places, "y": middle, "line": {"color": color, "width": 3, "dash": dash},
-        "customdata": np.stack([low, high], axis=1),
+def _end(curve: Curve, x: X, quantity: str) -> dict[str, Any]:
+    """A cross at the last value of a run that ended early."""
+    color = color_of(curve.n_future, curve.variant)
+    at = int(np.flatnonzero(curve.steps == curve.last_step)[0])
+    return {
+        "mode": "markers", "x": curve.at(x)[[at]], "y": curve.values[[at]],
+        "line": {"width": 0}, "marker": {"symbol": "x", "size": 8, "color": color},
         "hovertemplate": (
-            f"<b>{label}: mean of {len(values)} seeds</b><br>{quantity} %{{y:.4g}}<br>95% of the mean: "
-            "%{customdata[0]:.4g} to %{customdata[1]:.4g}<br>at %{x:.3s}<extra></extra>"
+            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}: {curve.ended}</b><br>its last value: "
+            f"{quantity} %{{y:.4g}}<br>step {curve.steps[at]:,}, {curve.tokens[at]:,} tokens<br>{curve.run}<extra></extra>"
         ),
     }  # fmt: skip
-    return [common | band, common | line]
+
+
+def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[dict[str, Any]]:
+    """Band and mean of a part; thinner and paler where seeds of the group are missing."""
+    middle, low, high = mean_and_band(part.values)
+    first, whole, several = group[0], len(part.curves) == len(group), len(part.curves) > 1
+    color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
+    band = {
+        "mode": "lines", "x": np.concatenate([part.places, part.places[::-1]]),
+        "y": np.concatenate([high, low[::-1]]), "fill": "toself",
+        "fillcolor": see_through(color, 0.18 if whole else 0.1), "line": {"width": 0}, "hoverinfo": "skip",
+    }  # fmt: skip
+    interval = (
+        "95% bootstrap interval of the mean: %{customdata[0]:.4g} to %{customdata[1]:.4g}" if several else "no interval"
+    )
+    line = {
+        "mode": "lines", "x": part.places, "y": middle,
+        "line": {"color": color, "width": 3 if whole else 1.8, "dash": dash},
+        "customdata": np.stack([low, high], axis=1),
+        "hovertemplate": (
+            f"<b>{first.label}: mean of {_behind(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
+            "at %{x:.3s}<extra></extra>"
+        ),
+    }  # fmt: skip
+    return [band, line] if several else [line]
+
+
+def _behind(part: MeanPart, group: Sequence[Curve]) -> str:
+    """`4 seeds`, or `3 of 4 seeds, seed 2 ended early`."""
+    gone = [str(curve.seed) for curve in group if curve not in part.curves]
+    if not gone:
+        return _seeds(len(group))
+    return (
+        f"{len(part.curves)} of {len(group)} seeds, seed{'' if len(gone) == 1 else 's'} {', '.join(gone)} ended early"
+    )
 
 
 def _draw(layout: Layout, reference: Reference, index: int, y_range: tuple[float, float] | None) -> None:

@@ -40,7 +40,8 @@ class Norm(nn.Module):
 
     def forward(self, resid: Float[Tensor, "*rest d_model"]) -> Float[Tensor, "*rest d_model"]:
         if listened(self.hook_scale, self.hook_normalized):
-            return self._explicit(resid)
+            scaled = self._explicit(resid) * self.weight
+            return scaled if self.bias is None else scaled + self.bias
         if self.centred:
             return F.layer_norm(resid, self.weight.shape, self.weight, self.bias, self.eps)
         return F.rms_norm(resid, self.weight.shape, self.weight, self.eps)
@@ -49,8 +50,7 @@ class Norm(nn.Module):
         if self.centred:
             resid = resid - resid.mean(dim=-1, keepdim=True)
         scale = self.hook_scale((resid.pow(2).mean(dim=-1, keepdim=True) + self.eps).sqrt())
-        normalized = self.hook_normalized(resid / scale) * self.weight
-        return normalized if self.bias is None else normalized + self.bias
+        return self.hook_normalized(resid / scale)
 
 
 class Rotary(nn.Module):

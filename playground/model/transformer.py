@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
@@ -44,6 +45,8 @@ class MTPTransformer(HookedRootModule):
             raise ValueError("the model needs a vocabulary and a context; write ModelConfig(d_vocab=..., n_ctx=...)")
         self.config = config
         self.n_ctx = config.n_ctx
+        self.recompute = False
+        """Whether training keeps only what goes into each trunk layer and computes the rest again when going backward."""
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are replaced below
             self._build(config, config.d_vocab, config.n_ctx)
         init_weights(self, config.next_token_depth, generator or torch.Generator().manual_seed(0))
@@ -99,10 +102,15 @@ class MTPTransformer(HookedRootModule):
             raise ValueError(f"a row of {length} tokens is longer than the model's context of {self.n_ctx}")
         resid = self.hook_embed(self.embed(tokens))
         if self.config.positions == "standard":
-            resid = resid + self.hook_pos_embed(self.pos_embed.weight[:length].expand_as(resid))
+            position = self.pos_embed.weight[..., :length, :]  # of each replica, where several stand side by side
+            rows = position if position.ndim == 2 else position.repeat_interleave(len(tokens) // len(position), dim=0)
+            resid = resid + self.hook_pos_embed(rows.expand_as(resid))
         rotation = self._rotation(length)
         for block in self.blocks:
-            resid = block(resid, rotation)
+            if self.recompute and torch.is_grad_enabled():
+                resid = checkpoint(block, resid, rotation, use_reentrant=False, preserve_rng_state=False)
+            else:
+                resid = block(resid, rotation)
         return self.hook_trunk(resid)
 
     def path(self, offset: int) -> tuple[int, ...]:

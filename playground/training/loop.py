@@ -12,8 +12,8 @@ from playground.config import RunConfig
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base
 from playground.training.freeze import freeze_heads
-from playground.training.loss import BACKWARD
 from playground.training.optim import learning_rate, make_optimizer
+from playground.training.step import Learner, make_step
 from tasks.base import Batch
 
 Sample = Callable[[], Batch]
@@ -62,9 +62,20 @@ def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Gener
     """The state before the first step. On a base, `model` holds the base's weights already, or a checkpoint follows."""
     if config.base is not None:
         freeze_base(model)
+    model.recompute = config.train.recompute
     optimizer = make_optimizer(model, config.optim)
     freeze_heads(model, optimizer, config.clamp)
     return TrainState(model=model, optimizer=optimizer, generator=generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One of the models that are trained side by side: where it stands, its batches, and who looks on."""
+
+    state: TrainState
+    sample: Sample
+    config: RunConfig
+    callbacks: Sequence[Callback] = ()
 
 
 def fit(
@@ -78,22 +89,29 @@ def fit(
 
     `sample()` draws the next batch, from `state.generator`. Nothing here waits for the device.
     """
-    backward = BACKWARD[config.train.backward]
-    parameters = list(state.model.parameters())
-    device = parameters[0].device.type
-    while state.step < config.train.steps and not should_stop():
-        state.lr = learning_rate(state.step, config.train.steps, config.optim)
-        for group in state.optimizer.param_groups:
-            group["lr"] = state.lr
-        batch = sample()
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            losses = backward(state.model, batch)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.optim.clip, foreach=True)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        state.tokens += batch.tokens.numel()
-        state.pending.append(torch.cat([losses, norm[None]]))
-        for callback in callbacks:
-            callback(state)
+    fit_together([Member(state=state, sample=sample, config=config, callbacks=callbacks)], should_stop)
     return state
+
+
+def fit_together(members: Sequence[Member], should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Train several models of one shape side by side, each as `fit` would train it alone, up to rounding.
+
+    What may differ between their configurations are the seed and the optimizer's settings. They stand at the same step.
+    """
+    config, states = members[0].config, [member.state for member in members]
+    learners = [
+        Learner(model=one.state.model, optimizer=one.state.optimizer, clip=one.config.optim.clip) for one in members
+    ]
+    step = make_step(learners, config) if states[0].step < config.train.steps else None
+    while step is not None and states[0].step < config.train.steps and not should_stop():
+        for member in members:
+            member.state.lr = learning_rate(member.state.step, config.train.steps, member.config.optim)
+        batches = [member.sample() for member in members]
+        read = step(batches, [state.lr for state in states])
+        for state, batch, row in zip(states, batches, read.unbind(), strict=True):
+            state.step += 1
+            state.tokens += batch.tokens.numel()
+            state.pending.append(row)
+        for member in members:
+            for callback in member.callbacks:
+                callback(member.state)

@@ -2,91 +2,154 @@
 
 Two ways to its gradient, proved equal by the tests:
 
-- `one_graph_backward` builds the whole sum and differentiates it: plain, but the logits of all n heads are in memory.
-- `per_head_backward` goes forward through the trunk once, then head by head forward AND backward, the gradient adding up
-  at the trunk output z, and then once backward through the trunk: the logits of one head are in memory at a time. Future
+- `one_graph_loss` builds the whole sum and leaves differentiating it to torch: plain, but the logits of all n heads, where they
+  are made whole, and the activations of all heads are in memory.
+- `per_head_loss` goes forward through the trunk once, then head by head forward AND backward, the gradient adding up at the
+  trunk output z; the backward pass that follows hands that on to the trunk. The memory of one head is needed at a time. Future
   heads that read one another run once, as a part of the trunk; then the logits alone go head by head.
 
-Parameters that require no gradient stay out of both. Where none of the trunk and of an offset's path does, as on a base
-(playground/training/base.py), that offset's loss is computed and not differentiated, and nothing goes backward through
-the trunk.
+Either way torch sees one backward pass, in which each parameter gets its gradient once: what reduces gradients between
+processes (DistributedDataParallel) does so once. Parameters that require no gradient stay out of both. Where none of the trunk
+and of an offset's path does, as on a base (playground/training/base.py), that offset's loss is computed and not differentiated.
 
-Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
+Several replicas side by side (playground/training/stack.py) are one model here whose batch holds the rows of all of them.
+
+Dimension letters: R replica, B batch, T position, K offset, N position of all rows, D d_model, V d_vocab.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from playground.model.transformer import MTPTransformer
+from playground.training.cross_entropy import linear_cross_entropy
 from tasks.base import Batch
 from tasks.targets import IGNORED, future_targets
 
-Backward = Callable[[MTPTransformer, Batch], Tensor]
-"""Adds the gradients of the n-token loss to the parameters and returns the losses `[offset]`, detached."""
+
+class Losses(NamedTuple):
+    """The n-token loss of a batch."""
+
+    total: Tensor
+    """Scalar to differentiate: the losses of all offsets (and replicas), added up."""
+    each: Float[Tensor, "replica offset"]
+    """Mean cross-entropy of each offset in nats per target, detached; zero where nothing is a target."""
 
 
-def offset_loss(model: MTPTransformer, resid: Float[Tensor, "batch pos d_model"], batch: Batch, offset: int) -> Tensor:
+Loss = Callable[[MTPTransformer, Batch, Tensor | None], Losses]
+"""From a model, a batch and, where the batch is a part of a larger one, `target_counts` of the larger."""
+
+
+def target_counts(batch: Batch, n_future: int, replicas: int = 1) -> Float[Tensor, "replica offset"]:
+    """How many targets each offset has, which its loss is a mean over."""
+    counts = [
+        (future_targets(batch, offset) != IGNORED).view(replicas, -1).sum(dim=1) for offset in range(1, n_future + 1)
+    ]
+    return torch.stack(counts, dim=1).float()
+
+
+def offset_loss(
+    model: MTPTransformer,
+    resid: Float[Tensor, "batch pos d_model"],
+    batch: Batch,
+    offset: int,
+    counts: Tensor | None = None,
+) -> Float[Tensor, " replica"]:
     """Mean cross-entropy (nats per target) of one offset, given the stream behind its head; zero where nothing is a target."""
-    targets_BT = future_targets(batch, offset)
-    logits_BTV = model.logits(resid, offset)
-    total = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (targets_BT != IGNORED).sum().clamp(min=1)
+    weight = model.unembed_of(offset).weight
+    weight_RVD = weight if weight.ndim == 3 else weight[None]
+    replicas = len(weight_RVD)
+    targets_RN = future_targets(batch, offset).view(replicas, -1)
+    stream_RND = model.ln_final(resid).view(replicas, -1, resid.shape[-1])
+    count_R = (targets_RN != IGNORED).sum(dim=1) if counts is None else counts[:, offset - 1]
+    return linear_cross_entropy(stream_RND, weight_RVD, targets_RN) / count_R.clamp(min=1)
 
 
-def n_token_losses(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
-    """The losses of all offsets in one graph; the n-token loss is their sum."""
+def n_token_losses(
+    model: MTPTransformer, batch: Batch, counts: Tensor | None = None
+) -> Float[Tensor, " offset"] | Float[Tensor, "replica offset"]:
+    """The losses of all offsets in one graph, differentiable; the n-token loss is their sum."""
     resids = model.future_resids(model.trunk(batch.tokens), batch.tokens)
-    return torch.stack([offset_loss(model, resid, batch, offset) for offset, resid in enumerate(resids, start=1)])
+    losses = [offset_loss(model, resid, batch, offset, counts) for offset, resid in enumerate(resids, start=1)]
+    return torch.stack(losses, dim=1)
 
 
-def one_graph_backward(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
-    """Gradients by differentiating the whole sum at once."""
-    losses = n_token_losses(model, batch)
-    losses.sum().backward()
-    return losses.detach()
+def one_graph_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None) -> Losses:
+    """The whole sum as one graph."""
+    each = n_token_losses(model, batch, counts)
+    return Losses(each.sum(), each.detach())
 
 
-def per_head_backward(model: MTPTransformer, batch: Batch) -> Float[Tensor, " offset"]:
-    """Gradients head by head; each head's logits are freed before the next head's are computed.
+def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None) -> Losses:
+    """The sum head by head; its gradients behind the trunk are known when it is.
 
     Which of the two forms it is, the types of future heads decide: do they all read z, or one another?
     """
     z = model.trunk(batch.tokens)
     if all(len(path) == 1 for path in model.config.paths):
-        return _from_z(model, z, batch)
-    return _from_streams(model, model.future_resids(z, batch.tokens), batch)
+
+        def from_z(leaves: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+            for offset in range(1, model.n_future + 1):
+                resid = model.future_resid(leaves[0], offset, batch.tokens)
+                yield offset_loss(model, resid, batch, offset, counts), leaves[0]
+
+        return _part_by_part(model, [z], from_z)
+
+    def from_streams(leaves: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for offset, leaf in enumerate(leaves, start=1):
+            yield offset_loss(model, leaf, batch, offset, counts), leaf
+
+    return _part_by_part(model, model.future_resids(z, batch.tokens), from_streams)
 
 
-def _from_z(model: MTPTransformer, z: Tensor, batch: Batch) -> Tensor:
-    """Every future head forward and backward on its own, from a detached z; then z backward with what has added up."""
-    z_leaf = z.detach().requires_grad_(z.requires_grad)
-    losses: list[Tensor] = []
-    for offset in range(1, model.n_future + 1):
-        loss = offset_loss(model, model.future_resid(z_leaf, offset, batch.tokens), batch, offset)
-        if loss.requires_grad:
-            loss.backward()
-        losses.append(loss.detach())
-    if z.requires_grad:
-        z.backward(z_leaf.grad)
-    return torch.stack(losses)
+Parts = Callable[[list[Tensor]], Iterator[tuple[Tensor, Tensor]]]
+"""From streams that are leaves of their own: loss `[replica]` after loss, each with the leaf that it reads."""
 
 
-def _from_streams(model: MTPTransformer, resids: list[Tensor], batch: Batch) -> Tensor:
-    """The logits of every future head forward and backward on their own, from detached streams; then all streams together."""
-    leaves = [resid.detach().requires_grad_(resid.requires_grad) for resid in resids]
-    losses: list[Tensor] = []
-    for offset, leaf in enumerate(leaves, start=1):
-        loss = offset_loss(model, leaf, batch, offset)
-        if loss.requires_grad:
-            loss.backward()
-        losses.append(loss.detach())
-    learning = [index for index, resid in enumerate(resids) if resid.requires_grad]
-    torch.autograd.backward([resids[index] for index in learning], [leaves[index].grad for index in learning])
-    return torch.stack(losses)
+def _part_by_part(model: MTPTransformer, streams: list[Tensor], parts: Parts) -> Losses:
+    behind = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not name.startswith(("blocks.", "pos_embed."))
+    ]
+    return Losses(*_PartByPart.apply(parts, len(streams), *streams, *behind))
 
 
-BACKWARD: dict[str, Backward] = {"per_head": per_head_backward, "one_graph": one_graph_backward}
+class _PartByPart(torch.autograd.Function):
+    """A sum of parts, each differentiated before the next is computed."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, parts: Parts, n_streams: int, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        leaves = [stream.detach().requires_grad_(stream.requires_grad) for stream in inputs[:n_streams]]
+        slopes: list[Tensor | None] = [None] * len(inputs)
+        place = {id(tensor): index for index, tensor in enumerate((*leaves, *inputs[n_streams:]))}
+        each: list[Tensor] = []
+        with torch.enable_grad():
+            for loss, leaf in parts(leaves):
+                each.append(loss.detach())
+                wanted = [tensor for tensor in (leaf, *inputs[n_streams:]) if tensor.requires_grad]
+                if not loss.requires_grad:
+                    continue
+                for tensor, slope in zip(
+                    wanted, torch.autograd.grad(loss.sum(), wanted, allow_unused=True), strict=True
+                ):
+                    if slope is not None:
+                        before = slopes[place[id(tensor)]]
+                        slopes[place[id(tensor)]] = slope if before is None else before + slope
+        ctx.slopes = slopes  # pyright: ignore[reportAttributeAccessIssue]
+        losses_RK = torch.stack(each, dim=1)
+        ctx.mark_non_differentiable(losses_RK)
+        return losses_RK.sum(), losses_RK
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        slopes: list[Tensor | None] = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
+        return None, None, *(None if slope is None else slope * grads[0] for slope in slopes)
+
+
+LOSS: dict[str, Loss] = {"per_head": per_head_loss, "one_graph": one_graph_loss}

@@ -9,12 +9,18 @@ from playground.config import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices and none on norms and biases; parameters that require no gradient are left out."""
+    """AdamW with weight decay on matrices and none on norms and biases; parameters that require no gradient are left out.
+
+    On CUDA the learning rate is a tensor, the same of all groups.
+    """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
     vectors = [parameter for parameter in learning if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+    on_cuda = learning[0].device.type == "cuda"  # there a step may be recorded as a graph: the rate is read from memory
+    rate = torch.tensor(config.lr, device=learning[0].device) if on_cuda else config.lr
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=on_cuda)
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

@@ -1,5 +1,7 @@
-"""How long a training will take, in plain language: from earlier runs of the same kind, or from the preset's figure."""
+"""How long a training will take, and what its seeds cost, in plain language: from earlier runs, or the preset's figure."""
 
+import heapq
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,12 @@ START_UP = 6.0
 """Seconds until a training process has loaded its libraries."""
 SIDE_BY_SIDE = 2.4
 """A training on one core beside others takes this much longer than one on two cores, evaluations included."""
+GPU_REPLICA_COST = ((1, 1.0), (16, 2.5))
+"""(replicas, time of a step over that of one model) on a GPU, where the replicas share one process and its kernels.
+
+Between two rows the cost is linear, beyond the last it goes on as it did before it. The row of 16 is a goal, not yet a
+measurement; put measured rows in its place.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,19 +29,33 @@ class Estimate:
     seconds: float
     models: int
     parallel: int
+    """Processes at a time."""
     measured: bool
+    seeds: int = 1
+    cost: float = 1.0
+    """Time of all seeds over that of one, without starting up."""
+    shared: bool = False
+    """Whether the seeds of one n train in one process."""
 
     def text(self) -> str:
-        """One sentence."""
-        side = (
-            ""
-            if self.models == 1
-            else f", {self.parallel} at a time"
-            if self.parallel < self.models
-            else ", side by side"
-        )
+        """One sentence on the time; a second on what the seeds cost, where there are several."""
         source = "from earlier runs here" if self.measured else "a guess until a first run has been measured here"
-        return f"{plural(self.models, 'model')}{side}: about **{duration(self.seconds)}** ({source})."
+        time = f"{plural(self.models, 'model')}{self._side()}: about **{duration(self.seconds)}** ({source})."
+        if self.seeds < 2:
+            return time
+        return f"{time} {plural(self.seeds, 'seed')}: about **{times(self.cost)}** the time of one on this device."
+
+    def _side(self) -> str:
+        if self.models == 1:
+            return ""
+        if self.shared and self.seeds > 1:
+            return ", the seeds of each n in one process"
+        return f", {self.parallel} at a time" if self.parallel < self.models else ", side by side"
+
+
+def times(ratio: float) -> str:
+    """A factor with two digits: `1x`, `2.5x`, `16x`."""
+    return f"{ratio:.2g}x" if ratio < 99.5 else f"{ratio:.0f}x"
 
 
 def cores() -> int:
@@ -41,9 +63,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def replica_cost(n_replicas: int, device: str) -> float:
+    """Time that `n_replicas` models of one shape take on this machine over the time of one.
+
+    On a GPU (`cuda`) they share a process: `GPU_REPLICA_COST`. On the CPU (`cpu`) each is a process on one core, as many
+    at a time as there are cores. Raises ValueError for less than one replica and for any other device.
+
+    >>> replica_cost(16, "cuda"), replica_cost(31, "cuda")
+    (2.5, 4.0)
+    """
+    if n_replicas < 1:
+        raise ValueError(f"n_replicas is {n_replicas}; write 1 or more")
+    if device == "cpu":
+        return float(math.ceil(n_replicas / cores()))
+    if device != "cuda":
+        raise ValueError(f"device is {device!r}; write 'cpu' or 'cuda'")
+    rows = GPU_REPLICA_COST
+    place = next((i for i in range(1, len(rows) - 1) if n_replicas <= rows[i][0]), len(rows) - 1)
+    (fewer, low), (more, high) = rows[place - 1], rows[place]
+    return low + (high - low) * (n_replicas - fewer) / (more - fewer)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be trained: every combination of n and seed, `parallel` at a time."""
+    """What is to be trained: every combination of n and seed, `parallel` processes at a time."""
 
     preset: str
     n_futures: tuple[int, ...]
@@ -53,8 +96,13 @@ class Plan:
     parallel: int
 
 
-def estimate(plan: Plan, records: Sequence[RunRecord], *, seconds_per_step: float, n_layers: int) -> Estimate:
-    """How long a plan takes: at the pace of finished runs like it, else at the preset's for n = 1."""
+def estimate(
+    plan: Plan, records: Sequence[RunRecord], *, seconds_per_step: float, n_layers: int, device: str = "cpu"
+) -> Estimate:
+    """How long a plan takes: at the pace of finished runs like it, else at the preset's for n = 1.
+
+    On the CPU each model is a process of its own; on a GPU (`cuda`) the seeds of one n share one.
+    """
     each: list[float] = []
     measured = True
     for n_future in plan.n_futures:
@@ -62,19 +110,47 @@ def estimate(plan: Plan, records: Sequence[RunRecord], *, seconds_per_step: floa
         if rate is None:
             measured = False
             deeper = (n_layers + n_future - 1) / n_layers if plan.control == "trunk" else 1.0
-            rate = seconds_per_step * deeper * (SIDE_BY_SIDE if plan.parallel > 1 else 1.0)
+            rate = seconds_per_step * deeper * (SIDE_BY_SIDE if plan.parallel > 1 and device == "cpu" else 1.0)
         each.append(rate * plan.steps)
-    models = len(plan.n_futures) * len(plan.seeds)
-    seconds = START_UP + max(max(each, default=0.0), len(plan.seeds) * sum(each) / max(1, plan.parallel))
-    parallel = max(1, min(plan.parallel, models))
-    return Estimate(seconds=seconds, models=models, parallel=parallel, measured=measured and bool(each))
+    seeds, models = len(plan.seeds), len(plan.n_futures) * len(plan.seeds)
+    shared = device == "cuda"
+    seconds, one = (_makespan(_processes(each, count, shared), plan.parallel) for count in (seeds, 1))
+    return Estimate(
+        seconds=START_UP + seconds, models=models, parallel=max(1, min(plan.parallel, models)), seeds=seeds,
+        measured=measured and bool(each), cost=seconds / one if one else 1.0, shared=shared,
+    )  # fmt: skip
+
+
+def _processes(each: Sequence[float], seeds: int, shared: bool) -> list[float]:
+    """Seconds of every process, in the order in which they start: seed by seed, or an n with all its seeds."""
+    if shared:
+        return [seconds * replica_cost(seeds, "cuda") for seconds in each] if seeds else []
+    return list(each) * seeds
+
+
+def _makespan(seconds: Sequence[float], parallel: int) -> float:
+    """Time until the last process has ended, when each starts as soon as one of `parallel` places is free."""
+    free = [0.0] * max(1, parallel)
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
 
 
 def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control: str) -> float | None:
-    """Wall-clock seconds per step of the newest finished run of this kind on this machine, evaluations included."""
+    """Wall-clock seconds per step of one model, of the newest finished run of this kind, evaluations included.
+
+    The time of a run that shared its process is divided by what the replicas cost together.
+    """
     for record in reversed(records):
         same = (record.preset, record.n_future) == (preset, n_future) and (n_future == 1 or record.control == control)
         if same and record.status == "finished" and record.step and record.finished:
             whole = record.finished - record.created
-            return (whole if record.seconds < whole < 3 * record.seconds else record.seconds) / record.step
+            seconds = whole if record.seconds < whole < 3 * record.seconds else record.seconds
+            return seconds / record.step / _cost_of_process(record)
     return None
+
+
+def _cost_of_process(record: RunRecord) -> float:
+    """Time of the run's process over that of one model: on the CPU replicas share the cores and gain nothing."""
+    replicas: int = getattr(record, "replicas", 1)
+    return float(replicas) if record.device.startswith("cpu") else replica_cost(replicas, "cuda")

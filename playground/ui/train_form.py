@@ -13,7 +13,7 @@ from playground.ui.estimate import Plan, cores, estimate
 from playground.ui.words import CONTROL_HELP, TASKS, plural, task_title
 
 CHOICES_OF_N = (1, 2, 3, 4, 8)
-MOST_SEEDS = 10
+MOST_SEEDS = 64
 
 
 def train_form(presets: Mapping[str, Preset], records: Sequence[RunRecord]) -> Plan | None:
@@ -74,7 +74,8 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         seeds = int(
             st.number_input(
                 "Seeds", 1, MOST_SEEDS, 1, key="seeds", persist_state="session",
-                help="Models of each n, with other initial weights and other data. A claim needs at least 5.",
+                help="Models of each n, with other initial weights and other data. A claim needs at least 5. "
+                "What they cost stands above the button.",
             )
         )  # fmt: skip
     with steps_column:
@@ -116,8 +117,11 @@ def _more(preset: str, models: int) -> tuple[int, int]:
 
 
 def _estimate_text(preset: Preset, config: RunConfig, plan: Plan, records: Sequence[RunRecord]) -> str:
-    expected = estimate(plan, records, seconds_per_step=preset.seconds_per_step, n_layers=config.model.n_layers)
-    if preset.name.endswith("-gpu") and not _has_gpu():
+    device = "cuda" if _has_gpu() else "cpu"
+    expected = estimate(
+        plan, records, seconds_per_step=preset.seconds_per_step, n_layers=config.model.n_layers, device=device
+    )
+    if preset.name.endswith("-gpu") and device == "cpu":
         return f"This preset is made for a GPU, and none was found here: expect **many hours**. {expected.text()}"
     return expected.text()
 

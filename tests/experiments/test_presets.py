@@ -70,7 +70,7 @@ def test_task_and_model_of_a_preset_work_together(name):
     assert batch.tokens.shape == (2, task.n_ctx) and batch.loss_mask.any() and batch.score_mask.any()
     with torch.no_grad():
         losses = n_token_losses(MTPTransformer(tiny.model, generator), batch)
-    assert losses.shape == (2,) and bool(((losses > 0) & losses.isfinite()).all())
+    assert losses.shape == (1, 2) and bool(((losses > 0) & losses.isfinite()).all())
 
 
 @pytest.mark.parametrize(("name", "size"), PAPER_SIZE.items())

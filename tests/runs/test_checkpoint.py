@@ -9,7 +9,7 @@ from playground.config import OptimConfig
 from playground.model.transformer import MTPTransformer
 from playground.runs import checkpoint
 from playground.runs.checkpoint import RESUME, WEIGHTS, load_checkpoint, load_model, resumable, save_checkpoint
-from playground.training.loss import per_head_backward
+from playground.training.loss import per_head_loss
 from playground.training.optim import make_optimizer
 from tests.cases import make_batch, random_tokens, small_config, small_model
 
@@ -33,7 +33,7 @@ def trained(steps: int = 3, seed: int = 0) -> tuple[MTPTransformer, torch.optim.
 def step_on(model: MTPTransformer, optimizer: torch.optim.Optimizer, steps: int) -> None:
     for number in range(steps):
         optimizer.zero_grad()
-        per_head_backward(model, make_batch(random_tokens(seed=number)))
+        per_head_loss(model, make_batch(random_tokens(seed=number)), None).total.backward()
         optimizer.step()
 
 

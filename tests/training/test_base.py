@@ -8,7 +8,7 @@ from playground.config.base import fits_base
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base, is_further, start_on_base
 from playground.training.loop import fit, start_state
-from playground.training.loss import BACKWARD, n_token_losses
+from playground.training.loss import LOSS, n_token_losses
 from playground.training.optim import make_optimizer
 from tasks.base import Batch
 from tasks.induction import InductionConfig
@@ -38,16 +38,17 @@ def test_which_types_fit():
 
 @pytest.mark.parametrize("unembedding", ["shared", "replicated"])
 @pytest.mark.parametrize("kind", FITTING)
-@pytest.mark.parametrize("backward", BACKWARD)
+@pytest.mark.parametrize("backward", LOSS)
 def test_gradients_are_those_of_the_sum_over_offsets_from_2_on(backward, kind, unembedding):
     model, batch = on_base(kind, unembedding=unembedding).double(), batch_with_documents()
-    losses = n_token_losses(model, batch)
+    losses = n_token_losses(model, batch)[0]
     further = {name: parameter for name, parameter in model.named_parameters() if is_further(name)}
     plain = dict(zip(further, torch.autograd.grad(losses[1:].sum(), list(further.values())), strict=True))
 
     freeze_base(model)
-    found = BACKWARD[backward](model, batch)
-    torch.testing.assert_close(found, losses.detach(), rtol=1e-12, atol=0)
+    found = LOSS[backward](model, batch, None)
+    found.total.backward()
+    torch.testing.assert_close(found.each[0], losses.detach(), rtol=1e-12, atol=0)
     for name, parameter in model.named_parameters():
         if name in further:
             torch.testing.assert_close(parameter.grad, plain[name], rtol=1e-10, atol=1e-13)
@@ -56,7 +57,7 @@ def test_gradients_are_those_of_the_sum_over_offsets_from_2_on(backward, kind, u
 
 
 @pytest.mark.parametrize("kind", FITTING)
-@pytest.mark.parametrize("backward", BACKWARD)
+@pytest.mark.parametrize("backward", LOSS)
 def test_nothing_goes_backward_through_what_is_the_bases(backward, kind):
     model, streams = on_base(kind), {}
     freeze_base(model)
@@ -66,7 +67,7 @@ def test_nothing_goes_backward_through_what_is_the_bases(backward, kind):
 
     for name in ("embed", "blocks.0", "blocks.1", "future_heads.0", "future_heads.1"):
         model.get_submodule(name).register_forward_hook(keep(name))
-    BACKWARD[backward](model, batch_with_documents())
+    LOSS[backward](model, batch_with_documents(), None).total.backward()
     learning = {name: stream.requires_grad for name, stream in streams.items()}
     assert learning == dict.fromkeys(streams, False) | {"future_heads.1": True}
 
@@ -118,7 +119,7 @@ def test_a_matrix_of_zeros_learns(kind):
     model = on_base(kind)
     start_on_base(model, base().state_dict())
     freeze_base(model)
-    BACKWARD["per_head"](model, batch_with_documents())
+    LOSS["per_head"](model, batch_with_documents(), None).total.backward()
     for head in list(model.future_heads)[1:]:
         assert head.out.weight.grad.abs().sum() > 0
 

@@ -6,9 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from playground.training.loss import n_token_losses, one_graph_backward, per_head_backward
+from playground.training.cross_entropy import linear_cross_entropy
+from playground.training.loss import Losses, n_token_losses, one_graph_loss, per_head_loss
 from tasks.base import Batch
 from tests.cases import FUTURE_HEADS, TYPE_OPTIONS, make_batch, random_tokens, small_model
+
+
+def backward(loss, model, batch) -> torch.Tensor:
+    """The losses of all offsets; the gradients are in the parameters then."""
+    found: Losses = loss(model, batch, None)
+    found.total.backward()
+    assert found.total.item() == pytest.approx(found.each.sum().item())
+    return found.each[0]
 
 
 def _masks() -> dict[str, Batch]:
@@ -30,9 +39,9 @@ def _masks() -> dict[str, Batch]:
 def test_head_by_head_gradients_equal_one_graph(n_future, mask):
     model, batch = small_model(n_layers=9, n_future=n_future), _masks()[mask]
     results = []
-    for backward in (one_graph_backward, per_head_backward):
+    for loss in (one_graph_loss, per_head_loss):
         model.zero_grad()
-        results.append((backward(model, batch), [p.grad for p in model.parameters()]))
+        results.append((backward(loss, model, batch), [p.grad for p in model.parameters()]))
     (plain_losses, plain), (losses, gradients) = results
     assert losses.shape == (n_future,)
     torch.testing.assert_close(losses, plain_losses)
@@ -44,9 +53,9 @@ def test_head_by_head_gradients_equal_one_graph(n_future, mask):
 def test_head_by_head_gradients_are_the_same_function_in_double_precision(mask):
     model, batch = small_model(n_layers=5, n_future=4).double(), _masks()[mask]
     results = []
-    for backward in (one_graph_backward, per_head_backward):
+    for loss in (one_graph_loss, per_head_loss):
         model.zero_grad()
-        backward(model, batch)
+        backward(loss, model, batch)
         results.append([p.grad for p in model.parameters()])
     for plain, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-13)
@@ -55,7 +64,7 @@ def test_head_by_head_gradients_are_the_same_function_in_double_precision(mask):
 @pytest.mark.parametrize("mask", _masks())
 def test_losses_equal_a_loop_over_positions(mask):
     model, batch = small_model(n_layers=4, n_future=3), _masks()[mask]
-    losses = n_token_losses(model, batch)
+    losses = n_token_losses(model, batch)[0]
     log_p = model(batch.tokens, (1, 2, 3)).log_softmax(-1)
     for offset in (1, 2, 3):
         terms = [
@@ -73,9 +82,9 @@ def test_losses_equal_a_loop_over_positions(mask):
 @pytest.mark.parametrize("options", TYPE_OPTIONS, ids=str)
 def test_both_backwards_have_equal_gradients_for_every_type(options, n_future):
     model, results = small_model(n_layers=5, n_future=n_future, **options).double(), []
-    for backward in (one_graph_backward, per_head_backward):
+    for loss in (one_graph_loss, per_head_loss):
         model.zero_grad()
-        results.append((backward(model, _masks()["documents and padding"]), [p.grad for p in model.parameters()]))
+        results.append((backward(loss, model, _masks()["documents and padding"]), [p.grad for p in model.parameters()]))
     (plain_losses, plain), (losses, gradients) = results
     torch.testing.assert_close(losses, plain_losses, rtol=1e-12, atol=0)
     for ours, theirs in zip(gradients, plain, strict=True):
@@ -83,30 +92,35 @@ def test_both_backwards_have_equal_gradients_for_every_type(options, n_future):
 
 
 @pytest.mark.parametrize("kind", FUTURE_HEADS)
-def test_the_logits_of_one_head_are_made_at_a_time(kind):
+def test_the_logits_of_one_head_are_made_at_a_time(kind, monkeypatch):
     """And each module runs once."""
     model, events = small_model(n_layers=5, n_future=3, future_heads=kind), []
-    model.unembed.register_forward_hook(lambda *_: events.append("logits"))
-    model.unembed.register_full_backward_hook(lambda *_: events.append("gradient"))
+
+    def watched(stream, *args, **options):
+        events.append("logits")
+        stream.register_hook(lambda _: events.append("gradient"))
+        return linear_cross_entropy(stream, *args, **options)
+
+    monkeypatch.setattr("playground.training.loss.linear_cross_entropy", watched)
     for index, head in enumerate(model.future_heads):
         head.register_forward_hook(lambda *_, index=index: events.append(index))
-    per_head_backward(model, make_batch(random_tokens()))
+    backward(per_head_loss, model, make_batch(random_tokens()))
     assert [event for event in events if isinstance(event, str)] == ["logits", "gradient"] * 3
     assert sorted(event for event in events if isinstance(event, int)) == [0, 1, 2]
 
 
 def test_gradients_add_up_over_calls():
     model, batch = small_model(n_future=2), make_batch(random_tokens())
-    per_head_backward(model, batch)
+    backward(per_head_loss, model, batch)
     once = model.W_E.grad.clone()
-    per_head_backward(model, batch)
+    backward(per_head_loss, model, batch)
     torch.testing.assert_close(model.W_E.grad, 2 * once)
 
 
 def test_every_offset_reaches_the_trunk_and_only_its_own_head():
     model = small_model(n_layers=4, n_future=3)
     tokens = random_tokens()
-    losses = n_token_losses(model, make_batch(tokens))
+    losses = n_token_losses(model, make_batch(tokens))[0]
     for offset in (1, 2, 3):
         model.zero_grad()
         losses[offset - 1].backward(retain_graph=True)
@@ -117,5 +131,5 @@ def test_every_offset_reaches_the_trunk_and_only_its_own_head():
 
 
 def test_a_fresh_model_starts_near_the_uniform_loss():
-    losses = n_token_losses(small_model(n_future=2), make_batch(random_tokens(rows=64)))
+    losses = n_token_losses(small_model(n_future=2), make_batch(random_tokens(rows=64)))[0]
     assert all(abs(loss - math.log(11)) < 1.0 for loss in losses.tolist())

@@ -1,0 +1,89 @@
+"""Whole training steps to time: ours, a plain GPT's and that of TransformerLens's own model.
+
+All take the same tokens and end with the same clipping and the same fused AdamW. TransformerLens's model is built by its
+`boot_native` and gives its own loss (`return_type="loss"`), as its users write a step. On CUDA matrix products are in
+bfloat16, as in training.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from benchmarks.plain_gpt import PlainGPT
+from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+from playground.model.transformer import MTPTransformer
+from playground.training.optim import make_optimizer
+from playground.training.step import WARM_UP, Learner, make_step
+from tasks.base import Batch
+from tasks.byte_text import ByteTextConfig
+
+Step = Callable[[], Any]
+MakeStep = Callable[[ModelConfig, Tensor], Step]
+UNTIMED = WARM_UP + 2
+"""Steps before the first one that is timed: compilers compile, and ours is recorded as a CUDA graph."""
+
+
+def ours(config: ModelConfig, tokens: Tensor) -> Step:
+    """The step of this project's training: on CUDA with compiled layers and as one graph."""
+    optim, train = OptimConfig(), TrainConfig(batch_size=len(tokens), compiled=tokens.is_cuda)
+    task = ByteTextConfig(n_ctx=cast(int, config.n_ctx))  # what the tokens could be; a step does not look at it
+    model = MTPTransformer(config).to(tokens.device)
+    learner = Learner(model=model, optimizer=make_optimizer(model, optim), clip=optim.clip)
+    step = make_step([learner], RunConfig(task=task, model=config, optim=optim, train=train))
+    batch = whole_batch(tokens)
+    return lambda: step([batch], [optim.lr])
+
+
+def plain(config: ModelConfig, tokens: Tensor) -> Step:
+    """The plain GPT, operation by operation."""
+    model = PlainGPT(config).to(tokens.device)
+    return _step(model, lambda: model(tokens))
+
+
+def plain_compiled(config: ModelConfig, tokens: Tensor) -> Step:
+    """The plain GPT with its whole loss compiled."""
+    model = PlainGPT(config).to(tokens.device)
+    loss = torch.compile(model, dynamic=False)
+    return _step(model, lambda: loss(tokens))
+
+
+def lens(config: ModelConfig, tokens: Tensor) -> Step:
+    """TransformerLens's native model of the same shape, operation by operation."""
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+
+    bridge = cast(Any, TransformerBridge).boot_native(  # attached to the class when the library is imported
+        TransformerBridgeConfig(
+            n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head,
+            d_mlp=config.d_mlp, d_vocab=cast(int, config.d_vocab), n_ctx=cast(int, config.n_ctx), act_fn="silu",
+            gated_mlp=True, normalization_type="RMS", final_rms=True, uses_rms_norm=True, rotary_dim=config.d_head,
+            positional_embedding_type="rotary", eps=config.eps, device=str(tokens.device),
+        )
+    )  # fmt: skip
+    bridge.train()
+    return _step(bridge, lambda: bridge(tokens, return_type="loss"))
+
+
+def whole_batch(tokens: Tensor) -> Batch:
+    """A batch in which every token is a target, in one document a row."""
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    return Batch(tokens=tokens, loss_mask=everything, score_mask=everything, documents=torch.zeros_like(tokens))
+
+
+def _step(model: torch.nn.Module, loss: Callable[[], Tensor]) -> Step:
+    """Loss, gradients, clipping, AdamW."""
+    optimizer = make_optimizer(model, OptimConfig())
+    parameters = list(model.parameters())
+    device = parameters[0].device.type
+
+    def step() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            total = loss()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

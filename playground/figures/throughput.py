@@ -1,0 +1,19 @@
+"""How fast runs train: input tokens a second along training."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from playground.figures.curves import Curve, X, curves_figure
+from playground.figures.style import Style
+
+
+def throughput_figure(
+    curves: Sequence[Curve], *, x: X = "tokens", height: int = 340, style: Style = "screen"
+) -> go.Figure:
+    """Tokens/s of each run from zero up, with the mean over seeds and its interval.
+
+    Each curve is the rate of one model, also where a process trains several side by side.
+    """
+    highest = max((float(value) for curve in curves for value in curve.values if value == value), default=1.0)
+    return curves_figure(curves, y_title="tokens/s", x=x, y_range=(0.0, 1.1 * highest), height=height, style=style)

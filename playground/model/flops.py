@@ -1,0 +1,72 @@
+"""How many floating-point operations training takes, from the configuration alone: the model FLOPs of Chowdhery et al. 2022
+(PaLM, 2204.02311, appendix B), with causal attention counted as half.
+
+They are what the computation needs, not what a program spends: nothing that is computed twice counts twice.
+"""
+
+from dataclasses import dataclass
+
+from playground.config import ModelConfig
+from playground.config.future_heads import is_layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlopCount:
+    """Training FLOPs per token and part; a multiplication and an addition are two."""
+
+    matrices: float
+    """Products with the matrices of trunk and future heads."""
+    attention: float
+    """Scores and weighted sums of values, below the diagonal."""
+    unembedding: float
+    """Logits, once for each offset."""
+
+    @property
+    def total(self) -> float:
+        return self.matrices + self.attention + self.unembedding
+
+
+def count_training_flops(config: ModelConfig) -> FlopCount:
+    """Forward and backward pass of the n-token loss, per token of rows that are `n_ctx` long.
+
+        matrices     6 P        P: elements of all matrices of trunk and future heads, each of which runs once
+        attention    6 A T D    A: layers with attention, T: n_ctx, D: d_model
+        unembedding  6 n D V    n: n_future, V: d_vocab
+
+    A product with a matrix takes 2 operations per element forward and 4 backward (gradients of the input and of the matrix).
+    Attention has two products, each of T D multiplications per token and half of them below the diagonal: 2 T D forward, 4 T D
+    backward. Looking up embeddings, norms, rotations, softmax and the optimizer count as nothing. All parameters learn.
+
+    Raises ValueError when the configuration leaves `d_vocab` or `n_ctx` open.
+
+    >>> count_training_flops(ModelConfig(n_layers=5, d_model=128, n_heads=4, d_vocab=256, n_ctx=256))
+    FlopCount(matrices=5928960.0, attention=983040.0, unembedding=196608.0)
+    """
+    if config.d_vocab is None or config.n_ctx is None:
+        raise ValueError("training FLOPs depend on the vocabulary and the context; give d_vocab and n_ctx")
+    heads = sum(_future_head(config, index) for index in range(config.n_future))
+    return FlopCount(
+        matrices=6.0 * (config.n_trunk_layers * _layer(config) + heads),
+        attention=6.0 * len(config.attention_layers) * config.n_ctx * config.d_model,
+        unembedding=6.0 * config.n_future * config.d_model * config.d_vocab,
+    )
+
+
+def training_flops_per_token(config: ModelConfig) -> float:
+    """All of `count_training_flops`, with its errors."""
+    return count_training_flops(config).total
+
+
+def _layer(config: ModelConfig) -> int:
+    """Elements of a layer's matrices."""
+    mlp = {"gated": 3 * config.d_mlp, "gelu": 2 * config.d_mlp, "none": 0}[config.mlp]
+    return (4 * config.d_model + mlp) * config.d_model
+
+
+def _future_head(config: ModelConfig, index: int) -> int:
+    """Elements of a future head's matrices."""
+    if config.future_heads == "hydra" and index:
+        return 5 * config.d_model * config.d_mlp
+    if not is_layer(config.future_heads, index):
+        return config.d_model**2
+    return _layer(config) + (2 * config.d_model**2 if config.future_heads == "sequential" and index else 0)

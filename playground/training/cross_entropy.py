@@ -1,0 +1,130 @@
+"""Cross-entropy of logits that are never all in memory.
+
+The unembedding and the cross-entropy behind it go through in chunks of positions: a chunk's logits give its part of the loss
+and at once the gradients of stream and unembedding, and are gone before the next chunk's are made. The gradients are kept for
+the backward pass (as in Liger Kernel, Hsu et al. 2024, 2410.10989, section 3.2). Small logits are made whole, which is faster.
+
+torch's own `linear_cross_entropy` does this from version 2.13 on, for one model, and not yet in the versions before.
+
+Several models side by side (playground/training/stack.py) have a leading dimension R; one model has R = 1.
+
+Dimension letters: R replica, N position of all rows, C position of a chunk, D d_model, V d_vocab.
+"""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tasks.targets import IGNORED
+
+WHOLE = 2**23
+"""Logits up to this many numbers are made at once, unless they are fused."""
+CHUNK = {"cpu": 2**21, "cuda": 2**28}
+"""How many logits a chunk has at most. Few large products keep a GPU busy; a CPU keeps small ones in its cache."""
+
+
+def linear_cross_entropy(
+    stream: Float[Tensor, "replica pos d_model"],
+    weight: Float[Tensor, "replica d_vocab d_model"],
+    targets: Int[Tensor, "replica pos"],
+    *,
+    chunk: int | None = None,
+) -> Float[Tensor, " replica"]:
+    """Summed cross-entropy (nats) of each replica's targets under the logits `stream @ weight.T`; ignored targets add zero.
+
+    `chunk` positions go through at a time; by default as many as memory likes. Under autocast the products run in half precision
+    and the softmax in float32.
+    """
+    replicas, positions, d_vocab = len(stream), stream.shape[1], weight.shape[1]
+    if chunk is None:
+        if replicas * positions * d_vocab <= WHOLE and not _FUSED.get():
+            return _whole(stream, weight, targets)
+        chunk = max(1, CHUNK[stream.device.type] // (replicas * d_vocab))
+    return _Chunked.apply(stream, weight, targets, chunk)
+
+
+def _whole(stream_RND: Tensor, weight_RVD: Tensor, targets_RN: Tensor) -> Tensor:
+    logits_RNV = _product(stream_RND, weight_RVD.transpose(1, 2))
+    losses_N = F.cross_entropy(logits_RNV.flatten(0, 1), targets_RN.flatten(), ignore_index=IGNORED, reduction="none")
+    return losses_N.view_as(targets_RN).sum(dim=1)
+
+
+class _Chunked(torch.autograd.Function):
+    """The same sum; its gradients are found while going forward."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, stream_RND: Tensor, weight_RVD: Tensor, targets_RN: Tensor, chunk: int
+    ) -> Tensor:
+        dtype = _product_dtype(stream_RND)
+        weight = weight_RVD.to(dtype)
+        exact = torch.promote_types(dtype, torch.float32)
+        total_R = torch.zeros(len(targets_RN), dtype=exact, device=targets_RN.device)
+        needs_stream, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
+        stream_slopes = torch.empty_like(stream_RND) if needs_stream else None
+        weight_slopes = torch.zeros_like(weight_RVD) if needs_weight else None
+        loss_and_slope = _compiled() if _FUSED.get() else _loss_and_slope
+        with torch.autocast(stream_RND.device.type, enabled=False):
+            for start in range(0, targets_RN.shape[1], chunk):
+                part = slice(start, start + chunk)
+                inputs = stream_RND[:, part].to(dtype)
+                loss_R, slope_RCV = loss_and_slope(_product(inputs, weight.transpose(1, 2)), targets_RN[:, part])
+                total_R += loss_R
+                if stream_slopes is not None:
+                    stream_slopes[:, part] = _product(slope_RCV, weight)
+                if weight_slopes is not None:
+                    weight_slopes += _product(slope_RCV.transpose(1, 2), inputs)
+        ctx.slopes = (stream_slopes, weight_slopes)  # pyright: ignore[reportAttributeAccessIssue]
+        return total_R
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grads[0][:, None, None]
+        slopes = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
+        return (*(None if slope is None else slope * scale.to(slope.dtype) for slope in slopes), None, None)
+
+
+def _loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """A chunk's loss of each replica, and the slope of their sum by the logits: softmax less one at the target."""
+    log_p_RCV = logits_RCV.to(torch.promote_types(logits_RCV.dtype, torch.float32)).log_softmax(dim=-1)
+    is_target_RC = targets_RC != IGNORED
+    targets_RC1 = targets_RC.where(is_target_RC, 0)[..., None]
+    loss_R = -(log_p_RCV.gather(2, targets_RC1)[..., 0] * is_target_RC).sum(dim=1)
+    at_target_RCV = torch.arange(logits_RCV.shape[-1], device=logits_RCV.device) == targets_RC1
+    slope_RCV = (log_p_RCV.exp() - at_target_RCV.to(log_p_RCV.dtype)) * is_target_RC[..., None]
+    return loss_R, slope_RCV.to(logits_RCV.dtype)
+
+
+@functools.cache
+def _compiled() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Few kernels that read the logits and write the slopes, where plain torch goes over them a dozen times."""
+    return torch.compile(_loss_and_slope, dynamic=False)
+
+
+_FUSED = contextvars.ContextVar("fused", default=False)
+
+
+@contextlib.contextmanager
+def fused_cross_entropy() -> Iterator[None]:
+    """Chunks go through compiled kernels in here."""
+    before = _FUSED.set(True)
+    try:
+        yield
+    finally:
+        _FUSED.reset(before)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product of each replica."""
+    return (left[0] @ right[0])[None] if len(left) == 1 else left @ right
+
+
+def _product_dtype(stream: Tensor) -> torch.dtype:
+    device = stream.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else stream.dtype

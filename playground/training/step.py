@@ -1,0 +1,199 @@
+"""One optimizer step as one object: gradients, clipping, AdamW, for one model or for several side by side.
+
+On CUDA a step is recorded once as a graph and replayed: hundreds of kernels are launched at once, and Python only hands in the
+batch and the learning rates. `compiled` has torch.compile fuse the layers before. Both change how fast a step is and not what
+it computes (up to the rounding of fused kernels); nothing in a step waits for the device.
+
+Dimension letters: R replica, K offset.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from playground.config import RunConfig
+from playground.model.transformer import MTPTransformer
+from playground.training.cross_entropy import fused_cross_entropy
+from playground.training.loss import LOSS, Losses, target_counts
+from playground.training.stack import Stack
+from tasks.base import Batch
+
+WARM_UP = 3
+"""Steps that run kernel by kernel before one is recorded: libraries set themselves up, and compilers compile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """What a step needs to know of one replica."""
+
+    model: MTPTransformer
+    optimizer: torch.optim.Optimizer
+    clip: float
+
+
+Step = Callable[[Sequence[Batch], Sequence[float]], Tensor]
+"""From a batch and a learning rate for each replica: the losses of all offsets and the gradient norm, `[replica, offset + 1]`."""
+
+
+def make_step(learners: Sequence[Learner], config: RunConfig) -> Step:
+    """A step for these replicas, in the way their device likes best.
+
+    `config` is that of any of them: what differs between replicas is in `learners`. Their optimizers must come from
+    `make_optimizer`, which makes learning rates tensors on CUDA.
+    """
+    step = PlainStep(learners, config)
+    on_cuda = learners[0].model.W_E.device.type == "cuda"
+    return GraphedStep(step) if on_cuda and config.train.graphs else step
+
+
+class PlainStep:
+    """The step, operation by operation."""
+
+    def __init__(self, learners: Sequence[Learner], config: RunConfig) -> None:
+        self.learners, self.config = list(learners), config
+        self.stack = Stack([one.model for one in learners], config.clamp) if len(learners) > 1 else None
+        self.model = learners[0].model if self.stack is None else self.stack.joint
+        self.device = learners[0].model.W_E.device
+        self.loss = LOSS[config.train.backward]
+        self.parameters = [
+            [parameter for parameter in one.model.parameters() if parameter.requires_grad] for one in learners
+        ]
+        compiled = config.train.compiled and self.device.type == "cuda"
+        self.layers = Compiled(self.model) if compiled else None
+
+    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
+        for one, rate in zip(self.learners, rates, strict=True):
+            set_learning_rate(one.optimizer, rate)
+        return self.run(joined(batches))
+
+    def run(self, batch: Batch) -> Float[Tensor, "replica offset_and_norm"]:
+        """The step on rows of all replicas, with the learning rates that are set."""
+        self._zero_grad()
+        losses_RK = self._gradients(batch)
+        norms = [
+            torch.nn.utils.clip_grad_norm_(parameters, one.clip, foreach=True)
+            for one, parameters in zip(self.learners, self.parameters, strict=True)
+        ]
+        for one in self.learners:
+            one.optimizer.step()
+        return torch.cat([losses_RK, torch.stack(norms)[:, None]], dim=1)
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Add the gradients of the n-token loss; the rows may go through in parts."""
+        parts, replicas = self.config.train.accumulate, len(self.learners)
+        if parts == 1:
+            return self._backward(batch, None)
+        counts_RK = target_counts(batch, self.model.n_future, replicas)
+        return torch.stack([self._backward(part, counts_RK) for part in in_parts(batch, parts, replicas)]).sum(dim=0)
+
+    def _backward(self, batch: Batch, counts: Tensor | None) -> Tensor:
+        device = self.device.type
+        with self.layers.used() if self.layers else contextlib.nullcontext():
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                losses: Losses = self.loss(self.model, batch, counts)
+            losses.total.backward()
+        return losses.each
+
+    def _zero_grad(self) -> None:
+        if self.stack is not None:
+            self.stack.zero_grad()
+        else:
+            self.learners[0].optimizer.zero_grad(set_to_none=True)
+
+
+class GraphedStep:
+    """The same step as a CUDA graph. The first few steps run kernel by kernel, on a stream of their own."""
+
+    def __init__(self, step: PlainStep) -> None:
+        self.step, self.done = step, 0
+        self.stream = torch.cuda.Stream(step.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.batch: Batch
+        self.read: Tensor
+
+    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
+        for one, rate in zip(self.step.learners, rates, strict=True):
+            set_learning_rate(one.optimizer, rate)
+        if self.done < WARM_UP:
+            self.done += 1
+            return self._warm_up(joined(batches))
+        if self.graph is None:
+            self.batch = joined([_copy(batch) for batch in batches])
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.read = self.step.run(self.batch)
+        _fill(self.batch, batches)
+        self.graph.replay()
+        return self.read.clone()
+
+    def _warm_up(self, batch: Batch) -> Tensor:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            read = self.step.run(batch)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return read
+
+
+class Compiled:
+    """The layers of a model, compiled for training; whoever else runs the model runs the plain ones, with hooks if they like."""
+
+    def __init__(self, model: MTPTransformer) -> None:
+        self.layers: list[nn.Module] = [*model.blocks, *model.future_heads]
+        self.calls = [torch.compile(layer._call_impl, dynamic=False) for layer in self.layers]
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Calls of the layers are the compiled ones in here."""
+        for layer, call in zip(self.layers, self.calls, strict=True):
+            layer._compiled_call_impl = call  # what nn.Module.compile sets
+        try:
+            with fused_cross_entropy():
+                yield
+        finally:
+            for layer in self.layers:
+                layer._compiled_call_impl = None
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """For all parameters; where the rate is a tensor, it stays the same tensor."""
+    present = optimizer.param_groups[0]["lr"]
+    if isinstance(present, Tensor):
+        present.fill_(rate)  # all groups have the same one
+        return
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+MODEL_FIELDS = ("tokens", "loss_mask", "documents")
+"""What of a batch the loss reads."""
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of all replicas, one after another."""
+    if len(batches) == 1:
+        return batches[0]
+    fields = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in MODEL_FIELDS}
+    return Batch(**fields, score_mask=fields["loss_mask"])
+
+
+def in_parts(batch: Batch, parts: int, replicas: int) -> Iterator[Batch]:
+    """Equal parts of the rows of every replica."""
+    fields = {name: getattr(batch, name).unflatten(0, (replicas, parts, -1)) for name in MODEL_FIELDS}
+    for part in range(parts):
+        own = {name: rows[:, part].flatten(0, 1) for name, rows in fields.items()}
+        yield Batch(**own, score_mask=own["loss_mask"])
+
+
+def _copy(batch: Batch) -> Batch:
+    fields = {name: getattr(batch, name).clone() for name in MODEL_FIELDS}
+    return Batch(**fields, score_mask=fields["loss_mask"])
+
+
+def _fill(target: Batch, batches: Sequence[Batch]) -> None:
+    for name in MODEL_FIELDS:
+        rows = getattr(target, name)
+        torch._foreach_copy_(list(rows.chunk(len(batches))), [getattr(batch, name) for batch in batches])
