@@ -1,27 +1,62 @@
-"""`python -m benchmarks [--device cpu|cuda] [--only NAME]`: JSON lines on stdout, the first says what they ran on."""
+"""`python -m benchmarks [--device cpu|cuda] [--only NAME] [--save FILE]`: JSON lines, the first says what they ran on."""
 
 import argparse
 import importlib
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from playground.experiments.environment import describe_device, environment, pick_device, threads
+from benchmarks import machine, saved
+from playground.experiments.environment import pick_device
 
-BENCHMARKS = ("train_step", "loss_memory", "task_speed", "probe_overhead", "decoding", "app_pages")
+BENCHMARKS = (
+    "floors", "train_step", "loss_memory", "optimizer_step", "task_speed", "probe_overhead", "decoding", "app_pages",
+)  # fmt: skip
+"""Modules of this package with `run(device, quick)`, which yields rows (docs/benchmarks.md)."""
+ON_CUDA = {"decoding": "decoding_short"}
+"""Modules that stand in for others on a GPU."""
 
 
-def main() -> int:
-    """Run the benchmarks and print one JSON object a line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks, print one JSON object a line, and save each benchmark's lines when it is through."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run only this one; may be repeated")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="put the lines into FILE, in place of earlier ones of the device"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny shapes, few repeats: whether everything runs, in a minute"
+    )
+    given = parser.parse_args(arguments)
     device = pick_device(given.device)
-    print(json.dumps({"device": describe_device(device, threads(None)), **environment()}), flush=True)
+    header = machine.describe(device, given.quick)
+    print(json.dumps(header), flush=True)
     for name in given.only or BENCHMARKS:
-        for row in importlib.import_module(f"benchmarks.{name}").run(device.type):
+        rows = []
+        for row in measure(name, device.type, given.quick):
             print(json.dumps(row), flush=True)
+            rows.append(row)
+        if given.save is not None:
+            saved.replace_rows(given.save, header, name, rows)
     return 0
+
+
+def measure(name: str, device: str, quick: bool) -> Iterator[dict[str, Any]]:
+    """The rows of one benchmark, each with the name of its module."""
+    module = ON_CUDA.get(name, name) if device == "cuda" else name
+    if module == "decoding":  # decodes with stored runs, which have no tiny setting
+        rows = iter([{"benchmark": name, "skipped": "has no quick form"}]) if quick else _run(module)(device)
+    else:
+        rows = _run(module)(device, quick)
+    for row in rows:
+        yield {"module": name, **row}
+
+
+def _run(module: str) -> Any:
+    return importlib.import_module(f"benchmarks.{module}").run
 
 
 if __name__ == "__main__":

@@ -45,13 +45,14 @@ class Floors(NamedTuple):
 def run(device: str, quick: bool = False) -> Iterator[Row]:
     """A line for each of the two rates."""
     work, repeats = _sizes(device, quick)
+    copies, products = copy_rates(device, work.copy_bytes, repeats), matmul_rates(device, work.matmul_size, repeats)
+    dtype = str(precision(device)).removeprefix("torch.")
     yield {
-        "benchmark": "floors", "what": "copy", "seed": SEED, "bytes": work.copy_bytes,
-        **summary(copy_rates(device, work.copy_bytes, repeats), "GB/s"),
+        "benchmark": "floors", "what": "copy", "seed": SEED, **summary(copies, "GB/s"), "bytes": work.copy_bytes,
     }  # fmt: skip
     yield {
-        "benchmark": "floors", "what": f"matmul, {str(precision(device)).removeprefix('torch.')}", "seed": SEED,
-        "size": work.matmul_size, **summary(matmul_rates(device, work.matmul_size, repeats), "TFLOP/s"),
+        "benchmark": "floors", "what": f"matmul, {dtype}", "seed": SEED, **summary(products, "TFLOP/s"),
+        "matrix_size": work.matmul_size,
     }  # fmt: skip
 
 

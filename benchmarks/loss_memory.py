@@ -1,63 +1,108 @@
 """Peak memory of the n-token loss: one graph against head by head, at a vocabulary of 32,000.
 
-On CUDA the allocator's own peak. On the CPU a process of its own for each measurement, and its peak resident set less
-the resident set before the step.
+What a forward and backward pass adds at its peak to a model whose gradients are there already; equal layers for every n. On
+CUDA by the allocator's own peak, in bfloat16 as in training. On the CPU each measurement has a process of its own: its peak
+resident set less the resident set before the step. The plain GPT (benchmarks/plain_gpt.py) is there for n = 1.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
+from benchmarks.plain_gpt import PlainGPT
+from benchmarks.steps import whole_batch
+from benchmarks.timing import Row, quartiles, rounded, summary
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
 from playground.training.loss import LOSS
-from tasks.base import Batch
+from tasks.base import seeded_generator
 
-VOCABULARY, ROWS, CONTEXT = 32_000, 8, 128
+SEED, TARGET = 0, 1.05
 
 
-def run(device: str) -> Iterator[dict[str, Any]]:
-    """Peak megabytes of a forward and backward pass, and what n heads cost over one. Target for per_head: about 1."""
-    peaks: dict[tuple[str, int], float] = {}
-    for n_future in (1, 2, 4, 8):
-        for backward in ("one_graph", "per_head"):
-            peaks[backward, n_future] = _peak(device, backward, n_future)
+class Setting(NamedTuple):
+    """A model and a batch."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_vocab: int
+    rows: int
+    context: int
+    repeats: int
+    n_future: tuple[int, ...] = (1, 4, 8)
+
+
+SETTINGS = {
+    "cpu": Setting(10, 128, 4, 32_000, rows=8, context=128, repeats=3),
+    "cuda": Setting(10, 512, 8, 32_000, rows=8, context=1024, repeats=3),
+    "quick": Setting(5, 16, 2, 64, rows=2, context=16, repeats=1, n_future=(1,)),
+}
+
+
+def run(device: str, quick: bool = False) -> Iterator[Row]:
+    """Peak megabytes for each n and way backward; `ratio` is over that of n = 1 and the same way. Target for per_head: 1.05."""
+    name = "quick" if quick else device
+    one: dict[str, float] = {}
+    for backward in ("per_head", "one_graph", "plain GPT"):
+        for n_future in (1,) if backward == "plain GPT" else SETTINGS[name].n_future:
+            peaks = [_peak(device, name, backward, n_future) for _ in range(SETTINGS[name].repeats)]
+            low, middle, high = quartiles(peaks)
+            first = one.setdefault(backward, middle)
             yield {
-                "benchmark": "loss_memory", "d_vocab": VOCABULARY, "n_future": n_future, "backward": backward,
-                "peak_mb": round(peaks[backward, n_future]),
-                "ratio_to_n_1": round(peaks[backward, n_future] / peaks[backward, 1], 3),
+                "benchmark": "loss_memory", "backward": backward, "n_future": n_future, "d_vocab": SETTINGS[name].d_vocab,
+                "rows": SETTINGS[name].rows, "context": SETTINGS[name].context, "seed": SEED, **summary(peaks, "MB"),
+                "ratio": rounded(middle / first), "ratio_quartile_low": rounded(low / first),
+                "ratio_quartile_high": rounded(high / first),
+                "target": TARGET if backward == "per_head" and n_future > 1 else None, "target_is": "at most",
             }  # fmt: skip
 
 
-def _peak(device: str, backward: str, n_future: int) -> float:
+def _peak(device: str, name: str, backward: str, n_future: int) -> float:
     if device == "cuda":
-        return measure(device, backward, n_future)
-    command = [sys.executable, "-m", "benchmarks.loss_memory", backward, str(n_future)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return measure(device, SETTINGS[name], backward, n_future)
+    command = [sys.executable, "-m", "benchmarks.loss_memory", name, backward, str(n_future)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    return json.loads(done.stdout)
 
 
-def measure(device: str, backward: str, n_future: int) -> float:
-    """Megabytes that one forward and backward pass adds at its peak. The model has equal layers for every n."""
-    config = ModelConfig(n_layers=10, d_model=128, n_heads=4, n_future=n_future, d_vocab=VOCABULARY, n_ctx=CONTEXT)
-    model = MTPTransformer(config).to(device)
+def measure(device: str, setting: Setting, backward: str, n_future: int) -> float:
+    """Megabytes that one forward and backward pass adds at its peak."""
+    loss, model = _loss(device, setting, backward, n_future)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    tokens = torch.randint(VOCABULARY, (ROWS, CONTEXT), device=device)
-    everything = torch.ones_like(tokens, dtype=torch.bool)
-    batch = Batch(tokens=tokens, loss_mask=everything, score_mask=everything, documents=torch.zeros_like(tokens))
+    before = _status_kb("VmRSS")
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        LOSS[backward](model, batch, None).total.backward()
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        total = loss()
+    total.backward()
+    if device == "cuda":
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = _status_kb("VmRSS")
-    LOSS[backward](model, batch, None).total.backward()
     return (_status_kb("VmHWM") - before) / 1024
+
+
+def _loss(
+    device: str, setting: Setting, backward: str, n_future: int
+) -> tuple[Callable[[], torch.Tensor], torch.nn.Module]:
+    """A function that gives the loss to differentiate, and the model."""
+    config = ModelConfig(
+        n_layers=setting.n_layers, d_model=setting.d_model, n_heads=setting.n_heads, n_future=n_future,
+        d_vocab=setting.d_vocab, n_ctx=setting.context,
+    )  # fmt: skip
+    shape = (setting.rows, setting.context)
+    tokens = torch.randint(setting.d_vocab, shape, generator=seeded_generator(SEED)).to(device)
+    if backward == "plain GPT":
+        plain = PlainGPT(config).to(device)
+        return lambda: plain(tokens), plain
+    model, batch = MTPTransformer(config).to(device), whole_batch(tokens)
+    return lambda: LOSS[backward](model, batch, None).total, model
 
 
 def _status_kb(name: str) -> int:
@@ -67,4 +112,4 @@ def _status_kb(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("cpu", sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(measure("cpu", SETTINGS[sys.argv[1]], sys.argv[2], int(sys.argv[3]))))

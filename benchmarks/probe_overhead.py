@@ -1,55 +1,59 @@
 """What the probes along training cost at the default schedule, as a share of the training time. Target: under 5%.
 
-The induction preset is trained whole, with n = 1 and 2. For the longer ones one pass of the probes is timed beside training
-steps, in turns, and multiplied by the number of passes and steps of the schedule.
+On the CPU the induction preset is trained whole, with n = 1 and 2. For the longer ones, and on CUDA for all, one pass of the
+probes is timed beside training steps, in turns, and multiplied by the number of passes and steps of the schedule.
 """
 
-import statistics
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
-from benchmarks.timing import in_turns, seconds
+from benchmarks.steps import UNTIMED, training_step
+from benchmarks.timing import Row, in_turns, ratio, rounded, seconds, summary
 from playground.config import RunConfig
 from playground.experiments.presets import make_config
 from playground.experiments.runner import train
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import make_probes
-from playground.training.loop import fit, start_state
 from tasks.base import seeded_generator
 from tasks.registry import make_task
 
 TARGET = 0.05
-REPEATS = 10
+SEED, REPEATS = 0, 10
+LONGER = (("stories", 2), ("polynomial", 2), ("bytes", 4))
+"""Presets and their n."""
 
 
-def run(device: str) -> Iterator[dict[str, Any]]:
+def run(device: str, quick: bool = False) -> Iterator[Row]:
     """A line for each preset and n."""
     kind = "gpu" if device == "cuda" else "cpu"
-    for n_future in (1, 2):
-        config = make_config(f"induction-{kind}", n_future=n_future)
+    short = tuple(("induction", n_future) for n_future in ((2,) if quick else (1, 2)))
+    estimated = short if quick else (*short, *LONGER) if device == "cuda" else LONGER
+    for name, n_future in () if device == "cuda" else short:
+        config = make_config(f"{name}-{kind}", n_future=n_future, seed=SEED, **({"steps": 1, "threads": 1} if quick else {}))
         with tempfile.TemporaryDirectory() as folder:
             record = train(config, folder).record
-        yield _row(config, record.probe_seconds, record.seconds, "whole training")
-    for name, n_future in (("stories", 2), ("polynomial", 2), ("bytes", 4)):
-        config = make_config(f"{name}-{kind}", n_future=n_future)
-        yield _row(config, *_estimate(config, device), "one pass times the schedule")
+        yield _row(config, [record.probe_seconds], [record.seconds], "whole training")
+    for name, n_future in estimated:
+        config = make_config(f"{name}-{kind}", n_future=n_future, seed=SEED)
+        yield _row(config, *_estimate(config, device, 2 if quick else REPEATS), "one pass times the schedule")
 
 
-def _row(config: RunConfig, probes: float, training: float, how: str) -> dict[str, Any]:
+def _row(config: RunConfig, probes: list[float], training: list[float], how: str) -> Row:
     return {
         "benchmark": "probe_overhead", "preset": config.preset, "n_future": config.model.n_future, "measured": how,
-        "passes": len(config.train.probe_steps), "probe_seconds": round(probes, 2), "train_seconds": round(training, 1),
-        "ratio": round(probes / training, 4), "target": TARGET,
+        "seed": config.seed, **summary(probes, "s"), "passes": len(config.train.probe_steps),
+        "train_seconds": rounded(sorted(training)[len(training) // 2]), **ratio(probes, training),
+        "target": TARGET, "target_is": "at most",
     }  # fmt: skip
 
 
-def _estimate(config: RunConfig, device: str) -> tuple[float, float]:
-    """Seconds of all probes, and of all steps, of a whole training."""
+def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of all probes, and of all steps, of a whole training: once for each repeat."""
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
-    generator = seeded_generator(0, device)
-    state = start_state(MTPTransformer(config.model).to(device), config, generator)
+    generator = seeded_generator(SEED, device)
+    model = MTPTransformer(config.model).to(device)
+    step = training_step(model, config, lambda: task.sample(config.train.batch_size, generator, device))
     made = {}
 
     def prepare() -> None:
@@ -57,20 +61,9 @@ def _estimate(config: RunConfig, device: str) -> tuple[float, float]:
 
     def probes() -> None:
         for measure in made.values():
-            measure(state.model).to_dict()
-
-    def step() -> None:
-        goal = state.step + 1
-        state.pending.clear()
-        fit(
-            state,
-            lambda: task.sample(config.train.batch_size, generator, device),
-            config,
-            (),
-            lambda: state.step >= goal,
-        )
+            measure(model).to_dict()
 
     ready = seconds(prepare, device)
-    times = in_turns({"probes": probes, "step": step}, device, REPEATS)
-    a_pass, a_step = (statistics.median(times[name]) for name in ("probes", "step"))
-    return ready + a_pass * len(config.train.probe_steps), a_step * config.train.steps
+    times = in_turns({"probes": probes, "step": step}, device, repeats, warmup=UNTIMED)
+    passes, steps = len(config.train.probe_steps), config.train.steps
+    return [ready + spent * passes for spent in times["probes"]], [spent * steps for spent in times["step"]]

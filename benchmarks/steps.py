@@ -27,13 +27,17 @@ UNTIMED = WARM_UP + 2
 
 def ours(config: ModelConfig, tokens: Tensor) -> Step:
     """The step of this project's training: on CUDA with compiled layers and as one graph."""
-    optim, train = OptimConfig(), TrainConfig(batch_size=len(tokens), compiled=tokens.is_cuda)
+    batch, train = whole_batch(tokens), TrainConfig(batch_size=len(tokens), compiled=tokens.is_cuda)
     task = ByteTextConfig(n_ctx=cast(int, config.n_ctx))  # what the tokens could be; a step does not look at it
     model = MTPTransformer(config).to(tokens.device)
-    learner = Learner(model=model, optimizer=make_optimizer(model, optim), clip=optim.clip)
-    step = make_step([learner], RunConfig(task=task, model=config, optim=optim, train=train))
-    batch = whole_batch(tokens)
-    return lambda: step([batch], [optim.lr])
+    return training_step(model, RunConfig(task=task, model=config, train=train), lambda: batch)
+
+
+def training_step(model: MTPTransformer, config: RunConfig, sample: Callable[[], Batch]) -> Step:
+    """A step of this project's training on the next batch, as `playground.training.loop.fit` takes it."""
+    learner = Learner(model=model, optimizer=make_optimizer(model, config.optim), clip=config.optim.clip)
+    step = make_step([learner], config)
+    return lambda: step([sample()], [config.optim.lr])
 
 
 def plain(config: ModelConfig, tokens: Tensor) -> Step:

@@ -1,42 +1,57 @@
 """Tokens a second that each task generates, and the share of a training step's time that its data takes."""
 
-import statistics
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.timing import in_turns
+from benchmarks.steps import UNTIMED, training_step
+from benchmarks.timing import Row, in_turns, quartiles, ratio, rounded, summary
 from playground.experiments.presets import make_config
 from playground.model.transformer import MTPTransformer
-from playground.training.loop import fit, start_state
-from tasks.base import seeded_generator
+from tasks.base import Batch, seeded_generator
 from tasks.registry import make_task
 
-# Rows per call, and the target: tokens (for polynomials expressions) a second on two CPU cores.
+SEED, REPEATS = 0, 20
+MOST_SHARE = 0.05
+
+
+class Case(NamedTuple):
+    """How a generator is timed, and how fast it should be on two CPU cores."""
+
+    rows: int
+    wanted: float
+    unit: str
+    """What is counted."""
+
+
 CASES = {
-    "induction": (1024, 20e6, "tokens"),
-    "stories": (512, 2e6, "tokens"),
-    "polynomial": (512, 60e3, "expressions"),
-    "bytes": (512, 50e6, "tokens"),
+    "induction": Case(1024, 20e6, "tokens"),
+    "stories": Case(512, 2e6, "tokens"),
+    "polynomial": Case(512, 60e3, "expressions"),
+    "bytes": Case(512, 50e6, "tokens"),
 }
 
 
-def run(device: str) -> Iterator[dict[str, Any]]:
+def run(device: str, quick: bool = False) -> Iterator[Row]:
     """First the generators alone at their defaults, then the share of data in a step of each task's preset."""
-    generator = seeded_generator(0, device)
-    for name, (rows, target, unit) in CASES.items():
-        task = make_task(name)
-        times = in_turns({name: lambda task=task, rows=rows: task.sample(rows, generator, device)}, device, repeats=15)
-        batch = task.sample(rows, generator, device)
-        count = batch.tokens.numel() if unit == "tokens" else int(_expressions(batch.documents))
-        rate = count / statistics.median(times[name])
-        yield {
-            "benchmark": "task_speed", "task": name, "rows": rows, "unit": f"{unit}/s", "value": round(rate),
-            "target": target, "ratio": round(rate / target, 3),
-        }  # fmt: skip
-    for name in CASES:
-        yield _share(name, device)
+    repeats, cases = (3, {"induction": Case(2, 20e6, "tokens")}) if quick else (REPEATS, CASES)
+    for name, case in cases.items():
+        yield _rate(name, case, device, repeats)
+    for name in cases:
+        yield _share(name, device, repeats, 2 if quick else None)
+
+
+def _rate(name: str, case: Case, device: str, repeats: int) -> Row:
+    task, generator = make_task(name), seeded_generator(SEED, device)
+    times = in_turns({name: lambda: task.sample(case.rows, generator, device)}, device, repeats)[name]
+    batch = task.sample(case.rows, generator, device)
+    count = batch.tokens.numel() if case.unit == "tokens" else int(_expressions(batch.documents))
+    rates = [count / spent for spent in times]
+    return {
+        "benchmark": "task_speed", "task": name, "rows": case.rows, "seed": SEED, **summary(rates, f"{case.unit}/s"),
+        "wanted": case.wanted, **ratio(rates, [case.wanted] * repeats), "target": 1.0, "target_is": "at least",
+    }  # fmt: skip
 
 
 def _expressions(documents: torch.Tensor) -> torch.Tensor:
@@ -44,27 +59,22 @@ def _expressions(documents: torch.Tensor) -> torch.Tensor:
     return (documents.max(dim=1).values + 1).sum()
 
 
-def _share(name: str, device: str) -> dict[str, Any]:
+def _share(name: str, device: str, repeats: int, rows: int | None) -> Row:
     preset = f"{name}-{'gpu' if device == 'cuda' else 'cpu'}"
-    config = make_config(preset, steps=10**6)
+    config = make_config(preset, seed=SEED)
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
-    generator = seeded_generator(0, device)
-    state = start_state(MTPTransformer(config.model).to(device), config, generator)
-    rows = config.train.batch_size
+    generator = seeded_generator(SEED, device)
+    rows = rows or config.train.batch_size
 
-    def sample() -> Any:
+    def sample() -> Batch:
         return task.sample(rows, generator, device)
 
-    def step() -> None:
-        goal = state.step + 1
-        state.pending.clear()
-        fit(state, sample, config, should_stop=lambda: state.step >= goal)
-
-    times = in_turns({"step": step, "data": sample}, device, repeats=20)
-    share = statistics.median(times["data"]) / statistics.median(times["step"])
+    step = training_step(MTPTransformer(config.model).to(device), config, sample)
+    times = in_turns({"step": step, "data": sample}, device, repeats, warmup=UNTIMED)
     return {
-        "benchmark": "data_share", "preset": preset, "target": 0.05, "ratio": round(share, 4),
-        "step_ms": round(1000 * statistics.median(times["step"]), 2),
-        "data_ms": round(1000 * statistics.median(times["data"]), 3),
+        "benchmark": "data_share", "preset": preset, "rows": rows, "seed": SEED,
+        **summary([1000 * spent for spent in times["data"]], "ms"),
+        "step_ms": rounded(1000 * quartiles(times["step"])[1]),
+        **ratio(times["data"], times["step"]), "target": MOST_SHARE, "target_is": "at most",
     }  # fmt: skip

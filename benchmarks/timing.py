@@ -1,5 +1,6 @@
 """Timing several things fairly: in turns, so that a busy moment hits all of them, and by medians with quartiles."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def kernel_seconds(work: Work, device: str, repeats: int, warmup: int = 3) -> li
         work()
         mark.record()
     torch.cuda.synchronize()
-    return [before.elapsed_time(after) / 1000 for before, after in zip(marks, marks[1:])]
+    return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(marks)]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -7,13 +7,13 @@ Four kinds of lines for each size (benchmarks/steps.py says what a step is):
 - `utilization`: model FLOPs a second (playground/model/flops.py) over the matrix products a second that the device reaches.
 - `n_future_cost`: a step's time over that of n = 1 with equal layers, beside the same ratio of the FLOPs.
 
-TransformerLens attends explicitly, so that how far behind it falls depends on the context. Rows are as many as leave room for its
-attention matrices on a GPU of 80 GB; at 300M they would not fit, and it is left out.
+TransformerLens attends explicitly, so that how far behind it falls depends on the context. Rows are as many as leave room
+for its attention matrices on a GPU of 80 GB; at 300M they would not fit, and it is left out.
 """
 
 import gc
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Case:
     """A size, what is trained of it, and what it should reach."""
 
     size: str
-    shape: dict[str, int]
+    shape: Mapping[str, Any]
     rows: int
     context: int
     further: tuple[int, ...] = ()
@@ -137,10 +137,10 @@ def _against_the_device(case: Case, device: str, repeats: int, matmul_tflop_s: f
     flops = {n: training_flops_per_token(config) for n, config in configs.items()}
     for n, spent in times.items():
         reached = [flops[n] * tokens.numel() / each / 1e12 for each in spent]
-        share = {f"ratio{end}": rounded(value / matmul_tflop_s) for end, value in zip(ENDS, quartiles(reached))}
         yield {
-            "benchmark": "utilization", **case.fields, "n_future": n, "flops_per_token": rounded(flops[n]),
-            **summary(reached, "TFLOP/s"), "floor": rounded(matmul_tflop_s), "floor_is": "matmul rate", **share,
+            "benchmark": "utilization", **case.fields, "n_future": n,
+            **summary(reached, "TFLOP/s"), "flops_per_token": rounded(flops[n]),
+            "floor": rounded(matmul_tflop_s), "floor_is": "matmul rate", **ratio(reached, [matmul_tflop_s] * repeats),
             "target": case.mfu_target, "target_is": "at least",
         }  # fmt: skip
     for n in case.further:
@@ -163,9 +163,6 @@ def _against_the_device(case: Case, device: str, repeats: int, matmul_tflop_s: f
             }
     works.clear()
     _forget(device)
-
-
-ENDS = ("_quartile_low", "", "_quartile_high")
 
 
 def _rates(tokens: Tensor, times: list[float]) -> list[float]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from playground.experiments.compare import compare_run
     from playground.experiments.formation import formation
     from playground.experiments.presets import make_config
+    from playground.experiments.replicas import resume_many, train_many
     from playground.experiments.runner import resume, train
     from playground.generation.config import DecodingConfig, Sampling
     from playground.generation.generate import generate
@@ -54,7 +55,9 @@ _HOMES = {
     "make_config": "playground.experiments.presets",
     "make_config_on": "playground.experiments.base",
     "resume": "playground.experiments.runner",
+    "resume_many": "playground.experiments.replicas",
     "train": "playground.experiments.runner",
+    "train_many": "playground.experiments.replicas",
 }
 
 __all__ = [
@@ -82,7 +85,9 @@ __all__ = [
     "make_config_on",
     "probe_batch",
     "resume",
+    "resume_many",
     "train",
+    "train_many",
 ]
 
 

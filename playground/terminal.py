@@ -42,9 +42,12 @@ class Lines:
     def ended(self, record: RunRecord) -> None:
         say(_closing(record))
 
+    def note(self, text: str) -> None:
+        say(text)
+
 
 class Live(Lines):
-    """A progress line: step, loss per offset, task score, tokens per second, time left."""
+    """A progress line for each run: step, loss per offset, task score, tokens per second, time left."""
 
     def __init__(self) -> None:
         self.progress = Progress(
@@ -52,28 +55,36 @@ class Live(Lines):
             TextColumn("{task.fields[losses]}"), TextColumn("{task.fields[score]}"), TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
         )  # fmt: skip
-        self.bar: TaskID | None = None
+        self.bars: dict[str, TaskID] = {}
+        self.before: dict[str, tuple[float, int]] = {}
+        """When each run began, and with how many tokens."""
 
     def started(self, record: RunRecord) -> None:
         super().started(record)
-        self.since, self.tokens_before = time.perf_counter(), record.tokens
-        self.bar = self.progress.add_task("", total=record.steps, completed=record.step, losses="", score="", speed="")
+        self.before[record.run] = time.perf_counter(), record.tokens
+        self.bars[record.run] = self.progress.add_task(
+            "", total=record.steps, completed=record.step, losses="", score="", speed=""
+        )
         self.progress.start()
 
     def row(self, row: dict[str, Any], record: RunRecord) -> None:
-        if self.bar is None:
+        bar = self.bars.get(record.run)
+        if bar is None:
             return
         if row["kind"] == "eval":
             if record.scores and row.get(record.scores[0].name) is not None:
                 info = record.scores[0]
-                self.progress.update(self.bar, score=f"{info.name} {row[info.name]:.3f}")
+                self.progress.update(bar, score=f"{info.name} {row[info.name]:.3f}")
             return
         losses = " ".join(f"{row[f'loss_{offset}']:.3f}" for offset in range(1, record.n_future + 1))
-        speed = f"{(row['tokens'] - self.tokens_before) / (time.perf_counter() - self.since):,.0f} tokens/s"
-        self.progress.update(self.bar, completed=row["step"], losses=f"loss {losses}", speed=speed)
+        since, tokens = self.before[record.run]
+        speed = f"{(row['tokens'] - tokens) / (time.perf_counter() - since):,.0f} tokens/s"
+        self.progress.update(bar, completed=row["step"], losses=f"loss {losses}", speed=speed)
 
     def ended(self, record: RunRecord) -> None:
-        self.progress.stop()
+        self.bars.pop(record.run, None)
+        if not self.bars:
+            self.progress.stop()
         super().ended(record)
 
 

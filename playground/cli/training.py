@@ -1,19 +1,21 @@
 """`train` and `resume`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, SuppressFixed
+from tyro.conf import OmitArgPrefixes, SuppressFixed, arg
 
-from playground.cli.parsing import Json, RunName, RunsDir, parse, run_command
-from playground.config import SIZES, RunConfig, nearest
+from playground.cli.parsing import Json, RunNames, RunsDir, parse, run_command
+from playground.config import SIZES, RunConfig, nearest, read_config
+from playground.experiments.torchrun import launched, resume_line
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, find_run
 from playground.terminal import make_reporter, say
@@ -27,6 +29,8 @@ class TrainOptions:
     """Start from this named configuration."""
     task: str | None = None
     """Or start from this task's defaults."""
+    config: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Or start from a configuration file, such as the config.json in a run's folder."""
     base: str | None = None
     """Or train further future heads on the frozen trunk of this finished next-token run (its id, or the path of its folder):
     task, sizes, optimizer and length are the run's, and the heads medusa_mlp for 4 tokens, unless told otherwise."""
@@ -34,15 +38,49 @@ class TrainOptions:
     """Take d_model, n_layers and n_heads from one of the paper's sizes: 1M, 3M, 10M, 30M, 100M, 300M, 1B."""
     seed: int = 0
     """Decides the initialisation and the training data; on a base the base's by default."""
+    seeds: Annotated[str | None, arg(metavar="SEEDS")] = None
+    """Several seeds instead, trained side by side and stored as a run each: 0..15, or 0,3,5."""
+    lrs: Annotated[str | None, arg(metavar="RATES")] = None
+    """Several learning rates, each with every seed, likewise: 1e-3,3e-3."""
     runs_dir: Path = field(default_factory=default_runs_dir)
     """Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default."""
     run_id: str | None = None
-    """Name of the run and its folder; made from the configuration by default."""
+    """Name of the run and its folder, or of several with commas between; made from the configuration by default."""
     json: bool = False
-    """Print one JSON line at the end and nothing else."""
+    """Print one JSON line for each run at the end and nothing else."""
 
 
 def train_command(argv: list[str]) -> int:
+    return _on_all_processes(_train, argv)
+
+
+def resume_command(argv: list[str]) -> int:
+    return _on_all_processes(_resume, argv)
+
+
+def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> int:
+    """Under torchrun the first process runs the command, and the others train with it; alone it is just the command."""
+    if not launched():
+        return command(argv)
+    from playground.experiments.distributed_runs import follow
+    from playground.training.distributed import ProcessFailed, ProcessGone, joined
+
+    rank = 0
+    try:
+        with joined() as crew:
+            rank = crew.rank
+            if rank == 0:
+                return command(argv)
+            with _noting_signals() as (_, should_stop):
+                follow(crew, should_stop)
+            return 0
+    except ProcessGone as error:
+        if error.run is not None and not (rank and isinstance(error, ProcessFailed)):
+            say(f"error: {error}; go on with: {resume_line(error.run)}")
+        return 1
+
+
+def _train(argv: list[str]) -> int:
     from playground.experiments.presets import PRESETS
     from playground.experiments.runner import train
 
@@ -50,45 +88,99 @@ def train_command(argv: list[str]) -> int:
     given = _parse_train(argv, config, PRESETS)
     config = RunConfig(
         task=given.task_config, model=given.model, optim=given.optim, train=given.train,
-        clamp=given.clamp, base=config.base, preset=given.preset, seed=given.seed,
+        clamp=given.clamp, base=config.base, preset=given.preset or config.preset, seed=given.seed,
     )  # fmt: skip
-    _check_run_id(given.run_id)
     reporter = make_reporter(quiet=given.json)
+    if given.seeds is None and given.lrs is None:
+        _check_run_id(given.run_id)
+        return _until_stopped(
+            lambda should_stop: [
+                train(config, given.runs_dir, run_id=given.run_id, reporter=reporter, should_stop=should_stop)
+            ],
+            given.json,
+        )
+    from playground.experiments.replicas import train_many
+
+    _check_one_process("several seeds or learning rates")
+    configs = _several(config, given, seed_given="--seed" in argv)
+    names = None if given.run_id is None else given.run_id.split(",")
+    for name in names or ():
+        _check_run_id(name)
     return _until_stopped(
-        lambda should_stop: train(
-            config, given.runs_dir, run_id=given.run_id, reporter=reporter, should_stop=should_stop
+        lambda should_stop: train_many(
+            configs, given.runs_dir, run_ids=names, reporter=reporter, should_stop=should_stop
         ),
-        given.runs_dir,
         given.json,
     )
+
+
+def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> list[RunConfig]:
+    """A configuration for each seed and learning rate."""
+    if given.seeds is not None and seed_given:
+        raise ValueError("--seed and --seeds were both given; leave one out")
+    seeds = parse_seeds(given.seeds) if given.seeds is not None else [config.seed]
+    rates = parse_rates(given.lrs) if given.lrs is not None else [config.optim.lr]
+    return [
+        dataclasses.replace(config, seed=seed, optim=dataclasses.replace(config.optim, lr=rate))
+        for rate in rates
+        for seed in seeds
+    ]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as they are written: single ones and ranges, both ends included.
+
+    >>> parse_seeds("0..3,8")
+    [0, 1, 2, 3, 8]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        if not first.isdigit() or (dots and not last.isdigit()) or int(last or first) < int(first):
+            raise ValueError(
+                f"--seeds is '{text}', of which '{part.strip()}' is no seed or range; write 0..15, or 0,3,5"
+            )
+        seeds += range(int(first), int(last or first) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds is '{text}', which names a seed twice; write each once")
+    return seeds
+
+
+def parse_rates(text: str) -> list[float]:
+    """Learning rates with commas between.
+
+    >>> parse_rates("1e-3,3e-3")
+    [0.001, 0.003]
+    """
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--lrs is '{text}'; write numbers with commas between, such as 1e-3,3e-3") from None
+    if len(set(rates)) < len(rates):
+        raise ValueError(f"--lrs is '{text}', which names a rate twice; write each once")
+    return rates
 
 
 def _start_from(argv: list[str]) -> RunConfig:
     """The configuration that the other options change: of a preset, of a task, or on a base."""
     from playground.experiments.base import make_config_on
-    from playground.experiments.presets import PRESETS, find_preset
-    from tasks.registry import config_class, task_names
+    from playground.experiments.presets import find_preset
+    from tasks.registry import config_class
 
     start = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--preset", "--task", "--size", "--base"):
         start.add_argument(name)
+    start.add_argument("--config", type=Path)
     start.add_argument("--runs-dir", type=Path, default=default_runs_dir())
     try:
         chosen, _ = start.parse_known_args(argv)
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from None
-    asks_help = "--help" in argv or "-h" in argv
+    _check_starts(chosen, asks_help="--help" in argv or "-h" in argv)
     if chosen.base is not None:
-        for name in ("preset", "task", "size"):
-            if getattr(chosen, name) is not None:
-                raise ValueError(f"--base and --{name} were both given, and a base has its {_HAS[name]}; leave one out")
         return make_config_on(find_run(chosen.base, chosen.runs_dir))
-    if chosen.preset is not None and chosen.task is not None:
-        raise ValueError("--preset and --task were both given, and a preset has its task; leave one out")
-    if chosen.preset is None and chosen.task is None and not asks_help:
-        raise ValueError(
-            f"write --preset (one of {', '.join(PRESETS)}), --task (one of {', '.join(task_names())}) or --base RUN"
-        )
+    if chosen.config is not None:
+        return read_config(chosen.config)
     if chosen.task is not None:
         config = RunConfig(task=config_class(chosen.task)())
     else:
@@ -100,8 +192,29 @@ def _start_from(argv: list[str]) -> RunConfig:
     return config
 
 
-_HAS = {"preset": "own configuration", "task": "task", "size": "size"}
-"""What a base has already, by the option that would say it again."""
+_HAS = {
+    "base": "a base has its own task and sizes",
+    "config": "the file says it all",
+    "preset": "a preset has its task",
+}
+"""Why no other start stands beside these."""
+
+
+def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
+    """Raises ValueError for two starts at once, and for none."""
+    from playground.experiments.presets import PRESETS
+    from tasks.registry import task_names
+
+    beside = {"base": ("config", "preset", "task", "size"), "config": ("preset", "task", "size"), "preset": ("task",)}
+    for name, others in beside.items():
+        for other in others:
+            if getattr(chosen, name) is not None and getattr(chosen, other) is not None:
+                raise ValueError(f"--{name} and --{other} were both given, and {_HAS[name]}; leave one out")
+    if not asks_help and all(getattr(chosen, name) is None for name in ("base", "config", "preset", "task")):
+        raise ValueError(
+            f"write --preset (one of {', '.join(PRESETS)}), --task (one of {', '.join(task_names())}), --base RUN "
+            "or --config FILE"
+        )
 
 
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
@@ -143,30 +256,59 @@ def _check_run_id(run_id: str | None) -> None:
         raise ValueError(f"run id '{run_id}' cannot name a folder; write letters, digits, '-' and '_'")
 
 
-def resume_command(argv: list[str]) -> int:
+def _check_one_process(what: str) -> None:
+    if launched():
+        raise ValueError(f"{what} are trained by one process; leave torchrun out, or train one")
+
+
+def _resume(argv: list[str]) -> int:
     def resume(
-        run: RunName,
+        runs: RunNames,
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
-        """Go on with a run that was stopped, killed or failed, from its last checkpoint."""
+        """Go on with runs that were stopped, killed or failed, from their last checkpoints. Several go on side by side."""
+        from playground.experiments.replicas import resume_many
         from playground.experiments.runner import resume as resume_run
 
-        found = find_run(run, runs_dir)
+        found = [find_run(run, runs_dir) for run in runs]
         reporter = make_reporter(quiet=as_json)
-        return _until_stopped(
-            lambda should_stop: resume_run(found, reporter=reporter, should_stop=should_stop), runs_dir, as_json
-        )
+
+        def work(should_stop: Callable[[], str]) -> list[Run]:
+            if len(found) == 1:
+                return [resume_run(found[0], reporter=reporter, should_stop=should_stop)]
+            _check_one_process("several runs")
+            return resume_many(found, reporter=reporter, should_stop=should_stop)
+
+        return _until_stopped(work, as_json)
 
     return run_command(resume, argv, "resume")
 
 
-def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_json: bool) -> int:
-    """Train until done, or until Ctrl-C or SIGTERM, which leave a checkpoint. Returns the exit status."""
+def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool) -> int:
+    """Train until done, or until Ctrl-C or SIGTERM, which leave checkpoints. Returns the exit status."""
     import torch
 
     from playground.experiments.runner import NonFiniteLoss
 
+    try:
+        with _noting_signals() as (received, should_stop):
+            runs = work(should_stop)
+    except NonFiniteLoss as error:
+        if as_json and error.run is not None:
+            _print_outcome(error.run)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        known = isinstance(error, MemoryError) and str(error)
+        print(f"error: {known or 'memory ran out; a smaller --batch-size, model or context fits'}", file=sys.stderr)
+        return 1
+    return _say_how_it_ended(runs, as_json, received)
+
+
+@contextlib.contextmanager
+def _noting_signals() -> Iterator[tuple[list[int], Callable[[], str]]]:
+    """Ctrl-C and SIGTERM are noted in here: which came, and why to stop, if at all."""
     received: list[int] = []
 
     def note(number: int, _frame: object) -> None:
@@ -182,26 +324,27 @@ def _until_stopped(work: Callable[[Callable[[], str]], Run], runs_dir: Path, as_
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        run = work(should_stop)
-    except NonFiniteLoss as error:
-        if as_json and error.run is not None:
-            _print_outcome(error.run)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, torch.OutOfMemoryError):
-        print("error: memory ran out; a smaller --batch-size, model or context fits", file=sys.stderr)
-        return 1
+        yield received, should_stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    record = run.record
+
+
+def _say_how_it_ended(runs: list[Run], as_json: bool, received: list[int]) -> int:
+    """The outcomes as JSON lines, what failed, how to go on with what stopped; returns the exit status."""
     if as_json:
-        _print_outcome(run)
-    if record.status == "stopped":
-        say(f"{record.reason} at step {record.step}; go on with: python -m playground resume {run.id} "
-            f"--runs-dir {runs_dir}")  # fmt: skip
-        return 128 + received[0]
-    return 0
+        for run in runs:
+            _print_outcome(run)
+    failed = [run for run in runs if run.record.status == "failed"]
+    for run in failed:
+        print(f"error: {run.id}: {run.record.reason}", file=sys.stderr)
+    stopped = [run for run in runs if run.record.status == "stopped"]
+    if stopped:
+        record = stopped[0].record
+        say(f"{record.reason} at step {record.step}; go on with: {resume_line(*(run.path for run in stopped))}")
+    if stopped or (received and not runs):
+        return 128 + (received or [signal.SIGTERM])[0]
+    return 1 if failed else 0
 
 
 def _print_outcome(run: Run) -> None:

@@ -16,7 +16,7 @@ from playground.config.model import (
     Positions,
     Unembedding,
 )
-from playground.config.run import RunConfig
+from playground.config.run import RunConfig, read_config
 from playground.config.training import MOST_THREADS, OptimConfig, TrainConfig
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Unembedding",
     "future_head_paths",
     "nearest",
+    "read_config",
     "select_heads",
     "strict",
 ]

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from playground.config.base import BaseConfig
@@ -15,9 +16,9 @@ from tasks.config import TaskConfig
 
 LATER_FIELDS: dict[str, dict[str, Any]] = {
     "model": {"future_heads": "independent", "unembedding": "shared"},
-    "train": {"accumulate": 1, "recompute": False, "graphs": True, "compiled": False},
+    "train": {"accumulate": 1, "recompute": False, "graphs": True, "compiled": False, "parallel": "ddp"},
 }
-"""Fields that came later, with the values that say what was before: these leave the hash, and the model's the label, as it was."""
+"""Fields that came later, with the values that say what was before: these leave hash and label as they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,10 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; write 0 or more")
         self.clamp.check(self.model)
+        if self.clamp.freeze_heads and self.train.parallel == "fsdp":
+            raise ValueError(
+                "heads are frozen (freeze_heads), which sharded parameters cannot be; write parallel 'ddp'"
+            )
         if self.base is not None:
             self.base.check(self.model.n_future, self.model.future_heads)
 
@@ -108,3 +113,13 @@ class RunConfig:
             *on_base,
         ]
         return "-".join([*parts, f"s{self.seed}"])
+
+
+def read_config(path: Path) -> RunConfig:
+    """A configuration from a file as a run's folder holds it. Raises ValueError, with the path, for one that is none."""
+    try:
+        return RunConfig.from_dict(json.loads(path.read_text()))
+    except OSError as error:
+        raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON (line {error.lineno}); write the config.json of a run") from error

@@ -48,7 +48,7 @@ class TrainConfig:
     steps: int = 1000
     """Optimizer steps."""
     batch_size: int = 64
-    """Rows per step."""
+    """Rows per step; of several processes (docs/several-gpus.md) each takes an equal share of them."""
     eval_every: int = 50
     """Steps between evaluations (test loss, task score)."""
     log_every: int = 10
@@ -65,11 +65,13 @@ class TrainConfig:
     accumulate: int = 1
     """Parts that the rows of a step go through in, one after another: less memory, the same gradients."""
     recompute: bool = False
-    """Keep what goes into each trunk layer and compute the rest again when going backward: much less memory, a third more work."""
+    """Keep only what goes into each trunk layer and compute the rest again when going backward: less memory, more work."""
     graphs: bool = True
     """On CUDA, record a step once and replay it: small models train several times as fast."""
     compiled: bool = False
     """On CUDA, have torch.compile fuse the layers, which takes a minute at the start."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share one training: each with the whole model, or (`fsdp`) with a part of every parameter."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU where there is one. On CUDA matrix products run in bfloat16, on the CPU in float32."""
     threads: int | None = None
@@ -85,6 +87,10 @@ class TrainConfig:
             raise ValueError(
                 f"a batch of {self.batch_size} rows does not divide into accumulate={self.accumulate} equal parts; "
                 "write a divisor of batch_size"
+            )
+        if self.parallel == "fsdp" and (self.backward != "one_graph" or self.compiled):
+            raise ValueError(
+                "parallel 'fsdp' needs backward 'one_graph' and no compiled layers; write --backward one_graph"
             )
         if self.probe_points < 0:
             raise ValueError(f"probe_points is {self.probe_points}; write 0 (no probes) or more")

@@ -3,14 +3,24 @@
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
+import time
 import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_RSS_UNIT = 1 if platform.system() == "Darwin" else 1024
 
 
 def pick_device(device: str) -> torch.device:
@@ -34,6 +44,39 @@ def describe_device(device: torch.device, n_threads: int) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({n_threads} thread{'s' if n_threads > 1 else ''})"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that this process has held so far: on the GPU, or for the CPU in all."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    usage = psutil.Process().memory_info()
+    return getattr(usage, "peak_wset", 0) or (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT if resource else usage.rss
+    )
+
+
+@cache
+def matmul_rate(device: torch.device, n_threads: int) -> float:
+    """Floating-point operations a second of a large matrix product here: float32 on the CPU, bfloat16 on a GPU.
+
+    What the device can do at best in training; random numbers, the median of several products.
+    """
+    on_cuda = device.type == "cuda"
+    size, dtype = (8192, torch.bfloat16) if on_cuda else (1024, torch.float32)
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator, device=device, dtype=dtype) for _ in range(2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    times: list[float] = []
+    for _ in range(8):
+        started = time.perf_counter()
+        torch.mm(left, right)
+        if on_cuda:
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    torch.set_num_threads(before)
+    return 2 * size**3 / statistics.median(times[2:])
 
 
 def stream(seed: int, name: str) -> int:

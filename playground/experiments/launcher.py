@@ -1,7 +1,7 @@
 """Several trainings, started from a page or a notebook, in a process of their own that outlives its starter.
 
 A job is a list of trainings and one file, `<runs_dir>/.jobs/<id>.json`, replaced in one step whenever something changes.
-Its process starts `python -m playground train` for each entry, `parallel` at a time.
+Its process starts `python -m playground train` for each entry, `parallel` at a time, or on a GPU for all seeds of an n at once.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from playground.config import Control
-from playground.runs.record import is_alive, this_process, write_json
+from playground.runs.record import is_alive, parse_record, this_process, write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
 ENDED: dict[int, EntryStatus] = {
@@ -53,6 +53,8 @@ class Job:
     threads: int
     """CPU threads of each training."""
     device: str = "auto"
+    stacked: bool = False
+    """Whether the seeds of one n share a process, side by side on a GPU."""
     entries: tuple[Entry, ...] = ()
     process: dict[str, Any] = field(default_factory=dict)
     """Process that works on the job: pid, pid_started, host."""
@@ -89,6 +91,7 @@ def start_job(
     are faster than one after another) and to 1 for `-gpu` presets.
     Raises ValueError for an unknown preset or an impossible combination, before anything starts.
     """
+    from playground.experiments.environment import pick_device
     from playground.experiments.presets import make_config
     from playground.experiments.runner import new_run_id
 
@@ -115,7 +118,9 @@ def start_job(
                       steps=config.train.steps, run=new_run_id(config, Path(runs_dir), taken))
             )  # fmt: skip
     job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
-    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, entries=tuple(entries))
+    stacked = pick_device(device).type == "cuda"
+    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, stacked=stacked,
+              entries=tuple(entries))  # fmt: skip
     write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
     path = (folder / f"{job.id}.json").resolve()
     with path.with_suffix(".log").open("w") as log:
@@ -155,7 +160,8 @@ class _Worker:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job = dataclasses.replace(read_job(path), process=this_process())
-        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self.running: dict[tuple[int, ...], subprocess.Popen[bytes]] = {}
+        """Processes, and which entries each trains."""
         self.stopping = False
 
     def work(self) -> None:
@@ -165,41 +171,69 @@ class _Worker:
         asked = False
         while self.running or (not self.stopping and self._queued()):
             while not self.stopping and self._queued() and len(self.running) < self.job.parallel:
-                self._start(self._queued()[0])
+                self._start(self._next())
             if self.stopping and not asked:
                 # Once: a training that is asked a second time does not wait for its checkpoint.
                 asked = True
                 for process in self.running.values():
                     process.terminate()
             time.sleep(0.1)
-            for index in [index for index, process in self.running.items() if process.poll() is not None]:
-                self._end(index)
+            for group in [group for group, process in self.running.items() if process.poll() is not None]:
+                self._end(group)
         for index in self._queued():
             self._update(index, status="stopped")
 
     def _queued(self) -> list[int]:
         return [index for index, entry in enumerate(self.job.entries) if entry.status == "queued"]
 
-    def _start(self, index: int) -> None:
-        entry = self.job.entries[index]
+    def _next(self) -> tuple[int, ...]:
+        """The entries that the next process trains: one, or all seeds of its n."""
+        queued = self._queued()
+        if not self.job.stacked:
+            return (queued[0],)
+        first = self.job.entries[queued[0]]
+        return tuple(
+            index
+            for index in queued
+            if dataclasses.replace(self.job.entries[index], seed=first.seed, run=first.run) == first
+        )
+
+    def _start(self, group: tuple[int, ...]) -> None:
+        entry, entries = self.job.entries[group[0]], [self.job.entries[index] for index in group]
+        seeds = (
+            ["--seed", str(entry.seed)] if len(group) == 1 else ["--seeds", ",".join(str(one.seed) for one in entries)]
+        )
         command = [
             sys.executable, "-m", "playground", "train", "--preset", entry.preset, "--n-future", str(entry.n_future),
-            "--control", entry.control, "--seed", str(entry.seed), "--steps", str(entry.steps),
-            "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", entry.run,
+            "--control", entry.control, *seeds, "--steps", str(entry.steps),
+            "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", ",".join(one.run for one in entries),
             "--runs-dir", str(self.path.parents[1].resolve()), "--json",
         ]  # fmt: skip
         with self._log_of(entry).open("w") as log:
-            self.running[index] = subprocess.Popen(
+            self.running[group] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
             )
-        self._update(index, status="running")
+        for index in group:
+            self._update(index, status="running")
 
-    def _end(self, index: int) -> None:
-        process = self.running.pop(index)
-        errors = self._log_of(self.job.entries[index]).read_text(errors="replace")
-        status = ENDED.get(process.returncode, "failed")
-        reason = (errors.strip().splitlines() or [_how_it_ended(process.returncode)])[-1]
-        self._update(index, status=status, message=reason if status == "failed" else "")
+    def _end(self, group: tuple[int, ...]) -> None:
+        process = self.running.pop(group)
+        errors = self._log_of(self.job.entries[group[0]]).read_text(errors="replace")
+        for index in group:
+            status, reason = ENDED.get(process.returncode, "failed"), ""
+            if len(group) > 1:  # the exit status tells of all of them
+                status, reason = self._stored(index, status)
+            if status == "failed" and not reason:
+                reason = (errors.strip().splitlines() or [_how_it_ended(process.returncode)])[-1]
+            self._update(index, status=status, message=reason if status == "failed" else "")
+
+    def _stored(self, index: int, otherwise: EntryStatus) -> tuple[EntryStatus, str]:
+        """How a run ended by what its folder says."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            record = parse_record(self.path.parents[1] / self.job.entries[index].run / "run.json")
+            if record.status in ("finished", "stopped", "failed"):
+                return record.status, record.reason
+        return otherwise, ""
 
     def _log_of(self, entry: Entry) -> Path:
         """Where a training's messages go; a pipe would hold up one that warns a lot."""

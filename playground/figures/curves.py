@@ -128,28 +128,34 @@ def mean_parts(group: Sequence[Curve], x: X) -> list[MeanPart]:
     A part begins where the one before ends, so that the step between the two means shows. Only the first needs two seeds.
     """
     parts: list[MeanPart] = []
-    left, start = list(group), -1
+    left, joint, after = list(group), -1, -1
     while len(left) > 1 or (left and parts):
         until = min((curve.last_step for curve in left if curve.ended), default=None)
-        part = shared_part(left, x, start, until)
+        part = shared_part(left, x, joint=joint, after=after, until=until)
         if part is not None and (len(part.steps) > 1 or not parts):
             parts.append(part)
-            start = int(part.steps[-1])
+            joint = int(part.steps[-1])
         if until is None:
             break
+        after = until
         left = [curve for curve in left if not curve.ended or curve.last_step > until]
     return parts
 
 
-def shared_part(curves: Sequence[Curve], x: X, start: int = -1, until: int | None = None) -> MeanPart | None:
-    """The points that every one of the curves has a value at, from the step `start` to the step `until`; None without any."""
+def shared_part(
+    curves: Sequence[Curve], x: X, *, joint: int = -1, after: int = -1, until: int | None = None
+) -> MeanPart | None:
+    """The points that every one of the curves has a value at: the step `joint`, and those after `after` up to `until`.
+
+    None without any.
+    """
     tables = [
         {int(step): (place, value) for step, place, value in zip(curve.steps, curve.at(x), curve.values, strict=True)
          if np.isfinite(value)}
         for curve in curves
     ]  # fmt: skip
     common = set(tables[0]).intersection(*tables[1:]) if tables else set[int]()
-    shared = sorted(step for step in common if step >= start and (until is None or step <= until))
+    shared = sorted(step for step in common if step == joint or (step > after and (until is None or step <= until)))
     if not shared:
         return None
     every = -(-len(shared) // MOST_POINTS)
@@ -201,10 +207,11 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
 def _told(label: str, counted: Sequence[Curve]) -> str:
     """What the legend says: `n = 2, layers (4 seeds, 1 ended early)`."""
     ended = sum(bool(curve.ended) for curve in counted)
-    return f"{label} ({_seeds(len(counted))}{f', {ended} ended early' if ended else ''})"
+    return f"{label} ({seeds_text(len(counted))}{f', {ended} ended early' if ended else ''})"
 
 
-def _seeds(count: int) -> str:
+def seeds_text(count: int) -> str:
+    """`1 seed`, `4 seeds`."""
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
@@ -267,7 +274,7 @@ def _behind(part: MeanPart, group: Sequence[Curve]) -> str:
     """`4 seeds`, or `3 of 4 seeds, seed 2 ended early`."""
     gone = [str(curve.seed) for curve in group if curve not in part.curves]
     if not gone:
-        return _seeds(len(group))
+        return seeds_text(len(group))
     return (
         f"{len(part.curves)} of {len(group)} seeds, seed{'' if len(gone) == 1 else 's'} {', '.join(gone)} ended early"
     )

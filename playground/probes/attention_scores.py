@@ -24,10 +24,12 @@ others are its null), M targets.
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from playground.model.patterns import match_mask
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import layer_names, quietly
 from playground.results import AttentionScores
@@ -78,7 +80,7 @@ def attention_patterns(
         patterns[str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")] = pattern.float()
 
     with quietly(model, [(lambda name: name.endswith("hook_pattern"), keep)]):
-        tokens = tokens.to(model.W_E.device)
+        tokens = tokens.to(next(model.parameters()).device)
         model.future_resids(model.trunk(tokens), tokens)
     return {layer: patterns[layer] for layer in layer_names(model)}
 
@@ -122,20 +124,32 @@ class AttentionProbe:
         self._targets += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
 
     def __call__(self, model: MTPTransformer) -> AttentionScores:
-        patterns = attention_patterns(model, self.tokens)
+        """Of one model."""
+        return self._measure(model, 1)[0]
+
+    def together(self, stack: Stack) -> list[AttentionScores]:
+        """Of every model of a stack, which runs once."""
+        return self._measure(stack.joint, len(stack.models))
+
+    def _measure(self, model: MTPTransformer, replicas: int) -> list[AttentionScores]:
+        patterns = attention_patterns(model, self.tokens.repeat(replicas, 1))
         n_heads = next(iter(patterns.values())).shape[1]
-        attention_BTSLH = torch.stack(list(patterns.values()), dim=1).permute(0, 3, 4, 1, 2)
-        flat = attention_BTSLH.flatten(0, 2).flatten(1, 2)  # every query and key, every head
+        attention_LRBHTS = torch.stack(list(patterns.values())).unflatten(1, (replicas, -1))
+        # Every query and key; every head of every replica.
+        flat = rearrange(attention_LRBHTS, "layer r b head q k -> (b q k) (r layer head)")
         means = torch.stack([targets.to(flat.device).mean(flat) for targets in self._targets], dim=1)
-        draws = means.unflatten(-1, (-1, n_heads)).double()
-        score, band = draws[0].cpu().numpy(), draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0).cpu().numpy()
+        draws = means.unflatten(-1, (replicas, -1, n_heads)).double()
+        scores, bands = draws[0].cpu().numpy(), draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0).cpu().numpy()
         backs = slice(0, self.most_ahead)
         duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
-        return AttentionScores(
-            layers=tuple(patterns), rows_from=self.rows_from,
-            back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
-            null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
-        )  # fmt: skip
+        return [
+            AttentionScores(
+                layers=tuple(patterns), rows_from=self.rows_from,
+                back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
+                null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
+            )
+            for score, band in zip(scores.swapaxes(0, 1), bands.swapaxes(0, 1), strict=True)
+        ]  # fmt: skip
 
 
 def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:

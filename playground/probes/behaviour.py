@@ -4,11 +4,11 @@ Worked row of 8 tokens: the early stretch is the positions 1 to 2, the late one 
 whose losses there are 4.0 and 1.5 has an in-context score of 1.5 - 4.0 = -2.5 nats.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import quietly
 from playground.results import Behaviour
@@ -18,18 +18,41 @@ from tasks.targets import IGNORED, future_targets, score_targets
 
 def measure_behaviour(model: MTPTransformer, batch: Batch) -> Behaviour:
     """Teacher-forced figures of every offset on the rows of `batch`."""
-    batch = batch.to(model.W_E.device)
-    early, late = stretches(batch.tokens.shape[1])
-    columns = []
-    with quietly(model):
-        resids = model.future_resids(model.trunk(batch.tokens), batch.tokens)
-        for offset, resid_BTD in enumerate(resids, start=1):
-            logits_BTV = model.logits(resid_BTD, offset).float()
-            columns.append(_figures(logits_BTV, batch, offset, (early, late)))
-    loss, score_loss, accuracy, early_loss, late_loss = np.array(columns, dtype=np.float64).T
-    return Behaviour(
-        loss=loss, score_loss=score_loss, accuracy=accuracy, early=early, late=late, in_context=late_loss - early_loss
-    )
+    return BehaviourProbe(batch)(model)
+
+
+class BehaviourProbe:
+    """The figures on fixed rows: `BehaviourProbe(batch)(model)`."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.stretches = batch, stretches(batch.tokens.shape[1])
+
+    def __call__(self, model: MTPTransformer) -> Behaviour:
+        """Of one model."""
+        return self._measure(model, 1)[0]
+
+    def together(self, stack: Stack) -> list[Behaviour]:
+        """Of every model of a stack, which runs once."""
+        return self._measure(stack.joint, len(stack.models))
+
+    def _measure(self, model: MTPTransformer, replicas: int) -> list[Behaviour]:
+        self.batch = batch = self.batch.to(next(model.parameters()).device)
+        tokens = batch.tokens.repeat(replicas, 1)
+        columns: list[Tensor] = []
+        with quietly(model):
+            resids = model.future_resids(model.trunk(tokens), tokens)
+            for offset, resid_BTD in enumerate(resids, start=1):
+                own = model.logits(resid_BTD, offset).float().chunk(replicas)
+                columns.append(torch.stack([_figures(logits, batch, offset, self.stretches) for logits in own]))
+        figures_RKF = torch.stack(columns, dim=1).cpu().numpy()
+        early, late = self.stretches
+        return [
+            Behaviour(
+                loss=loss, score_loss=score_loss, accuracy=accuracy, early=early, late=late,
+                in_context=late_loss - early_loss,
+            )
+            for loss, score_loss, accuracy, early_loss, late_loss in figures_RKF.transpose(0, 2, 1)
+        ]  # fmt: skip
 
 
 def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -42,9 +65,7 @@ def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (1, quarter), (length - quarter, length - 1)
 
 
-def _figures(
-    logits_BTV: Tensor, batch: Batch, offset: int, parts: tuple[tuple[int, ...], tuple[int, ...]]
-) -> list[float]:
+def _figures(logits_BTV: Tensor, batch: Batch, offset: int, parts: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
     """Loss, loss on scored tokens, accuracy on them, and the loss of TARGETS in the early and in the late stretch."""
     targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
     is_target, is_scored = targets_BT != IGNORED, scored_BT != IGNORED
@@ -60,4 +81,4 @@ def _figures(
         return ((values_BT * where).sum() / where.sum()).double()
 
     means = [mean(loss_BT, is_target), mean(loss_BT, is_scored), mean(correct_BT, is_scored)]
-    return torch.stack(means + [mean(loss_BT, here) for here in inside]).tolist()
+    return torch.stack(means + [mean(loss_BT, here) for here in inside])

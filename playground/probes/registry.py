@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from playground.config import nearest
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import ablate, all_components, induction_after_ablation
 from playground.probes.agreement import offset_agreement
 from playground.probes.attention_scores import MOST_AHEAD, AttentionProbe, probe_tokens, scored_queries
-from playground.probes.behaviour import measure_behaviour
+from playground.probes.behaviour import BehaviourProbe
 from playground.probes.composition import composition
 from playground.probes.copying import copying
 from playground.probes.gradients import gradient_shares
@@ -122,6 +123,10 @@ def _after_ablation(model: MTPTransformer, batch: Batch) -> InductionAfterAblati
     return induction_after_ablation(model, batch, queries=scored_queries(batch))
 
 
+def _behaviour(task: Task, _n_future: int) -> Measure:
+    return BehaviourProbe(probe_batch(task))
+
+
 def _of_weights(probe: Callable[[MTPTransformer], Result]) -> Make:
     return lambda _task, _n_future: probe
 
@@ -145,7 +150,7 @@ PROBES: dict[str, Probe] = {
             name="behaviour",
             summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
             result=Behaviour,
-            make=_on_rows(measure_behaviour),
+            make=_behaviour,
         ),
         Probe(
             name="composition",
@@ -233,6 +238,12 @@ PROBES: dict[str, Probe] = {
         ),
     )
 }
+
+
+def measure_together(measure: Measure, models: Sequence[MTPTransformer], stack: Stack | None) -> Sequence[Result]:
+    """What a probe measures on each model. Those in a stack run as one where the probe knows how (it has `together`)."""
+    together = getattr(measure, "together", None)
+    return [measure(model) for model in models] if stack is None or together is None else together(stack)
 
 
 def find_probe(name: str) -> Probe:

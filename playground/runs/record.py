@@ -74,6 +74,12 @@ class RunRecord:
     device: str = ""
     """Name of the device, such as `cpu (2 threads)` or `NVIDIA H200`."""
     threads: int = 0
+    replicas: int = 1
+    """How many runs the process trained side by side; `seconds` and `tokens_per_second` are of this run among them."""
+    peak_memory: int = 0
+    """Most bytes that the process held, on the GPU where it trained on one; 0 where that is not known."""
+    matmul_flops: float = 0.0
+    """Floating-point operations a second of a large matrix product, measured on the device before training; 0: not measured."""
     data_hash: str = ""
     """Tells whether a task that reads files still reads the same text; empty for the others."""
     commit: str = ""

@@ -6,7 +6,7 @@ the backward pass (as in Liger Kernel, Hsu et al. 2024, 2410.10989, section 3.2)
 
 torch's own `linear_cross_entropy` does this from version 2.13 on, for one model, and not yet in the versions before.
 
-Several models side by side (playground/training/stack.py) have a leading dimension R; one model has R = 1.
+Several models side by side (playground.model.stack.py) have a leading dimension R; one model has R = 1.
 
 Dimension letters: R replica, N position of all rows, C position of a chunk, D d_model, V d_vocab.
 """
@@ -38,8 +38,8 @@ def linear_cross_entropy(
 ) -> Float[Tensor, " replica"]:
     """Summed cross-entropy (nats) of each replica's targets under the logits `stream @ weight.T`; ignored targets add zero.
 
-    `chunk` positions go through at a time; by default as many as memory likes. Under autocast the products run in half precision
-    and the softmax in float32.
+    `chunk` positions go through at a time; by default as many as memory likes. Under autocast the products run in half
+    precision and the softmax in float32.
     """
     replicas, positions, d_vocab = len(stream), stream.shape[1], weight.shape[1]
     if chunk is None:

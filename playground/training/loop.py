@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from playground.config import RunConfig
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base
 from playground.training.freeze import freeze_heads
@@ -70,12 +71,11 @@ def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Gener
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One of the models that are trained side by side: where it stands, its batches, and who looks on."""
+    """One of the models that are trained side by side: where it stands, its batches, its schedule."""
 
     state: TrainState
     sample: Sample
     config: RunConfig
-    callbacks: Sequence[Callback] = ()
 
 
 def fit(
@@ -89,20 +89,31 @@ def fit(
 
     `sample()` draws the next batch, from `state.generator`. Nothing here waits for the device.
     """
-    fit_together([Member(state=state, sample=sample, config=config, callbacks=callbacks)], should_stop)
+
+    def after_step() -> None:
+        for callback in callbacks:
+            callback(state)
+
+    fit_together([Member(state=state, sample=sample, config=config)], after_step, should_stop)
     return state
 
 
-def fit_together(members: Sequence[Member], should_stop: Callable[[], bool] = lambda: False) -> None:
+def fit_together(
+    members: Sequence[Member],
+    after_step: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    stack: Stack | None = None,
+) -> None:
     """Train several models of one shape side by side, each as `fit` would train it alone, up to rounding.
 
     What may differ between their configurations are the seed and the optimizer's settings. They stand at the same step.
+    `stack` joins their models, where that has been done already.
     """
     config, states = members[0].config, [member.state for member in members]
     learners = [
         Learner(model=one.state.model, optimizer=one.state.optimizer, clip=one.config.optim.clip) for one in members
     ]
-    step = make_step(learners, config) if states[0].step < config.train.steps else None
+    step = make_step(learners, config, stack) if states[0].step < config.train.steps else None
     while step is not None and states[0].step < config.train.steps and not should_stop():
         for member in members:
             member.state.lr = learning_rate(member.state.step, config.train.steps, member.config.optim)
@@ -112,6 +123,4 @@ def fit_together(members: Sequence[Member], should_stop: Callable[[], bool] = la
             state.step += 1
             state.tokens += batch.tokens.numel()
             state.pending.append(row)
-        for member in members:
-            for callback in member.callbacks:
-                callback(member.state)
+        after_step()

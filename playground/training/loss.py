@@ -12,13 +12,13 @@ Either way torch sees one backward pass, in which each parameter gets its gradie
 processes (DistributedDataParallel) does so once. Parameters that require no gradient stay out of both. Where none of the trunk
 and of an offset's path does, as on a base (playground/training/base.py), that offset's loss is computed and not differentiated.
 
-Several replicas side by side (playground/training/stack.py) are one model here whose batch holds the rows of all of them.
+Several replicas side by side (playground.model.stack.py) are one model here whose batch holds the rows of all of them.
 
 Dimension letters: R replica, B batch, T position, K offset, N position of all rows, D d_model, V d_vocab.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -135,9 +135,8 @@ class _PartByPart(torch.autograd.Function):
                 wanted = [tensor for tensor in (leaf, *inputs[n_streams:]) if tensor.requires_grad]
                 if not loss.requires_grad:
                     continue
-                for tensor, slope in zip(
-                    wanted, torch.autograd.grad(loss.sum(), wanted, allow_unused=True), strict=True
-                ):
+                found = cast(tuple[Tensor | None, ...], torch.autograd.grad(loss.sum(), wanted, allow_unused=True))
+                for tensor, slope in zip(wanted, found, strict=True):
                     if slope is not None:
                         before = slopes[place[id(tensor)]]
                         slopes[place[id(tensor)]] = slope if before is None else before + slope

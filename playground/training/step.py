@@ -8,6 +8,7 @@ Dimension letters: R replica, K offset.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from playground.config import RunConfig
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.training.cross_entropy import fused_cross_entropy
+from playground.training.distributed import SharedLoss, add_up, several, whole
 from playground.training.loss import LOSS, Losses, target_counts
-from playground.training.stack import Stack
 from tasks.base import Batch
 
 WARM_UP = 3
@@ -36,29 +38,37 @@ class Learner:
 
 
 Step = Callable[[Sequence[Batch], Sequence[float]], Tensor]
-"""From a batch and a learning rate for each replica: the losses of all offsets and the gradient norm, `[replica, offset + 1]`."""
+"""From a batch and a learning rate for each replica: its losses of all offsets and, last, its gradient norm."""
 
 
-def make_step(learners: Sequence[Learner], config: RunConfig) -> Step:
+def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> Step:
     """A step for these replicas, in the way their device likes best.
 
     `config` is that of any of them: what differs between replicas is in `learners`. Their optimizers must come from
-    `make_optimizer`, which makes learning rates tensors on CUDA.
+    `make_optimizer`, which makes learning rates tensors on CUDA. `stack` joins their models, where that has been done already.
     """
-    step = PlainStep(learners, config)
+    step = PlainStep(learners, config, stack)
     on_cuda = learners[0].model.W_E.device.type == "cuda"
-    return GraphedStep(step) if on_cuda and config.train.graphs else step
+    return GraphedStep(step) if on_cuda and config.train.graphs and not several() else step
 
 
 class PlainStep:
     """The step, operation by operation."""
 
-    def __init__(self, learners: Sequence[Learner], config: RunConfig) -> None:
+    def __init__(self, learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> None:
         self.learners, self.config = list(learners), config
-        self.stack = Stack([one.model for one in learners], config.clamp) if len(learners) > 1 else None
+        if stack is None and len(learners) > 1:
+            stack = Stack([one.model for one in learners], config.clamp)
+        self.stack = stack
         self.model = learners[0].model if self.stack is None else self.stack.joint
         self.device = learners[0].model.W_E.device
-        self.loss = LOSS[config.train.backward]
+        loss = LOSS[config.train.backward]
+        self.loss = functools.partial(loss, self.model)
+        self.shared: SharedLoss | None = None
+        if several():
+            if self.stack is not None:
+                raise ValueError("several models are trained by one process; train one, or start without torchrun")
+            self.loss = self.shared = SharedLoss(self.model, loss, learners[0].optimizer, config)
         self.parameters = [
             [parameter for parameter in one.model.parameters() if parameter.requires_grad] for one in learners
         ]
@@ -75,7 +85,7 @@ class PlainStep:
         self._zero_grad()
         losses_RK = self._gradients(batch)
         norms = [
-            torch.nn.utils.clip_grad_norm_(parameters, one.clip, foreach=True)
+            whole(torch.nn.utils.clip_grad_norm_(parameters, one.clip, foreach=True))
             for one, parameters in zip(self.learners, self.parameters, strict=True)
         ]
         for one in self.learners:
@@ -83,18 +93,26 @@ class PlainStep:
         return torch.cat([losses_RK, torch.stack(norms)[:, None]], dim=1)
 
     def _gradients(self, batch: Batch) -> Tensor:
-        """Add the gradients of the n-token loss; the rows may go through in parts."""
+        """Add the gradients of the n-token loss; the rows may go through in parts, and other processes may have more."""
         parts, replicas = self.config.train.accumulate, len(self.learners)
-        if parts == 1:
+        if parts == 1 and self.shared is None:
             return self._backward(batch, None)
-        counts_RK = target_counts(batch, self.model.n_future, replicas)
-        return torch.stack([self._backward(part, counts_RK) for part in in_parts(batch, parts, replicas)]).sum(dim=0)
+        counts_RK = self._of_all(target_counts(batch, self.model.n_future, replicas))
+        losses: list[Tensor] = []
+        for number, part in enumerate(in_parts(batch, parts, replicas), start=1):
+            with self.shared.reducing(number == parts) if self.shared else contextlib.nullcontext():
+                losses.append(self._backward(part, counts_RK))
+        return self._of_all(torch.stack(losses).sum(dim=0))
+
+    def _of_all(self, numbers: Tensor) -> Tensor:
+        """The sum over all processes, where there are several."""
+        return add_up(numbers) if self.shared else numbers
 
     def _backward(self, batch: Batch, counts: Tensor | None) -> Tensor:
         device = self.device.type
         with self.layers.used() if self.layers else contextlib.nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-                losses: Losses = self.loss(self.model, batch, counts)
+                losses: Losses = self.loss(batch, counts)
             losses.total.backward()
         return losses.each
 
@@ -138,24 +156,28 @@ class GraphedStep:
         return read
 
 
+_CALL = "_compiled_call_impl"
+"""What nn.Module.compile sets, and a module's call looks at."""
+
+
 class Compiled:
-    """The layers of a model, compiled for training; whoever else runs the model runs the plain ones, with hooks if they like."""
+    """The layers of a model, compiled for training; whoever else runs the model runs the plain ones, hooks and all."""
 
     def __init__(self, model: MTPTransformer) -> None:
         self.layers: list[nn.Module] = [*model.blocks, *model.future_heads]
-        self.calls = [torch.compile(layer._call_impl, dynamic=False) for layer in self.layers]
+        self.calls = [torch.compile(getattr(layer, "_call_impl"), dynamic=False) for layer in self.layers]  # noqa: B009
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Calls of the layers are the compiled ones in here."""
         for layer, call in zip(self.layers, self.calls, strict=True):
-            layer._compiled_call_impl = call  # what nn.Module.compile sets
+            setattr(layer, _CALL, call)
         try:
             with fused_cross_entropy():
                 yield
         finally:
             for layer in self.layers:
-                layer._compiled_call_impl = None
+                setattr(layer, _CALL, None)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -176,24 +198,25 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """The rows of all replicas, one after another."""
     if len(batches) == 1:
         return batches[0]
-    fields = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in MODEL_FIELDS}
-    return Batch(**fields, score_mask=fields["loss_mask"])
+    return _batch(*(torch.cat([getattr(batch, name) for batch in batches]) for name in MODEL_FIELDS))
 
 
 def in_parts(batch: Batch, parts: int, replicas: int) -> Iterator[Batch]:
     """Equal parts of the rows of every replica."""
-    fields = {name: getattr(batch, name).unflatten(0, (replicas, parts, -1)) for name in MODEL_FIELDS}
+    fields = [getattr(batch, name).unflatten(0, (replicas, parts, -1)) for name in MODEL_FIELDS]
     for part in range(parts):
-        own = {name: rows[:, part].flatten(0, 1) for name, rows in fields.items()}
-        yield Batch(**own, score_mask=own["loss_mask"])
+        yield _batch(*(rows[:, part].flatten(0, 1) for rows in fields))
+
+
+def _batch(tokens: Tensor, loss_mask: Tensor, documents: Tensor) -> Batch:
+    return Batch(tokens=tokens, loss_mask=loss_mask, documents=documents, score_mask=loss_mask)
 
 
 def _copy(batch: Batch) -> Batch:
-    fields = {name: getattr(batch, name).clone() for name in MODEL_FIELDS}
-    return Batch(**fields, score_mask=fields["loss_mask"])
+    return _batch(*(getattr(batch, name).clone() for name in MODEL_FIELDS))
 
 
 def _fill(target: Batch, batches: Sequence[Batch]) -> None:
     for name in MODEL_FIELDS:
-        rows = getattr(target, name)
-        torch._foreach_copy_(list(rows.chunk(len(batches))), [getattr(batch, name) for batch in batches])
+        for rows, batch in zip(getattr(target, name).chunk(len(batches)), batches, strict=True):
+            rows.copy_(getattr(batch, name))

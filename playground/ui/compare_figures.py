@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import plotly.graph_objects as go
 
@@ -24,16 +26,28 @@ BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The runs on the page, their groups, and which of them count for means."""
+    """The runs on the page, their groups, and which of them count for t50 and for scores at the end."""
 
     runs: Sequence[StoredRun]
     groups: Mapping[str, Group]
     counted: set[str]
 
+    @cached_property
+    def averaged(self) -> set[str]:
+        """Ids of the runs in the mean of a curve: those counted, and of each other seed its newest run as far as it went."""
+        newest: dict[tuple[Group, int], str] = {}
+        for run in sorted(self.runs, key=lambda run: run.id in self.counted):
+            newest[self.groups[run.id], run.record.seed] = run.id
+        return set(newest.values())
+
+    def seeds(self) -> dict[str, int]:
+        """How many seeds stand behind the curves of each group, by its label."""
+        return dict(Counter(self.groups[run.id].label for run in self.runs if run.id in self.averaged))
+
     def marked(self, curves: Sequence[Curve | None]) -> list[Curve]:
-        """Curves that are there, told whether they count."""
+        """Curves that are there, told whether they are part of the mean."""
         there = [curve for curve in curves if curve is not None]
-        return [curve if curve.run in self.counted else dataclasses.replace(curve, in_mean=False) for curve in there]
+        return [curve if curve.run in self.averaged else dataclasses.replace(curve, in_mean=False) for curve in there]
 
 
 def score_infos(runs: Sequence[StoredRun]) -> dict[str, ScoreInfo]:

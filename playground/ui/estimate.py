@@ -152,5 +152,4 @@ def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control:
 
 def _cost_of_process(record: RunRecord) -> float:
     """Time of the run's process over that of one model: on the CPU replicas share the cores and gain nothing."""
-    replicas: int = getattr(record, "replicas", 1)
-    return float(replicas) if record.device.startswith("cpu") else replica_cost(replicas, "cuda")
+    return float(record.replicas) if record.device.startswith("cpu") else replica_cost(record.replicas, "cuda")

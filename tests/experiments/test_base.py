@@ -351,9 +351,9 @@ def test_train_base_takes_everything_else_from_the_run(copied, capsys):
 
 
 @pytest.mark.parametrize(("more", "message"), [
-    (["--preset", "induction-cpu"], "--base and --preset were both given, and a base has its own configuration"),
-    (["--task", "induction"], "--base and --task were both given, and a base has its task; leave one out"),
-    (["--size", "1M"], "--base and --size were both given, and a base has its size; leave one out"),
+    (["--preset", "induction-cpu"], "--base and --preset were both given, and a base has its own task and sizes; leave one out"),
+    (["--task", "induction"], "--base and --task were both given, and a base has its own task and sizes; leave one out"),
+    (["--size", "1M"], "--base and --size were both given, and a base has its own task and sizes; leave one out"),
     (["--d-model", "32"], "d_model is 32, and in base run base it is 16; write d_model=16 or leave it out"),
     (["--future-heads", "linear"], "linear future heads cannot stand on a base"),
     (["--future-heads", "anticausal"], "anticausal future heads cannot stand on a base"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from playground.experiments.curves import loss_curves, score_curve, strongest_head_curve
+from playground.experiments.curves import loss_curves, score_curve, strongest_head_curve, throughput_curve
 from playground.experiments.groups import Group
 from playground.results import AttentionHistory
 from playground.runs.store import load_run
@@ -35,6 +35,31 @@ def test_a_curve_says_whose_it_is(run):
     (curve, _) = loss_curves(run.record, run.metrics, GROUP)
     assert (curve.run, curve.label, curve.variant, curve.control) == (run.id, GROUP.label, 1, "layers")
     assert (curve.n_future, curve.seed, curve.in_mean) == (2, 5, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [("finished", ""), ("running", ""), ("stopped", "stopped"), ("failed", "failed"), ("interrupted", "interrupted")],
+)
+def test_a_curve_says_whether_its_run_ended_early(tmp_path, state, ended):
+    run = load_run(write_run(tmp_path, state=state, steps=40))
+    curves = [*loss_curves(run.record, run.metrics, GROUP), throughput_curve(run.record, run.metrics, GROUP)]
+    assert [curve.ended for curve in curves] == [ended] * 2
+
+
+def test_throughput_is_tokens_over_seconds_between_two_rows(run):
+    rows = pd.DataFrame(
+        {"kind": ["eval", "train", "eval", "train", "train", "train"], "step": [0, 10, 10, 20, 30, 40],
+         "tokens": [0, 100, 100, 200, 300, 400], "seconds": [0.0, 2.0, 2.0, 2.5, 2.5, 4.5]}
+    )  # fmt: skip
+    curve = throughput_curve(run.record, rows, GROUP)
+    assert curve.steps.tolist() == [10, 20, 30, 40] and curve.tokens.tolist() == [100, 200, 300, 400]
+    np.testing.assert_array_equal(curve.values, [50.0, 200.0, np.nan, 50.0])
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_without_a_row_of_training_there_is_no_throughput(run, rows):
+    assert throughput_curve(run.record, run.metrics[run.metrics.kind == "eval"][:rows], GROUP) is None
 
 
 def test_losses_in_another_unit(run):

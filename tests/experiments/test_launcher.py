@@ -299,3 +299,31 @@ def test_a_job_is_active_while_its_process_lives_and_something_is_left(status, p
 def test_stopping_a_job_that_is_over_does_nothing():
     stop_job(make_job(entry(status="finished"), process=ALIVE))
     stop_job(make_job(entry(status="running"), process=ALIVE | {"pid": GONE}))
+
+
+# --- seeds side by side on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_seeds_that_share_a_stack_share_a_process_and_each_tells_how_it_ended(tmp_path):
+    """As on a GPU; on the CPU the process of a group trains its runs in processes of their own."""
+    runs = tmp_path / "runs"
+    names = {(1, 0): "a", (2, 0): "b", (1, 1): "c"}
+    entries = [entry(seed, n_future=n, steps=2, run=run) for (n, seed), run in names.items()]
+    train_first = entry(0, n_future=2, steps=2, run="b")
+    job = make_job(*entries, stacked=True, threads=1)
+    path = jobs_folder(runs) / "job.json"
+    path.parent.mkdir(parents=True)
+    write_json(path, dataclasses.asdict(job))
+    (runs / train_first.run).mkdir()  # its name is taken
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        _Worker(path).work()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    ended = read_job(path)
+    assert statuses(ended) == ["finished", "failed", "finished"]
+    assert "there is a run 'b'" in ended.entries[1].message
+    assert [load_run(runs / run).record.seed for run in ("a", "c")] == [0, 1]
+    assert sorted(log.name for log in path.parent.glob("*.log")) == ["a.log", "b.log"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playground.figures.aggregate import mean_and_band
-from playground.figures.curves import MOST_POINTS, X_TITLES, Reference, curves_figure, mean_curve, span
+from playground.figures.curves import MOST_POINTS, X_TITLES, Reference, curves_figure, mean_parts, shared_part, span
 from playground.figures.style import color_of, dash_of, see_through
 from tests.figures.shown import STYLES, TOKENS_A_STEP, curve, dressed, levels, texts
 
@@ -20,13 +20,15 @@ def group(n_future: int = 1, **changes) -> list:
 
 
 def parts(figure) -> dict[str, list]:
-    """The traces by what they are: band, mean, bold and thin lines of single runs."""
-    found: dict[str, list] = {"band": [], "mean": [], "bold": [], "thin": []}
+    """The traces by what they are: band, mean, bold and thin lines of single runs, crosses."""
+    found: dict[str, list] = {"band": [], "mean": [], "bold": [], "thin": [], "cross": []}
     for trace in figure.data:
         if trace.fill == "toself":
             found["band"].append(trace)
         elif "mean of" in (trace.hovertemplate or ""):
             found["mean"].append(trace)
+        elif trace.mode == "markers":
+            found["cross"].append(trace)
         else:
             found["bold" if trace.opacity == 1.0 else "thin"].append(trace)
     return found
@@ -38,7 +40,8 @@ def test_a_run_alone_is_one_bold_line():
     assert list(line.x) == [0, 10 * TOKENS_A_STEP, 20 * TOKENS_A_STEP]
     assert list(line.y) == [4.0, 3.0, 1.0]
     assert (line.line.color, line.line.dash, line.opacity) == (color_of(2), dash_of("trunk"), 1.0)
-    assert line.showlegend and line.name == "n = 2"
+    assert line.showlegend and line.name == "n = 2 (1 seed)"
+    assert "(1 seed, no interval)" in line.hovertemplate
 
 
 def test_seeds_are_thin_and_their_mean_is_bold_and_equals_the_plain_mean():
@@ -64,7 +67,8 @@ def test_the_mean_tells_its_interval_in_the_hover_text():
     (mean,) = parts(curves_figure(group(), y_title="test loss<br>(nats)"))["mean"]
     _, low, high = mean_and_band(np.array(SEEDS))
     np.testing.assert_allclose(np.asarray(mean.customdata), np.stack([low, high], axis=1))
-    assert "n = 1: mean of 3 seeds" in mean.hovertemplate
+    assert "n = 1: mean of 3 seeds</b>" in mean.hovertemplate
+    assert "95% bootstrap interval of the mean: %{customdata[0]" in mean.hovertemplate
     assert "test loss (nats) %{y" in mean.hovertemplate
 
 
@@ -87,6 +91,7 @@ def test_a_run_that_does_not_count_is_drawn_and_left_out_of_the_mean():
     found = parts(curves_figure(curves, y_title="loss"))
     assert len(found["thin"]) == 3
     assert list(found["mean"][0].y) == pytest.approx(np.mean(SEEDS[:2], axis=0).tolist())
+    assert found["mean"][0].name == "n = 1 (2 seeds)"
 
 
 def test_one_run_that_counts_is_bold_without_a_mean():
@@ -114,19 +119,105 @@ GRIDS = st.lists(st.dictionaries(st.integers(0, 12), st.floats(-5, 5) | st.just(
 
 @settings(deadline=None)
 @given(GRIDS)
-def test_the_mean_curve_equals_a_slow_search_for_common_steps(grids):
+def test_the_mean_equals_a_slow_search_for_common_steps(grids):
     curves = [
         curve([grid[step] for step in sorted(grid)], steps=np.array(sorted(grid), dtype=np.int64), seed=seed)
         for seed, grid in enumerate(grids)
     ]
     shared = [step for step in range(13) if all(grid.get(step, np.nan) == grid.get(step, np.nan) for grid in grids)]
     shared = [step for step in shared if all(step in grid for grid in grids)]
-    found = mean_curve(curves, "step")
+    found = shared_part(curves, "step")
     if not shared:
         assert found is None
     else:
-        assert found[0].tolist() == shared
-        assert found[1].tolist() == [[grid[step] for step in shared] for grid in grids]
+        assert found.places.tolist() == found.steps.tolist() == shared
+        assert found.values.tolist() == [[grid[step] for step in shared] for grid in grids]
+
+
+@settings(deadline=None)
+@given(GRIDS, st.lists(st.booleans(), min_size=4, max_size=4))
+def test_every_part_of_a_mean_has_a_value_of_each_of_its_seeds_and_only_ended_seeds_leave(grids, ended):
+    curves = [
+        curve([grid[step] for step in sorted(grid)], steps=np.array(sorted(grid), dtype=np.int64), seed=seed,
+              ended="failed" if ended[seed] else "")
+        for seed, grid in enumerate(grids)
+    ]  # fmt: skip
+    parts = mean_parts(curves, "step")
+    assert not parts or len(parts[0].curves) > 1
+    for part in parts:
+        for member, values in zip(part.curves, part.values, strict=True):
+            assert values.tolist() == [grids[member.seed][step] for step in part.steps]
+        left = [member for member in curves if member not in part.curves]
+        assert all(member.ended and member.last_step <= part.steps[-1] for member in left)
+    for before, after in zip(parts, parts[1:], strict=False):
+        assert set(after.curves) < set(before.curves)
+        assert before.steps[-1] <= after.steps[0] < after.steps[-1]
+
+
+def falling(ended: str = "failed") -> list:
+    """Four seeds, of which one ends after two of four points."""
+    whole = [curve([4.0, 3.0, 2.0, 1.0 + seed], seed=seed) for seed in range(3)]
+    return [*whole, curve([8.0, 7.0], seed=3, ended=ended)]
+
+
+def test_where_a_seed_ended_early_the_mean_goes_on_over_the_seeds_left():
+    found = parts(curves_figure(falling(), y_title="loss", x="step"))
+    all_seeds, left = found["mean"]
+    assert (list(all_seeds.x), list(all_seeds.y)) == ([0, 10], [5.0, 4.0])
+    assert (list(left.x), list(left.y)) == ([10, 20, 30], [3.0, 2.0, 2.0])
+    assert left.line.width < all_seeds.line.width
+    assert "mean of 4 seeds</b>" in all_seeds.hovertemplate
+    assert "mean of 3 of 4 seeds, seed 3 ended early</b>" in left.hovertemplate
+    assert len(found["band"]) == 2
+    assert {trace.name for trace in (*found["mean"], *found["band"])} == {"n = 1 (4 seeds, 1 ended early)"}
+
+
+@pytest.mark.parametrize("reason", ["failed", "stopped", "interrupted"])
+def test_the_line_of_a_run_that_ended_early_ends_in_a_cross(reason):
+    (cross,) = parts(curves_figure(falling(reason), y_title="loss", x="step"))["cross"]
+    assert (list(cross.x), list(cross.y), cross.marker.symbol) == ([10], [7.0], "x")
+    assert f"seed 3: {reason}</b>" in cross.hovertemplate and "step 10" in cross.hovertemplate
+    assert not cross.showlegend
+
+
+def test_the_mean_goes_on_to_the_last_seed_which_has_no_interval():
+    curves = [curve([1.0, 2.0, 3.0]), curve([3.0, 4.0], seed=1, ended="stopped")]
+    found = parts(curves_figure(curves, y_title="loss", x="step"))
+    assert [(list(trace.x), list(trace.y)) for trace in found["mean"]] == [
+        ([0, 10], [2.0, 3.0]),
+        ([10, 20], [2.0, 3.0]),
+    ]
+    assert len(found["band"]) == 1
+    assert "mean of 1 of 2 seeds, seed 1 ended early" in found["mean"][1].hovertemplate
+    assert "no interval" in found["mean"][1].hovertemplate and "bootstrap" not in found["mean"][1].hovertemplate
+
+
+def test_several_seeds_that_ended_are_all_named():
+    curves = [*falling(), curve([8.0, 7.0], seed=4, ended="stopped")]
+    found = parts(curves_figure(curves, y_title="loss"))
+    assert "3 of 5 seeds, seeds 3, 4 ended early" in found["mean"][1].hovertemplate
+    assert found["mean"][0].name == "n = 1 (5 seeds, 2 ended early)"
+
+
+def test_seeds_that_all_end_at_once_leave_nothing_to_go_on_with():
+    curves = [curve([1.0, 2.0], seed=seed, ended="stopped") for seed in range(2)]
+    found = parts(curves_figure(curves, y_title="loss"))
+    assert len(found["mean"]) == 1 and len(found["cross"]) == 2
+
+
+def test_a_seed_still_in_training_is_waited_for():
+    curves = [curve([1.0, 2.0, 3.0]), curve([3.0, 4.0], seed=1)]
+    found = parts(curves_figure(curves, y_title="loss", x="step"))
+    assert [list(trace.x) for trace in found["mean"]] == [[0, 10]]
+    assert not found["cross"]
+
+
+def test_a_lone_run_that_ended_early_is_bold_with_a_cross_and_its_line_is_in_the_legend():
+    figure = curves_figure([curve([1.0, 2.0], ended="failed")], y_title="loss")
+    found = parts(figure)
+    assert len(found["bold"]) == len(found["cross"]) == 1
+    assert [trace.mode for trace in figure.data if trace.showlegend] == ["lines"]
+    assert found["bold"][0].name == "n = 1 (1 seed, 1 ended early)"
 
 
 @pytest.mark.parametrize("count", [MOST_POINTS - 1, MOST_POINTS, MOST_POINTS + 1, MOST_POINTS + 2, 5 * MOST_POINTS + 3])
@@ -165,7 +256,8 @@ def test_every_group_has_its_colour_dash_and_exactly_one_legend_entry():
 def test_a_group_missing_from_the_first_panel_is_in_the_legend_all_the_same():
     curves = [curve([1.0], panel="a"), curve([2.0], n_future=2, panel="b"), curve([2.0], panel="b")]
     figure = curves_figure(curves, y_title="loss")
-    assert Counter(trace.name for trace in figure.data if trace.showlegend) == {"n = 1": 1, "n = 2": 1}
+    shown = Counter(trace.name for trace in figure.data if trace.showlegend)
+    assert shown == {"n = 1 (1 seed)": 1, "n = 2 (1 seed)": 1}
 
 
 @pytest.mark.parametrize(("panels", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (5, 2, 4), (8, 2, 4)])
@@ -212,6 +304,10 @@ def test_a_span_holds_all_values_with_room_on_both_sides(values):
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("curves", [[], group(), [curve([])]], ids=["nothing", "three seeds", "no points"])
+@pytest.mark.parametrize(
+    "curves",
+    [[], group(), falling(), [curve([])], [curve([], ended="failed")]],
+    ids=["nothing", "three seeds", "one of four ended", "no points", "ended before the first"],
+)
 def test_valid_in_both_styles(curves, style):
     dressed(curves_figure(curves, y_title="loss", style=style), style)

@@ -26,7 +26,7 @@ def test_a_bit_is_log_two_nats():
 def test_each_offset_has_a_panel_with_its_curve(style):
     figure = dressed(loss_figure([*losses(2), *losses(3), *losses(1)], style=style), style)
     assert texts(figure) == ["offset 1 (next token)", "offset 2", "offset 3"]
-    drawn = {(trace.name, trace.xaxis): list(trace.y) for trace in figure.data}
+    drawn = {(trace.legendgroup, trace.xaxis): list(trace.y) for trace in figure.data}
     assert drawn == {
         ("n = 1", "x"): [4.0, 3.1], ("n = 2", "x"): [4.0, 3.1], ("n = 2", "x2"): [4.0, 3.2],
         ("n = 3", "x"): [4.0, 3.1], ("n = 3", "x2"): [4.0, 3.2], ("n = 3", "x3"): [4.0, 3.3]}  # fmt: skip

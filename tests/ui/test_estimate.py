@@ -1,12 +1,24 @@
-"""How long a training will take."""
+"""How long a training will take, and what its seeds cost."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
 
 from playground.runs.record import RunRecord
-from playground.ui.estimate import SIDE_BY_SIDE, START_UP, Estimate, Plan, cores, estimate
+from playground.ui import estimate as module
+from playground.ui.estimate import (
+    GPU_REPLICA_COST,
+    SIDE_BY_SIDE,
+    START_UP,
+    Estimate,
+    Plan,
+    cores,
+    estimate,
+    replica_cost,
+    times,
+)
 
 PLAN = Plan(preset="induction-cpu", n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1)
 FINISHED = RunRecord(
@@ -41,6 +53,7 @@ def seconds(plan: Plan, *records: RunRecord) -> float:
         ({"n_futures": (1, 2), "parallel": 2}, 10 * SIDE_BY_SIDE),
         ({"n_futures": (1, 2), "seeds": (0, 1), "parallel": 2}, 20 * SIDE_BY_SIDE),
         ({"seeds": (0, 1), "parallel": 8}, 10 * SIDE_BY_SIDE),
+        ({"seeds": (0, 1, 2), "parallel": 2}, 20 * SIDE_BY_SIDE),
         ({"n_futures": ()}, 0),
         ({"seeds": (), "n_futures": ()}, 0),
     ],
@@ -118,5 +131,103 @@ def test_one_sentence(models: int, parallel: int, measured: bool, text: str) -> 
     assert Estimate(seconds=170, models=models, parallel=parallel, measured=measured).text() == text
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seeds": 1}, "2 models, side by side: about **3 minutes** (from earlier runs here)."),
+        (
+            {"seeds": 16, "models": 16, "cost": 8.0},
+            "16 models, 2 at a time: about **3 minutes** (from earlier runs here). "
+            "16 seeds: about **8x** the time of one on this device.",
+        ),
+        (
+            {"seeds": 16, "models": 16, "cost": 2.5, "shared": True},
+            "16 models, the seeds of each n in one process: about **3 minutes** (from earlier runs here). "
+            "16 seeds: about **2.5x** the time of one on this device.",
+        ),
+        (
+            {"shared": True, "parallel": 1},
+            "2 models, 1 at a time: about **3 minutes** (from earlier runs here).",
+        ),
+    ],
+)  # fmt: skip
+def test_what_seeds_cost_stands_behind_the_time(changes: dict[str, Any], text: str) -> None:
+    usual: dict[str, Any] = {"seconds": 170, "models": 2, "parallel": 2, "measured": True}
+    assert Estimate(**(usual | changes)).text() == text
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(1, "1x"), (2.5, "2.5x"), (2.0, "2x"), (19.2, "19x"), (128, "128x")])
+def test_a_factor(ratio: float, text: str) -> None:
+    assert times(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "cost"),
+    [
+        ({}, 1),
+        ({"seeds": (0, 1, 2)}, 3),
+        ({"seeds": tuple(range(16)), "parallel": 2}, 8),
+        ({"seeds": tuple(range(3)), "parallel": 2}, 2),
+        ({"seeds": tuple(range(4)), "parallel": 2, "n_futures": (1, 2)}, 4),
+        ({"seeds": tuple(range(4)), "parallel": 16, "n_futures": (1, 2)}, 1),
+        ({"seeds": ()}, 0),
+        ({"n_futures": ()}, 1),
+    ],
+)
+def test_on_the_cpu_seeds_wait_for_a_core(changes: dict[str, Any], cost: float) -> None:
+    found = estimate(planned(**changes), [], seconds_per_step=0.1, n_layers=4)
+    assert found.cost == pytest.approx(cost)
+    assert not found.shared
+
+
+@pytest.mark.parametrize(("n_futures", "parallel"), [((1,), 1), ((1, 2), 1), ((1, 2), 2)])
+@pytest.mark.parametrize("seeds", [1, 4, 16])
+def test_on_a_gpu_the_seeds_of_an_n_share_a_process(n_futures: tuple[int, ...], parallel: int, seeds: int) -> None:
+    plan = planned(n_futures=n_futures, seeds=tuple(range(seeds)), parallel=parallel)
+    found = estimate(plan, [], seconds_per_step=0.1, n_layers=4, device="cuda")
+    cost = replica_cost(seeds, "cuda")
+    assert found.shared and found.cost == pytest.approx(cost)
+    assert found.seconds - START_UP == pytest.approx(10 * cost * len(n_futures) / parallel)
+
+
+@pytest.mark.parametrize(("count", "device", "cost"), [
+    (1, "cuda", 1.0), (16, "cuda", 2.5), (6, "cuda", 1.5), (31, "cuda", 4.0),
+    (1, "cpu", 1.0), (4, "cpu", 1.0), (5, "cpu", 2.0), (16, "cpu", 4.0),
+])  # fmt: skip
+def test_the_cost_of_replicas(monkeypatch: pytest.MonkeyPatch, count: int, device: str, cost: float) -> None:
+    monkeypatch.setattr(module, "cores", lambda: 4)
+    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (16, 2.5)))
+    assert replica_cost(count, device) == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(("count", "cost"), [(1, 1.0), (3, 1.5), (4, 1.75), (8, 2.75), (9, 3.0), (20, 5.75)])
+def test_between_measured_replicas_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch, count: int, cost: float) -> None:
+    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (5, 2.0), (9, 3.0)))
+    assert replica_cost(count, "cuda") == pytest.approx(cost)
+
+
+def test_the_measured_costs_are_a_table_that_rises_from_one() -> None:
+    assert GPU_REPLICA_COST[0] == (1, 1.0) and len(GPU_REPLICA_COST) > 1
+    assert list(GPU_REPLICA_COST) == sorted(GPU_REPLICA_COST)
+    assert all(low <= high for (_, low), (_, high) in zip(GPU_REPLICA_COST, GPU_REPLICA_COST[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "says"), [(0, "cuda", "write 1 or more"), (-1, "cpu", "write 1 or more"), (2, "tpu", "'cuda'")]
+)
+def test_other_replicas_are_refused(count: int, device: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replica_cost(count, device)
+
+
+@pytest.mark.parametrize(("device", "share"), [("NVIDIA H200", 2.5), ("cpu (1 thread)", 16)])
+def test_a_run_that_shared_its_process_counts_for_its_share(
+    monkeypatch: pytest.MonkeyPatch, device: str, share: float
+) -> None:
+    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (16, 2.5)))
+    assert seconds(PLAN, finished(replicas=16, device=device)) == pytest.approx(25 / share)
+
+
 def test_there_is_a_core() -> None:
     assert cores() >= 1
+    assert replica_cost(2 * cores(), "cpu") == math.ceil(2 * cores() / cores())

@@ -150,7 +150,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         "1 stopped",
         {
             "train": ["1 run not finished", "Resume induction-cpu-n1-layers-s0"],
-            "compare": ["Runs that ended early are drawn thin"],
+            "compare": ["A cross is where a seed ended early"],
             "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from playground.experiments import launcher
 from playground.experiments.presets import PRESETS, make_config
 from playground.ui import train_form
-from playground.ui.estimate import cores
+from playground.ui.estimate import cores, replica_cost, times
 from playground.ui.train_form import CHOICES_OF_N
 from tests.fake_runs import write_run
 from tests.ui.support import assert_well, entry, go, labels, open_page, widget, words, write_job
@@ -160,6 +160,32 @@ def test_the_button_says_how_many_models(runs: Path, choices: dict[str, Any], la
 def test_how_long_it_takes(runs: Path, monkeypatch, choices: dict[str, Any], says: str) -> None:
     monkeypatch.setattr(train_form, "_has_gpu", lambda: False)
     assert says in words(form(**choices))
+
+
+@pytest.mark.parametrize(
+    ("choices", "gpu", "says"),
+    [
+        ({"seeds": 4, "parallel-induction-cpu": 2}, False, "4 seeds: about **4x** the time of one on this device."),
+        (
+            {"seeds": 4, "n-induction-cpu-layers": [1], "parallel-induction-cpu": 2},
+            False,
+            "4 seeds: about **2x** the time",
+        ),
+        (
+            {"seeds": 16, "n-induction-cpu-layers": [1]},
+            True,
+            f"16 seeds: about **{times(replica_cost(16, 'cuda'))}** the",
+        ),
+        ({"seeds": 16, "preset-induction": "induction-gpu"}, True, "32 models, the seeds of each n in one process"),
+    ],
+)
+def test_what_the_seeds_cost(runs: Path, monkeypatch, choices: dict[str, Any], gpu: bool, says: str) -> None:
+    monkeypatch.setattr(train_form, "_has_gpu", lambda: gpu)
+    assert says in words(form(**choices))
+
+
+def test_one_seed_has_no_cost_of_seeds(runs: Path) -> None:
+    assert "the time of one" not in words(form())
 
 
 def test_with_a_gpu_its_presets_are_nothing_special(runs: Path, monkeypatch) -> None:

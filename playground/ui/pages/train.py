@@ -9,6 +9,7 @@ import streamlit as st
 from playground.runs.record import default_runs_dir
 from playground.ui.files import Store, read_store
 from playground.ui.live import Watched, live_view, resume_button, watch
+from playground.ui.system_view import live_system
 from playground.ui.words import STATES, plural, task_title
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ def main() -> None:
     if watched.active:
         st.session_state["watched"] = chosen = watched.names
         live_view(folder, chosen, active=True)
+        live_system(folder, chosen, active=True)
         with st.expander("Train something else"):
             _form(folder, store)
         return
     if chosen:
         _ended(watched)
         live_view(folder, chosen, active=False)
+        live_system(folder, chosen, active=False)
         st.subheader("Train again", anchor=False)
     else:
         st.markdown(

@@ -1,6 +1,7 @@
 """Compare: what stands in the verdict, the figures, the table, the notes and the files one can save."""
 
 import io
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -12,8 +13,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from playground.config import ModelConfig
 from playground.experiments.compare import compare_run
+from playground.model.flops import training_flops_per_token
 from playground.runs.store import Run, list_runs
+from playground.ui.system import flops_text
 from playground.ui.words import short
 from tests.fake_runs import write_many, write_run
 from tests.ui.support import (
@@ -41,7 +45,11 @@ def table(app: AppTest) -> pd.DataFrame:
 
 def trace(figure: dict[str, Any], name: str, **where: Any) -> dict[str, Any]:
     """The line of a group, in the panel with these axes."""
-    found = [item for item in figure["data"] if item["name"] == name and where.items() <= item.items()]
+    found = [
+        item
+        for item in figure["data"]
+        if item.get("legendgroup", item["name"]) == name and where.items() <= item.items()
+    ]
     assert found, f"no line '{name}' among {legend(figure)}"
     return found[-1]
 
@@ -121,8 +129,8 @@ def test_a_score_that_falls_has_a_floor(runs: Path) -> None:
 def test_a_score_is_drawn_with_chance_and_ceiling(runs: Path) -> None:
     paths = [write_run(runs, n_future=n_future) for n_future in (1, 2)]
     figure = figures(compare())["induction-repeat_accuracy"]
-    assert legend(figure) == ["n = 1", "n = 2, layers"]
-    for path, name in zip(paths, legend(figure), strict=True):
+    assert legend(figure) == ["n = 1 (1 seed)", "n = 2, layers (1 seed)"]
+    for path, name in zip(paths, ["n = 1", "n = 2, layers"], strict=True):
         line, rows = trace(figure, name), evaluations(path)
         np.testing.assert_allclose(array(line["y"]), rows["repeat_accuracy"])
         np.testing.assert_array_equal(array(line["x"]), rows["tokens"])
@@ -152,12 +160,73 @@ def test_every_score_can_be_chosen(runs: Path) -> None:
 
 def test_seeds_are_thin_and_their_mean_is_bold(runs: Path) -> None:
     paths = [write_run(runs, seed=seed) for seed in range(3)]
-    write_run(runs, seed=3, state="stopped")
-    lines = figures(compare())["induction-repeat_accuracy"]["data"]
-    widths = [line["line"]["width"] for line in lines]
-    assert widths == [1.0] * 4 + [0, 3]
+    figure = figures(compare())["induction-repeat_accuracy"]
+    lines = figure["data"]
+    assert [line["line"]["width"] for line in lines] == [1.0] * 3 + [0, 3]
     mean = np.mean([evaluations(path)["repeat_accuracy"] for path in paths], axis=0)
     np.testing.assert_allclose(array(lines[-1]["y"]), mean)
+    assert "mean of 3 seeds" in lines[-1]["hovertemplate"]
+    assert legend(figure) == ["n = 1 (3 seeds)"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "interrupted"])
+def test_a_seed_that_ended_early_is_in_the_mean_as_far_as_it_went(runs: Path, state: str) -> None:
+    paths = [write_run(runs, seed=seed) for seed in range(3)]
+    short_run = write_run(runs, seed=3, state=state, done=0.4)
+    app = compare()
+    figure = figures(app)["induction-repeat_accuracy"]
+    tables = [evaluations(path)["repeat_accuracy"].tolist() for path in (*paths, short_run)]
+    length = len(tables[3])
+    before, after = (line for line in figure["data"] if line["line"]["width"] in (3, 1.8))
+    np.testing.assert_allclose(array(before["y"]), np.mean([table[:length] for table in tables], axis=0))
+    np.testing.assert_allclose(array(after["y"]), np.mean([table[length - 1 :] for table in tables[:3]], axis=0))
+    assert "mean of 3 of 4 seeds, seed 3 ended early" in after["hovertemplate"]
+    (cross,) = (line for line in figure["data"] if line["mode"] == "markers")
+    assert array(cross["x"]).tolist() == [evaluations(short_run)["tokens"].iloc[-1]]
+    assert legend(figure) == ["n = 1 (4 seeds, 1 ended early)"]
+    assert "A cross is where a seed ended early" in words(app)
+
+
+def test_of_a_seed_that_was_trained_again_only_the_new_run_is_in_the_mean(runs: Path) -> None:
+    write_run(runs, seed=0, created=1.0)
+    write_run(runs, seed=1, state="stopped", created=2.0)
+    write_run(runs, seed=1, created=3.0)
+    write_run(runs, seed=2, state="stopped", created=4.0)
+    write_run(runs, seed=2, state="failed", done=0.2, created=5.0)
+    figure = figures(compare())["induction-repeat_accuracy"]
+    assert legend(figure) == ["n = 1 (3 seeds, 1 ended early)"]
+    thick = [line for line in figure["data"] if line["line"]["width"] in (3, 1.8)]
+    assert ["seeds</b>" in line["hovertemplate"] for line in thick] == [True, False]
+    assert "mean of 2 of 3 seeds, seed 2 ended early" in thick[1]["hovertemplate"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says", "says_not"),
+    [
+        ({1: 1}, ["1 seed here: a claim needs at least 5."], ["bootstrap"]),
+        ({1: 2, 2: 2}, ["2 seeds here", "95% percentile bootstrap interval of the mean over seeds", "51% with 2"], []),
+        ({1: 5, 2: 1}, ["Few seeds (n = 2, layers: 1): a claim needs at least 5.", "bootstrap"], ["seed here"]),
+        ({1: 2, 2: 1}, ["Few seeds (n = 1: 2; n = 2, layers: 1)"], []),
+        ({1: 5}, ["bootstrap"], ["a claim needs", "A cross"]),
+    ],
+)
+def test_above_the_curves_stands_what_a_band_is(
+    runs: Path, seeds: dict[int, int], says: list[str], says_not: list[str]
+) -> None:
+    for n_future, count in seeds.items():
+        for seed in range(count):
+            write_run(runs, n_future=n_future, seed=seed, steps=40)
+    text = words(compare())
+    assert all(phrase in text for phrase in says)
+    assert not any(phrase in text for phrase in says_not)
+
+
+def test_of_many_models_with_few_seeds_the_first_are_named(runs: Path) -> None:
+    for place, seed in [(0, 0), (0, 1), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]:
+        path = write_run(runs, steps=40, seed=seed)
+        change_json(path / "config.json", preset=f"own-{place}", optim={"lr": place + 1.0})
+    named = "; ".join(f"n = 1, own-{place}: {2 if place == 0 else 1}" for place in range(4))
+    assert f"Few seeds ({named}; and 2 more): a claim needs at least 5." in words(compare())
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("test set", "test_loss"), ("training batches", "loss")])
@@ -172,7 +241,7 @@ def test_the_loss_has_a_panel_for_each_offset(runs: Path, kind: str, columns: st
     ]:  # fmt: skip
         column = Run(path).metrics[f"{columns}_{offset}"].dropna()
         np.testing.assert_allclose(array(trace(figure, name, xaxis=axis)["y"]), column)
-    assert "n = 1" not in [line["name"] for line in figure["data"] if line["xaxis"] == "x2"]
+    assert "n = 1" not in [line["legendgroup"] for line in figure["data"] if line["xaxis"] == "x2"]
 
 
 def test_tokens_to_half_way_are_dots_and_arrows(runs: Path) -> None:
@@ -323,7 +392,7 @@ def test_all_runs_can_be_saved_as_csv(runs: Path, downloads: Downloads) -> None:
 def test_every_figure_can_be_saved_as_a_page_that_needs_no_network(runs: Path, downloads: Downloads) -> None:
     write_run(runs, "polynomial-cpu", n_future=2)
     app = compare()
-    pages = downloads.names - {"runs.csv", "measurements.csv"}
+    pages = downloads.names - {"runs.csv", "measurements.csv", "system.csv"}
     assert pages == {f"{name}.html" for name in figures(app)}
     saved = downloads["polynomial-by-m.html"]
     assert "exact match (share of expressions)" in saved and "Plotly.newPlot" in saved
@@ -345,22 +414,49 @@ def test_a_figure_can_be_drawn_for_a_document(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "says", "says_not"),
     [
-        ([{}], "1 seed here: a claim needs at least 5.", "control"),
-        ([{"seed": seed} for seed in range(5)], "Thin lines are single seeds", "a claim needs"),
         ([{}, {"n_future": 2}], "runs under the control trunk tell", "has more parameters"),
         ([{}, {"n_future": 2, "control": "trunk"}], "an n-token model has more parameters", "less on its path"),
         ([{"n_future": 2}, {"n_future": 2, "control": "trunk"}], "1 seed here", "Under the control"),
+        ([{}], "1 seed here", "Under the control"),
         ([{"state": "failed"}], "failed: the loss of offset 1 became nan at step 3.", "stopped by"),
-        ([{"state": "stopped"}], "Runs that ended early are drawn thin", "failed:"),
-        ([{"state": "running"}], "Thin lines are single seeds", "ended early"),
+        ([{"state": "stopped"}], "A cross is where a seed ended early", "failed:"),
+        ([{"state": "running"}], "1 seed here", "a seed ended early"),
     ],
 )
 def test_notes_say_what_the_runs_cannot_show(runs: Path, written: list[dict], says: str, says_not: str) -> None:
     for options in written:
         write_run(runs, **({"steps": 100} | options))
-    note = next(caption.value for caption in compare().caption if caption.value.startswith("Thin lines"))
-    assert says in note
-    assert says_not not in note
+    notes = "\n".join(caption.value for caption in compare().caption)
+    assert says in notes
+    assert says_not not in notes
+
+
+def test_the_system_stands_below_the_runs(runs: Path, downloads: Downloads) -> None:
+    path = write_run(runs, steps=100, matmul_flops=2e11, peak_memory=2**30, replicas=4, device="NVIDIA H200", threads=3)
+    write_run(runs, steps=100, n_future=2)
+    model = json.loads((path / "config.json").read_text())["model"] | {"d_vocab": 64, "n_ctx": 64}
+    change_json(path / "config.json", model=model)
+    app = compare()
+    shown = app.dataframe[1].value.set_index("run").loc[path.name]
+    record = Run(path).record
+    rate = training_flops_per_token(ModelConfig(**model)) * 4 * record.tokens_per_second
+    assert shown["speed"] == f"{short(record.tokens_per_second)} tokens/s"
+    assert shown["model FLOP/s"] == flops_text(rate)
+    assert shown["MFU"] == f"{100 * rate / 2e11:.0f}% of 200 GFLOP/s"
+    assert (shown["peak memory"], shown["device"], shown["threads"]) == ("1 GiB", "NVIDIA H200", 3)
+    assert shown["models a process"] == 4
+    assert "MFU: the operations" in words(app)
+    saved = pd.read_csv(io.StringIO(downloads["system.csv"])).set_index("run").loc[path.name]
+    assert saved["flops"] == pytest.approx(rate, rel=1e-3) and saved["peak_memory"] == 2**30
+
+
+def test_what_no_run_knows_of_its_device_has_no_column(runs: Path) -> None:
+    write_run(runs, steps=100)
+    app = compare()
+    assert list(app.dataframe[1].value) == [
+        "model", "seed", "status", "speed", "device", "threads", "models a process", "run",
+    ]  # fmt: skip
+    assert "MFU" not in words(app)
 
 
 def test_runs_that_measured_nothing_stand_in_the_table(runs: Path) -> None:
@@ -369,3 +465,4 @@ def test_runs_that_measured_nothing_stand_in_the_table(runs: Path) -> None:
     assert table(app)["status"].tolist() == ["training"]
     assert table(app)["t50 (tokens)"].tolist() == ["-"]
     assert "Look again" in labels(app, "button")
+    assert len(app.dataframe) == 1

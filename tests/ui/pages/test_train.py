@@ -1,5 +1,6 @@
 """Train: what becomes of the button, what the live view shows, and what an earlier visit left."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_figures_show_what_is_stored_so_far(runs: Path) -> None:
     paths = [write_run(runs, steps=200, n_future=n_future, state="running") for n_future in (1, 2)]
     drawn = figures(train())
     assert set(drawn) == {
-        "live-loss", "live-score-repeat_accuracy", "live-strongest", *(f"live-map-{path.name}" for path in paths),
+        "live-loss", "live-score-repeat_accuracy", "live-strongest", "live-throughput", *(f"live-map-{path.name}" for path in paths),
     }  # fmt: skip
     for path in paths:
         run = Run(path)
@@ -246,7 +247,7 @@ def test_figures_show_what_is_stored_so_far(runs: Path) -> None:
             array(line["y"]) for line in drawn["live-strongest"]["data"] if path.name in line["hovertemplate"]
         ]
         assert strongest[-1] == run.attention.results[-1].prefix_matching.max()
-    assert legend(drawn["live-score-repeat_accuracy"]) == ["n = 1", "n = 2, layers"]
+    assert legend(drawn["live-score-repeat_accuracy"]) == ["n = 1 (1 seed)", "n = 2, layers (1 seed)"]
 
 
 def test_a_figure_is_made_anew_only_when_there_is_something_new(runs: Path) -> None:
@@ -261,6 +262,55 @@ def test_a_figure_is_made_anew_only_when_there_is_something_new(runs: Path) -> N
     (line,) = figures(app)["live-loss"]["data"]
     assert array(line["y"])[-1] == 0.5
     assert app.session_state["drawn"]["live-strongest"][1] is before["live-strongest"][1]
+
+
+def test_the_system_stands_below_the_charts_of_a_training(runs: Path) -> None:
+    path = write_run(runs, steps=200, state="running", matmul_flops=1e12, peak_memory=2**30)
+    write_run(runs, steps=200, n_future=2)
+    app = train()
+    rate = short(Run(path).record.tokens_per_second)
+    assert f"**System**: now {rate} tokens/s over 1 model" in words(app)
+    (shown,) = app.dataframe[0].value.to_dict("records")
+    assert shown == {
+        "model": "n = 1", "seed": 0, "now": f"{rate} tokens/s", "peak memory": "1 GiB", "device": "cpu (1 thread)",
+        "models a process": 1,
+    }  # fmt: skip
+    (line,) = figures(app)["live-throughput"]["data"]
+    np.testing.assert_allclose(array(line["y"]), Run(path).record.tokens_per_second, rtol=1e-3)
+
+
+def test_the_system_of_all_models_in_training_is_added_up(runs: Path) -> None:
+    paths = [write_run(runs, steps=200, seed=seed, state="running") for seed in range(3)]
+    rate = short(sum(Run(path).record.tokens_per_second for path in paths))
+    assert f"**System**: now {rate} tokens/s over 3 models" in words(train())
+
+
+def test_the_system_of_ended_trainings_tells_their_speed(runs: Path) -> None:
+    path = write_run(runs, steps=200)
+    app = open_app()
+    app.session_state["watched"] = [path.name]
+    app.run()
+    assert_well(app)
+    assert "**System**: speed, and how much of the device was used" in words(app)
+    assert app.dataframe[0].value["speed"].tolist() == [f"{short(Run(path).record.tokens_per_second)} tokens/s"]
+
+
+def test_a_training_without_a_row_has_no_system_yet(runs: Path) -> None:
+    write_run(runs, steps=200, done=0, state="running")
+    app = train()
+    assert "System" not in words(app) and "live-throughput" not in figures(app)
+
+
+def test_throughput_is_drawn_anew_only_with_a_new_row(runs: Path) -> None:
+    path = write_run(runs, steps=200, state="running")
+    app = train()
+    before = app.session_state["drawn"]["live-throughput"][1]
+    assert app.run().session_state["drawn"]["live-throughput"][1] is before
+    row = {"kind": "train", "step": 130, "tokens": 10**7, "seconds": 100.0, "loss_1": 0.5}
+    append_line(path / "metrics.jsonl", row)
+    app.run()
+    (line,) = figures(app)["live-throughput"]["data"]
+    assert len(array(line["y"])) == len(array(json.loads(before.to_json())["data"][0]["y"])) + 1
 
 
 def test_a_training_of_several_tasks_has_a_score_figure_each(runs: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
+from playground.model.stack import Stack
 from playground.training.base import start_on_base
 from playground.training.loop import Member, TrainState, fit, fit_together, start_state
-from playground.training.stack import Stack
 from tasks.induction import Induction, InductionConfig
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_config, small_model
 

@@ -53,7 +53,9 @@ class Stack:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; they stay where they are."""
-        torch._foreach_zero_([parameter.grad for parameter in self._parameters.values() if parameter.grad is not None])
+        for parameter in self._parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
 
 
 def _without(mask: Tensor) -> Callable[[Tensor], Tensor]:

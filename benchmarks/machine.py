@@ -1,0 +1,33 @@
+"""What figures were measured on: the header of every saved part."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from playground.experiments.environment import describe_device, environment, threads
+
+
+def describe(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Device, processor, memory, versions, commit, time (UTC), and how busy the machine was before (1-minute load)."""
+    found: dict[str, Any] = {
+        "device": describe_device(device, threads(None)), "processor": processor(), "cores": threads(None),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9), "load": round(os.getloadavg()[0], 2), **environment(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    if device.type == "cuda":
+        found["versions"] = {**found["versions"], "cuda": torch.version.cuda}
+        found["device_memory_gb"] = round(torch.cuda.get_device_properties(device).total_memory / 1e9)
+    return {"header": True, **found, **({"quick": True} if quick else {})}
+
+
+def processor() -> str:
+    """The processor's own name; on other systems than Linux, its kind."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

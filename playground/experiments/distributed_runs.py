@@ -1,0 +1,239 @@
+"""A stored run that several processes train, started by torchrun (docs/several-gpus.md).
+
+The first process (rank 0) keeps the run: it restores, writes, evaluates and probes as it would alone. The others hold no files.
+They are told what to train, get weights and optimizer from the first, and go through their rows of every step, each from a
+stream of random numbers of its own.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, cast
+
+import torch
+from torch import Tensor
+
+from playground.config import RunConfig, TrainConfig
+from playground.experiments.environment import pick_device, stream
+from playground.experiments.session import Session
+from playground.experiments.side_by_side import Due, SideBySide, due
+from playground.experiments.torchrun import launched
+from playground.model.clamp import apply_clamp
+from playground.model.transformer import MTPTransformer
+from playground.runs.store import Run
+from playground.training.distributed import (
+    FAILED,
+    GO_ON,
+    STOP,
+    Crew,
+    ProcessFailed,
+    copy_from_first,
+    joined,
+    naming_the_lost,
+    present_crew,
+    put_together,
+)
+from playground.training.loop import TrainState, fit, start_state
+from playground.training.sampler import Sampler
+from tasks.base import Batch, seeded_generator
+from tasks.registry import make_task
+
+P = ParamSpec("P")
+
+
+def on_all_processes(work: Callable[P, Run]) -> Callable[P, Run]:
+    """Under torchrun the first process does the work, and the others train with it; alone it is just the work."""
+
+    @functools.wraps(work)
+    def each(*args: P.args, **options: P.kwargs) -> Run:
+        if not launched():
+            return work(*args, **options)
+        with joined() as crew:
+            if crew.rank == 0:
+                return work(*args, **options)
+            return follow(crew, cast(Callable[[], str], options.get("should_stop", lambda: "")))
+
+    return each
+
+
+def work_on(session: Session) -> SideBySide:
+    """The work on one run, for this process alone or for the first of several. Raises ValueError as check_rows does."""
+    crew = present_crew()
+    return SideBySide([session]) if crew is None else Lead(session, crew)
+
+
+def check_rows(train: TrainConfig) -> None:
+    """Raises ValueError when the rows of a step cannot be shared out evenly among the processes."""
+    crew = present_crew()
+    if crew is not None and train.batch_size % (crew.size * train.accumulate):
+        parts = f" in accumulate={train.accumulate} parts each" if train.accumulate > 1 else ""
+        raise ValueError(
+            f"a batch of {train.batch_size} rows does not divide evenly among {crew.size} processes{parts}; "
+            f"write a batch_size that is a multiple of {crew.size * train.accumulate}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the first process tells the others."""
+
+    path: Path
+    config: RunConfig
+    threads: int
+    step: int
+    samplers: dict[str, Tensor]
+    """The others' counters, by name."""
+    optimizer: dict[str, dict[str, tuple[torch.Size, torch.dtype]]]
+    """Shapes and types of the optimizer's state, by parameter."""
+
+
+class Lead(SideBySide):
+    """The first process's work on a run."""
+
+    def __init__(self, session: Session, crew: Crew) -> None:
+        check_rows(session.config.train)
+        super().__init__([session])
+        session.processes = crew.size
+        self.crew, self.session = crew, session
+        self.whole: TrainState | None = None
+        """Of sharded parameters the whole, for those who look at them or store them."""
+
+    def run(self, should_stop: Callable[[], str]) -> list[Run]:
+        return super().run(functools.partial(_agreed, self.crew, should_stop))
+
+    def _begin(self) -> None:
+        super()._begin()
+        state = self.session.state
+        optimizer = _by_name(state)
+        start = Start(
+            path=self.session.path, config=self.config, threads=self.session.record.threads, step=state.step,
+            samplers=self.session.others,
+            optimizer={name: {key: (value.shape, value.dtype) for key, value in values.items()}
+                       for name, values in optimizer.items()},
+        )  # fmt: skip
+        with naming_the_lost(self.session.path):
+            self.crew.tell(start)
+            copy_from_first(state.model, optimizer)
+        if self.train.parallel == "fsdp":
+            model = apply_clamp(MTPTransformer(self.config.model).to(self.device), self.config.clamp)
+            self.whole = start_state(model, self.config, state.generator)
+
+    def _fit(self, stop: Callable[[], bool]) -> None:
+        with naming_the_lost(self.session.path):
+            super()._fit(stop)
+
+    def _sample(self, one: Session) -> Callable[[], Batch]:
+        def sample() -> Batch:
+            batch = one.sampler()
+            one.state.tokens += (self.crew.size - 1) * batch.tokens.numel()  # the loop adds this process's
+            return batch
+
+        return sample
+
+    def _after_step(self) -> None:
+        with self._seen(due(self.train, self.session.state.step)):
+            super()._after_step()
+
+    def _end(self, reason: str) -> None:
+        with naming_the_lost(self.session.path):
+            with self._seen(_due_at_end(self.train, self.session.state.step)):
+                super()._end(reason)
+            _listen(self.crew, GO_ON)
+
+    @contextlib.contextmanager
+    def _seen(self, wanted: Due) -> Iterator[None]:
+        """The state as those see it who evaluate, probe and store: with the whole model, and the others' samplers."""
+        own = self.session.state
+        if wanted.checkpoint:
+            gathered: list[dict[str, Tensor]] = self.crew.gather(dict[str, Tensor]())
+            self.session.others |= {name: value for counters in gathered for name, value in counters.items()}
+        if self.whole is not None and wanted.model:
+            put_together(own.model, own.optimizer, (self.whole.model, self.whole.optimizer))
+            self.session.state = dataclasses.replace(own, model=self.whole.model, optimizer=self.whole.optimizer)
+        try:
+            yield
+        finally:
+            self.session.state = own
+
+
+def follow(crew: Crew, should_stop: Callable[[], str] = lambda: "") -> Run:
+    """Train with the first process until it ends; returns the run, whose folder is where the first process is.
+
+    Raises ProcessGone when another process ends before its time, ProcessFailed when it said so, or did not begin.
+    """
+    start: Start | None = crew.tell()
+    if start is None:
+        raise ProcessFailed("the first process did not begin a training")
+    with naming_the_lost(start.path):
+        torch.set_num_threads(start.threads)
+        state, sampler = _join_in(crew, start)
+        train = start.config.train
+
+        def help_with(wanted: Due) -> None:
+            if wanted.checkpoint:
+                counters = {f"{name} of process {crew.rank}": value for name, value in sampler.counters().items()}
+                crew.gather(counters)
+            if train.parallel == "fsdp" and wanted.model:
+                put_together(state.model, state.optimizer, None)
+
+        def after_step(state: TrainState) -> None:
+            state.pending.clear()
+            help_with(due(train, state.step))
+
+        fit(state, sampler, start.config, [after_step], lambda: bool(_agreed(crew, should_stop)))
+        help_with(_due_at_end(train, state.step))
+        _listen(crew, GO_ON)
+    return Run(start.path)
+
+
+def _join_in(crew: Crew, start: Start) -> tuple[TrainState, Sampler]:
+    config = start.config
+    device, task = pick_device(config.train.device), make_task(config.task)
+    model = apply_clamp(MTPTransformer(config.model).to(device), config.clamp)
+    generator = seeded_generator(stream(config.seed, f"data of process {crew.rank}"), device)
+    copy_from_first(model, {})
+    state = start_state(model, config, generator)
+    state.step = start.step
+    parameters = dict(model.named_parameters())
+    for name, values in start.optimizer.items():
+        state.optimizer.state[parameters[name]] = {
+            key: torch.empty(shape, dtype=dtype, device=device) for key, (shape, dtype) in values.items()
+        }
+    copy_from_first(torch.nn.Module(), _by_name(state))
+    sampler = Sampler(task, config.train.batch_size // crew.size, generator, device)
+    suffix = f" of process {crew.rank}"
+    counters = {name.removesuffix(suffix): value for name, value in start.samplers.items() if name.endswith(suffix)}
+    if counters:
+        sampler.restore(counters)
+    return state, sampler
+
+
+def _by_name(state: TrainState) -> dict[str, dict[str, Any]]:
+    """The optimizer's state of each parameter that has one."""
+    return {
+        name: state.optimizer.state[parameter]
+        for name, parameter in state.model.named_parameters()
+        if parameter in state.optimizer.state
+    }
+
+
+def _due_at_end(train: TrainConfig, step: int) -> Due:
+    """Behind the last step everything has been stored, and the whole test set is left; a stopped training is stored."""
+    return Due(evaluation=step == train.steps, checkpoint=step < train.steps)
+
+
+def _agreed(crew: Crew, should_stop: Callable[[], str]) -> str:
+    """Why all processes stop before the next step, if any of them was asked to."""
+    reason = should_stop()
+    code = _listen(crew, STOP if reason else GO_ON)
+    return reason or ("another process was asked to stop" if code == STOP else "")
+
+
+def _listen(crew: Crew, code: int) -> int:
+    agreed = crew.agree(code)
+    if agreed == FAILED:
+        raise ProcessFailed("another process of this training failed")
+    return agreed

@@ -1,0 +1,181 @@
+"""Many trainings of one shape: several seeds, or learning rates, at once.
+
+On a GPU, which one small model leaves idle, they are stacked and trained side by side in this process. On a CPU stacking gains
+nothing (docs/decisions/0012-replicas.md): there each is trained by a process of its own, as many at a time as there are cores.
+Either way each is stored as a run of its own, equal up to rounding to one trained alone.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from playground.config import OptimConfig, RunConfig
+from playground.experiments.environment import pick_device
+from playground.experiments.processes import train_in_processes
+from playground.experiments.reporter import Reporter, Silent
+from playground.experiments.runner import check_free, make_session, new_run_id, resume_session, with_whole_path
+from playground.experiments.session import NonFiniteLoss, Session
+from playground.experiments.side_by_side import SideBySide
+from playground.runs.lock import run_lock
+from playground.runs.record import default_runs_dir
+from playground.runs.store import Run
+from playground.training.memory import training_bytes
+from tasks.registry import make_task
+
+USABLE = 0.9
+"""Share of the free memory that replicas may take."""
+
+
+def train_many(
+    configs: Sequence[RunConfig],
+    runs_dir: Path | str | None = None,
+    *,
+    run_ids: Sequence[str] | None = None,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], str] = lambda: "",
+    stacked: bool | None = None,
+) -> list[Run]:
+    """Train a model of each configuration, as `train` would each alone; returns the runs in the order of the configurations.
+
+    Those that differ in seed and optimizer alone are trained together: stacked in this process (by default on a GPU), or in
+    processes of their own. The others come one after another. More than fit the memory are split into groups. One that diverges
+    fails alone: its run's status is `failed`. `should_stop` stops all; those that never began are left out of what is returned.
+    Raises ValueError for an impossible configuration and RunError for a taken id before anything starts.
+    """
+    reporter = reporter or Silent()
+    folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
+    configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
+    ids = _ids(configs, folder, run_ids)
+    done: dict[int, Run] = {}
+    for places in _alike(configs):
+        if should_stop():
+            break
+        group, names = [configs[place] for place in places], [ids[place] for place in places]
+        on_cuda = pick_device(group[0].train.device).type == "cuda"
+        if on_cuda if stacked is None else stacked:
+            runs = _train_stacked(group, names, folder, reporter, should_stop)
+        else:
+            runs = train_in_processes(group, names, folder, reporter, should_stop)
+        done |= dict(zip(places, runs, strict=False))
+    return [done[place] for place in sorted(done)]
+
+
+def resume_many(
+    runs: Sequence[Run], *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: ""
+) -> list[Run]:
+    """Go on with several runs; those of one shape that stand at the same step side by side, on any device.
+
+    Raises RunError as `resume` does, before anything starts.
+    """
+    reporter = reporter or Silent()
+    groups = _alike([run.config for run in runs], [_last_step(run) for run in runs])
+    ended: list[int] = []
+    with contextlib.ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run_lock(run.path))
+        sessions = {
+            place: resume_session(runs[place], reporter, replicas=len(group)) for group in groups for place in group
+        }
+        for group in groups:
+            if should_stop():
+                break
+            with contextlib.suppress(NonFiniteLoss):  # the last of a group; the record says so
+                SideBySide([sessions[place] for place in group]).run(should_stop)
+            ended += group
+    return [Run(runs[place].path) for place in sorted(ended)]
+
+
+def shape_of(config: RunConfig) -> str:
+    """What configurations that can be trained side by side have in common: everything but the seed and the optimizer.
+
+    >>> from playground.experiments.presets import make_config
+    >>> shape_of(make_config("induction-cpu", seed=1)) == shape_of(make_config("induction-cpu", seed=2))
+    True
+    >>> shape_of(make_config("induction-cpu", n_future=1)) == shape_of(make_config("induction-cpu", n_future=2))
+    False
+    """
+    alike = dataclasses.replace(config, seed=0, preset=None, optim=OptimConfig(), base=None)
+    on_base = "" if config.base is None else f" base {config.base.run}"
+    return json.dumps(alike.to_dict(), sort_keys=True) + on_base
+
+
+def _alike(configs: Sequence[RunConfig], steps: Sequence[int] | None = None) -> list[list[int]]:
+    """Places of configurations that can be trained side by side, group by group."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for place, config in enumerate(configs):
+        step = 0 if steps is None else steps[place]
+        groups.setdefault((shape_of(config), step), []).append(place)
+    return list(groups.values())
+
+
+def _ids(configs: Sequence[RunConfig], folder: Path, wanted: Sequence[str] | None) -> list[str]:
+    if wanted is not None:
+        if len(set(wanted)) != len(configs):
+            raise ValueError(
+                f"{len(configs)} trainings and {len(set(wanted))} different run ids; write one id for each"
+            )
+        for name in wanted:
+            check_free(folder / name)
+        return list(wanted)
+    ids: list[str] = []
+    for config in configs:
+        task = make_task(config.task)
+        ids.append(new_run_id(config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx), folder, ids))
+    return ids
+
+
+def _train_stacked(
+    configs: list[RunConfig], ids: list[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str]
+) -> list[Run]:
+    paths: list[Path] = []
+    for part in fitting_groups(configs, reporter):
+        if should_stop():
+            break
+        with contextlib.ExitStack() as locks, contextlib.suppress(NonFiniteLoss):
+            sessions: list[Session] = []
+            for place in part:
+                session = make_session(configs[place], folder, ids[place], reporter, replicas=len(part))
+                locks.enter_context(run_lock(session.path))
+                sessions.append(session)
+                paths.append(session.path)
+            SideBySide(sessions).run(should_stop)
+    return [Run(path) for path in paths]
+
+
+def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int | None = None) -> Iterator[range]:
+    """Places of the configurations, split so that each part fits the device's memory; `free` bytes, by default what is free.
+
+    Raises MemoryError, with both numbers, when not even one fits.
+    """
+    device = pick_device(configs[0].train.device)
+    needed = training_bytes(configs[0], make_task(configs[0].task), device)
+    free = int(USABLE * (free_memory(device) if free is None else free))
+    if needed > free:
+        raise MemoryError(
+            f"one training needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}; "
+            "write a smaller --batch-size, --accumulate 2 or --recompute"
+        )
+    n_groups = math.ceil(len(configs) / (free // needed))
+    size = math.ceil(len(configs) / n_groups)
+    if n_groups > 1:
+        reporter.note(
+            f"{len(configs)} trainings need about {len(configs) * needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
+            f"they are trained {size} at a time"
+        )
+    for start in range(0, len(configs), size):
+        yield range(start, min(start + size, len(configs)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a training may still take."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _last_step(run: Run) -> int:
+    return run.checkpoints[-1] if run.checkpoints else 0

@@ -1,0 +1,215 @@
+"""One process's work on one run: what is written into its folder, where it goes on after a stop, how it ends."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playground.config import RunConfig
+from playground.experiments.base import open_base
+from playground.experiments.environment import peak_memory, stream
+from playground.experiments.reporter import Reporter
+from playground.model.clamp import apply_clamp
+from playground.model.transformer import MTPTransformer
+from playground.results import Result, ScoreInfo
+from playground.runs.checkpoint import load_checkpoint, resumable, save_checkpoint
+from playground.runs.probes import probe_files, store_result
+from playground.runs.record import RunRecord, append_line, keep_lines_until, write_json
+from playground.runs.store import Run, RunError
+from playground.training.base import start_on_base
+from playground.training.distributed import ProcessGone
+from playground.training.loop import Clock, TrainState, start_state
+from playground.training.sampler import Sampler
+from tasks.base import Evaluation, Task, seeded_generator
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became infinite or NaN; the message names the step and the offset."""
+
+    run: Run | None = None
+    """The stored run, failed."""
+
+
+class Session:
+    """One process's work on one run. What is done when, and together with which other runs, side_by_side.py says."""
+
+    def __init__(
+        self, path: Path, config: RunConfig, task: Task, record: RunRecord, device: torch.device, reporter: Reporter
+    ) -> None:
+        self.path, self.config, self.task, self.record = path, config, task, record
+        self.device, self.reporter = device, reporter
+        self.checkpoints = path / "checkpoints"
+        self.logged_at = 0.0
+        self.ended = False
+        """Whether the run has failed or come to its end."""
+        self.processes = 1
+        """How many processes share the rows of a step."""
+        self.others: dict[str, torch.Tensor] = {}
+        """What a checkpoint must hold of the other processes' samplers."""
+        self.state: TrainState
+        self.sampler: Sampler
+
+    def restore(self) -> bool:
+        """Go back to the state of the last checkpoint, or begin; True for a run that begins."""
+        seed = self.config.seed
+        steps = resumable(self.checkpoints)
+        model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights")))
+        base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
+        if base is not None:
+            start_on_base(model, base.model(base.record.step).state_dict())
+        model = apply_clamp(model.to(self.device), self.config.clamp)
+        generator = seeded_generator(stream(seed, "data"), self.device)
+        self.state = start_state(model, self.config, generator)
+        rows = self.config.train.batch_size // self.processes
+        self.sampler = Sampler(self.task, rows, generator, self.device)
+        kept = steps[-1] if steps else -1
+        for path in (self.path / "metrics.jsonl", *probe_files(self.path)):
+            keep_lines_until(path, kept)
+        if not steps:
+            return True
+        counters = load_checkpoint(self.checkpoints / str(kept), model, self.state.optimizer)
+        try:
+            self.sampler.restore(counters)
+        except RuntimeError:
+            raise RunError(
+                f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it there"
+            ) from None
+        self.others = {name: value for name, value in counters.items() if " of process " in name}
+        self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
+        self.state.pending = list(counters["pending"].to(self.device))
+        self.state.clock = Clock(float(counters["seconds"]))
+        self.write_record(**self._progress())
+        return False
+
+    def log(self) -> None:
+        """Average the losses since the last row, check that they are finite, write the row."""
+        values = self.check_pending()
+        if values is None:
+            return
+        self.state.pending.clear()
+        losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
+        row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(values[:, -1].mean())} | losses
+        append_line(self.path / "metrics.jsonl", row)
+        if time.time() - self.logged_at > 0.5:
+            self.logged_at = time.time()
+            self.write_record(**self._progress())
+        self.reporter.row(row, self.record)
+
+    def check_pending(self) -> torch.Tensor | None:
+        """The losses and gradient norms since the last row, if any. Raises NonFiniteLoss for the first that is not finite."""
+        if not self.state.pending:
+            return None
+        values = torch.stack(self.state.pending).double().cpu()
+        broken = _first_broken(values)
+        if broken is not None:
+            step = self.state.step - len(values) + broken[0] + 1
+            self.write_record(**self._progress())
+            raise NonFiniteLoss(
+                f"the {broken[1]} became {broken[2]} at step {step}; "
+                "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
+            )
+        return values
+
+    def store_evaluation(self, result: Evaluation) -> None:
+        """Write what a part of the test set says of the model."""
+        losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
+        row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
+        append_line(self.path / "metrics.jsonl", row)
+        if not self.record.scores:
+            self.write_record(scores=_score_infos(result))
+        self.reporter.row(row, self.record)
+
+    def store_probe(self, name: str, result: Result) -> None:
+        """Write what a probe measured."""
+        store_result(self.path, name, result, step=self.state.step, tokens=self.state.tokens)
+
+    def count_probe_time(self, seconds: float) -> None:
+        """Seconds that count as the probes'."""
+        self.record = dataclasses.replace(self.record, probe_seconds=self.record.probe_seconds + seconds)
+
+    def checkpoint(self) -> None:
+        """Write all that is needed to go on from here."""
+        state = self.state
+        pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, self.config.model.n_future + 1)
+        counters = {
+            "step_tokens": torch.tensor([state.step, state.tokens]),
+            "seconds": torch.tensor(state.clock.seconds, dtype=torch.float64),
+            "pending": pending,
+        }
+        counters |= self.sampler.counters() | self.others
+        save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters)
+
+    def stop(self, reason: str) -> None:
+        """End here, to be resumed; what was done since the last checkpoint may be in no checkpoint."""
+        progress = self._progress() if reason != INTERRUPTED else {}  # a step may have been cut in two
+        self._end(status="stopped", reason=reason, **progress)
+
+    def finish(self, result: Evaluation) -> None:
+        """End after the last step, with the scores on the whole test set."""
+        final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
+        done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
+        self._end(status="finished", **self._progress(), **done)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self._end(status="failed", reason=_describe(error))
+        if isinstance(error, NonFiniteLoss):
+            error.run = Run(self.path)
+
+    def write_record(self, **changes: Any) -> None:
+        """Change the record, and write it."""
+        self.record = dataclasses.replace(self.record, updated=time.time(), **changes)
+        write_json(self.path / "run.json", self.record.to_dict())
+
+    def _end(self, **changes: Any) -> None:
+        self.ended = True
+        self.write_record(**changes)
+        self.reporter.ended(self.record)
+
+    def _row(self, kind: str) -> dict[str, Any]:
+        state = self.state
+        return {"kind": kind, "step": state.step, "tokens": state.tokens, "seconds": round(state.clock.seconds, 4)}
+
+    def _progress(self) -> dict[str, Any]:
+        state, seconds = self.state, self.state.clock.seconds
+        rate = state.tokens / seconds if state.step else 0.0
+        return {
+            "step": state.step, "tokens": state.tokens, "seconds": seconds, "tokens_per_second": rate,
+            "peak_memory": peak_memory(self.device),
+        }  # fmt: skip
+
+
+INTERRUPTED = "interrupted"
+"""The reason of a run that Ctrl-C stopped in the middle of a step."""
+
+
+def _first_broken(values: torch.Tensor) -> tuple[int, str, float] | None:
+    """Row, name and value of the first loss that is not finite, or, when all are, of the first gradient that is not."""
+    for column in (slice(0, -1), slice(-1, None)):
+        broken = (~values[:, column].isfinite()).nonzero()
+        if len(broken):
+            row, which = broken[0].tolist()
+            what = f"loss of offset {which + 1}" if column.start == 0 else "gradient"
+            return row, what, values[row, column][which].item()
+    return None
+
+
+def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
+    return tuple(
+        ScoreInfo(name=score.name, chance=score.chance, ceiling=score.ceiling, unit=score.unit,
+                  higher_is_better=score.higher_is_better)
+        for score in result.scores
+    )  # fmt: skip
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; a smaller --batch-size, model or context fits"
+    return f"{error}" if isinstance(error, NonFiniteLoss | ProcessGone) else f"{type(error).__name__}: {error}"

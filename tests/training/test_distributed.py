@@ -1,0 +1,181 @@
+"""Two processes against one on the same rows: losses, gradient norms and weights; what is exchanged, and how often."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
+
+from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
+from playground.training.distributed import copy_from_first, put_together, several
+from playground.training.loop import TrainState, fit, start_state
+from playground.training.loss import target_counts
+from playground.training.step import Learner, PlainStep
+from tasks.base import Batch, seeded_generator
+from tasks.polynomial import PolynomialConfig
+from tasks.registry import make_task
+from tests.cases import make_batch, random_tokens, small_config, small_model
+
+SIZE, STEPS, ROWS = 2, 20, 8
+
+TASK = PolynomialConfig(n_ctx=40, max_operations=2, test_operations=2, test_per_m=20, quick_per_m=10)
+"""Rows with padding and with different numbers of targets."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "ddp, head by head": {},
+    "ddp, head by head, in two parts": {"train": {"accumulate": 2}},
+    "ddp, one graph": {"train": {"backward": "one_graph"}},
+    "ddp, heads that read one another": {"model": {"future_heads": "causal", "unembedding": "replicated"}},
+    "ddp, frozen heads": {"clamp": {"freeze_heads": ("blocks.0.1",)}},
+    "fsdp": {"train": {"parallel": "fsdp", "backward": "one_graph"}},
+    "fsdp, in two parts, layers computed again": {
+        "train": {"parallel": "fsdp", "backward": "one_graph", "accumulate": 2, "recompute": True}},
+    "fsdp, heads that read tokens": {
+        "train": {"parallel": "fsdp", "backward": "one_graph"}, "model": {"future_heads": "sequential"}},
+    "fsdp, forced patterns": {
+        "train": {"parallel": "fsdp", "backward": "one_graph"}, "clamp": {"force_previous_token": ("blocks.0.0",)}},
+}  # fmt: skip
+
+
+def _config(
+    model: dict[str, Any] | None = None, train: dict[str, Any] | None = None, clamp: dict[str, Any] | None = None
+):
+    return RunConfig(
+        task=TASK,
+        model=small_config(n_layers=4, n_future=3, d_vocab=make_task(TASK).d_vocab, n_ctx=TASK.n_ctx, **(model or {})),
+        optim=OptimConfig(lr=3e-3, warmup_steps=3, clip=0.5),
+        train=TrainConfig(steps=STEPS, batch_size=ROWS, **(train or {})),
+        clamp=ClampConfig(**(clamp or {})),
+    )
+
+
+def _batches(rank: int) -> list[Batch]:
+    """Rows with different numbers of targets."""
+    task, generator = make_task(TASK), seeded_generator(100 + rank)
+    return [task.sample(ROWS // SIZE, generator, "cpu") for _ in range(STEPS)]
+
+
+def _train(config: RunConfig, batches: list[Batch]) -> TrainState:
+    from playground.model.clamp import apply_clamp
+    from playground.model.transformer import MTPTransformer
+
+    model = apply_clamp(MTPTransformer(config.model, seeded_generator(1)), config.clamp)
+    drawn = iter(batches)
+    return fit(start_state(model, config, seeded_generator(0)), lambda: next(drawn), config)
+
+
+def _together(first: Batch, second: Batch) -> Batch:
+    names = [
+        item.name
+        for item in dataclasses.fields(Batch)
+        if item.name in ("tokens", "loss_mask", "score_mask", "documents")
+    ]
+    return Batch(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names})
+
+
+def _process(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=SIZE)
+    for number, case in enumerate(CASES.values()):
+        config = _config(**case)
+        state = _train(config, _batches(rank))
+        kept = start_state(small_model(**vars(config.model)), config, seeded_generator(0))
+        put_together(state.model, state.optimizer, (kept.model, kept.optimizer))
+        moments = {
+            f"moment of {name}": kept.optimizer.state[one]["exp_avg"] for name, one in kept.model.named_parameters()
+        }
+        save_file(
+            {"read": torch.stack(state.pending), **_whole(kept.model), **moments},
+            folder / f"{number}-{rank}.safetensors",
+        )
+    save_file(_reductions(), folder / f"reductions-{rank}.safetensors")
+    save_file(_copies(rank), folder / f"copies-{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+def _whole(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in model.state_dict().items()}
+
+
+def _reductions() -> dict[str, Tensor]:
+    """How many numbers go through DistributedDataParallel's all-reduces in a step of two parts with four future heads."""
+    config = dataclasses.replace(_config(train={"accumulate": 2}), model=small_config(n_layers=5, n_future=4))
+    model = small_model(n_layers=5, n_future=4)
+    state = start_state(model, config, seeded_generator(0))
+    step = PlainStep([Learner(model=model, optimizer=state.optimizer, clip=1.0)], config)
+    sizes: list[int] = []
+
+    def count(_state: object, bucket: Any) -> torch.futures.Future[Tensor]:
+        sizes.append(bucket.buffer().numel())
+        work = dist.all_reduce(bucket.buffer().div_(SIZE), async_op=True)
+        return work.get_future().then(lambda future: future.value()[0])
+
+    step.shared.module.register_comm_hook(None, count)
+    step([make_batch(random_tokens(rows=4))], [0.0])
+    return {"reduced": torch.tensor(sum(sizes)), "learning": torch.tensor(sum(p.numel() for p in model.parameters()))}
+
+
+def _copies(rank: int) -> dict[str, Tensor]:
+    """A model and its optimizer, other ones on each process, after the first's have been copied."""
+    config = _config()
+    state = start_state(small_model(seed=rank, **vars(config.model)), config, seeded_generator(0))
+    for parameter in state.model.parameters():
+        parameter.grad = torch.full_like(parameter, rank + 1.0)
+    state.optimizer.step()
+    copy_from_first(state.model, {str(i): state.optimizer.state[p] for i, p in enumerate(state.model.parameters())})
+    moments = {f"moment {i}": state.optimizer.state[p]["exp_avg"] for i, p in enumerate(state.model.parameters())}
+    return _whole(state.model) | moments
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where two processes have left what came out."""
+    folder = tmp_path_factory.mktemp("processes")
+    start_processes(_process, (folder,), nprocs=SIZE, start_method="forkserver")
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_learn_what_one_learns_from_the_rows_of_both(folder, name):
+    config = _config(**CASES[name])
+    counts = [[target_counts(batch, 3) for batch in _batches(rank)] for rank in range(SIZE)]
+    assert any(not torch.equal(ours, theirs) for ours, theirs in zip(*counts, strict=True))
+    alone = _train(config, [_together(*pair) for pair in zip(_batches(0), _batches(1), strict=True)])
+    number = list(CASES).index(name)
+    processes = [load_file(folder / f"{number}-{rank}.safetensors") for rank in range(SIZE)]
+    assert all(torch.equal(processes[0][key], processes[1][key]) for key in processes[0])
+    torch.testing.assert_close(processes[0]["read"], torch.stack(alone.pending), rtol=1e-4, atol=1e-5)
+    for key, parameter in alone.model.named_parameters():
+        torch.testing.assert_close(processes[0][key], parameter.detach(), rtol=1e-3, atol=2e-5)
+        moment = alone.optimizer.state[parameter]["exp_avg"]
+        torch.testing.assert_close(processes[0][f"moment of {key}"], moment, rtol=1e-3, atol=1e-6)
+
+
+def test_a_step_reduces_each_gradient_once_however_many_heads_and_parts(folder):
+    found = load_file(folder / "reductions-0.safetensors")
+    assert found["reduced"] == found["learning"]
+
+
+def test_weights_and_optimizer_are_copied_from_the_first_process(folder):
+    first, second = (load_file(folder / f"copies-{rank}.safetensors") for rank in range(SIZE))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_one_process_alone_is_not_several():
+    assert not several()
+    step = PlainStep(
+        [Learner(model=(model := small_model()), optimizer=torch.optim.AdamW(model.parameters()), clip=1.0)], _config()
+    )
+    assert step.shared is None
+
+
+def test_sharded_parameters_refuse_what_they_cannot_do():
+    with pytest.raises(ValueError, match="write --backward one_graph"):
+        TrainConfig(parallel="fsdp")
+    with pytest.raises(ValueError, match="write parallel 'ddp'"):
+        _config(train={"parallel": "fsdp", "backward": "one_graph"}, clamp={"freeze_heads": ("blocks.0.0",)})
