@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "cpu": Setting(10, 128, 4, 32_000, rows=8, context=128, repeats=3),
+    "cpu": Setting(10, 128, 4, 32_000, rows=8, context=128, repeats=2),
     "cuda": Setting(10, 512, 8, 32_000, rows=8, context=1024, repeats=3),
     "quick": Setting(5, 16, 2, 64, rows=2, context=16, repeats=1, n_future=(1,)),
 }

@@ -29,7 +29,8 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
     short = tuple(("induction", n_future) for n_future in ((2,) if quick else (1, 2)))
     estimated = short if quick else (*short, *LONGER) if device == "cuda" else LONGER
     for name, n_future in () if device == "cuda" else short:
-        config = make_config(f"{name}-{kind}", n_future=n_future, seed=SEED, **({"steps": 1, "threads": 1} if quick else {}))
+        least = 1 if quick else None
+        config = make_config(f"{name}-{kind}", n_future=n_future, seed=SEED, steps=least, threads=least)
         with tempfile.TemporaryDirectory() as folder:
             record = train(config, folder).record
         yield _row(config, [record.probe_seconds], [record.seconds], "whole training")

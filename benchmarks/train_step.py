@@ -25,7 +25,8 @@ from playground.config import SIZES, ModelConfig
 from playground.model.flops import training_flops_per_token
 from tasks.base import seeded_generator
 
-SEED, REPEATS = 0, 20
+SEED = 0
+REPEATS = {"cpu": 12, "cuda": 20}
 VOCABULARY = 256
 
 
@@ -91,78 +92,84 @@ QUICK = (Case(size="5 x 16", shape={"n_layers": 5, "d_model": 16, "n_heads": 2},
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
     """All lines of all sizes."""
-    repeats = 3 if quick else REPEATS
+    repeats = 3 if quick else REPEATS[device]
+    floor = floors.measured(device, quick).matmul_tflop_s
     for case in QUICK if quick else CASES[device]:
-        yield from _against_baselines(case, device, repeats)
-        yield from _against_the_device(case, device, repeats, floors.measured(device, quick).matmul_tflop_s)
+        yield from _against_baselines(case, device, repeats, floor)
+        if case.further:
+            yield from _further_offsets(case, device, repeats, floor)
 
 
-def _against_baselines(case: Case, device: str, repeats: int) -> Iterator[Row]:
-    """Ours at n = 1 over each baseline."""
-    makers: dict[str, steps.MakeStep] = {"ours": steps.ours, "plain GPT": steps.plain}
-    targets: dict[str, float | None] = {"plain GPT": None if device == "cuda" else 1.0}
+def _baselines(case: Case, device: str) -> dict[str, tuple[steps.MakeStep, float | None]]:
+    """What ours is compared with, and how many times its tokens a second ours should reach."""
+    found: dict[str, tuple[steps.MakeStep, float | None]] = {
+        "plain GPT": (steps.plain, None if device == "cuda" else 1.0)
+    }
     if device == "cuda":
-        makers["plain GPT, compiled"], targets["plain GPT, compiled"] = steps.plain_compiled, 1.0
+        found["plain GPT, compiled"] = (steps.plain_compiled, 1.0)
     if case.lens:
-        makers["TransformerLens"], targets["TransformerLens"] = steps.lens, case.lens_target
-    tokens = case.tokens(device)
+        found["TransformerLens"] = (steps.lens, case.lens_target)
+    return found
+
+
+def _against_baselines(case: Case, device: str, repeats: int, floor: float) -> Iterator[Row]:
+    """Ours at n = 1 over each baseline, and over the device."""
+    tokens, baselines = case.tokens(device), _baselines(case, device)
     works: dict[str, steps.Step] = {}
     peaks: dict[str, float | None] = {}
-    for name, make in makers.items():
+    for name, make in {"ours": steps.ours, **{name: make for name, (make, _) in baselines.items()}}.items():
         works[name], peaks[name] = _warmed_up(make, case.config(), tokens)
     times = in_turns(works, device, repeats, warmup=0)
-    for baseline, target in targets.items():
+    for name, (_, target) in baselines.items():
         yield {
-            "benchmark": "train_step", **case.fields, "n_future": 1, "against": baseline,
+            "benchmark": "train_step", **case.fields, "n_future": 1, "against": name,
             **summary(_rates(tokens, times["ours"]), "tokens/s"),
-            "baseline_value": rounded(quartiles(_rates(tokens, times[baseline]))[1]),
-            **ratio(times[baseline], times["ours"]), "target": target, "target_is": "at least",
+            "baseline_value": rounded(quartiles(_rates(tokens, times[name]))[1]),
+            **ratio(times[name], times["ours"]), "target": target, "target_is": "at least",
         }  # fmt: skip
-    for baseline in targets:
-        if (peak := peaks["ours"]) is not None and (other := peaks[baseline]) is not None:
+        if (peak := peaks["ours"]) is not None and (other := peaks[name]) is not None:
             yield {
-                "benchmark": "train_memory", **case.fields, "n_future": 1, "against": baseline,
-                **summary([peak], "MB"), "baseline_value": rounded(other), "ratio": rounded(peak / other),
+                "benchmark": "train_memory", **case.fields, "n_future": 1, "against": name, **summary([peak], "MB"),
+                "baseline_value": rounded(other), "ratio": rounded(peak / other),
             }  # fmt: skip
+    yield _utilization(case, case.config(), tokens, times["ours"], floor)
     works.clear()
     _forget(device)
 
 
-def _against_the_device(case: Case, device: str, repeats: int, matmul_tflop_s: float) -> Iterator[Row]:
-    """Ours at n = 1 and at the further n, in turns."""
+def _further_offsets(case: Case, device: str, repeats: int, floor: float) -> Iterator[Row]:
+    """Ours at further n over ours at n = 1, and over the device."""
     tokens = case.tokens(device)
-    configs = {n_future: case.config(n_future) for n_future in (1, *case.further)}
-    works = {str(n): _warmed_up(steps.ours, config, tokens)[0] for n, config in configs.items()}
-    times = {int(n): spent for n, spent in in_turns(works, device, repeats, warmup=0).items()}
-    flops = {n: training_flops_per_token(config) for n, config in configs.items()}
-    for n, spent in times.items():
-        reached = [flops[n] * tokens.numel() / each / 1e12 for each in spent]
-        yield {
-            "benchmark": "utilization", **case.fields, "n_future": n,
-            **summary(reached, "TFLOP/s"), "flops_per_token": rounded(flops[n]),
-            "floor": rounded(matmul_tflop_s), "floor_is": "matmul rate", **ratio(reached, [matmul_tflop_s] * repeats),
-            "target": case.mfu_target, "target_is": "at least",
-        }  # fmt: skip
-    for n in case.further:
-        time, work = ratio(times[n], times[1]), flops[n] / flops[1]
-        over_work = {name: rounded(value / work) for name, value in time.items()}
+    configs = {str(n_future): case.config(n_future) for n_future in (1, *case.further)}
+    works = {name: _warmed_up(steps.ours, config, tokens)[0] for name, config in configs.items()}
+    times = in_turns(works, device, repeats, warmup=0)
+    for config in (configs[str(n_future)] for n_future in case.further):
+        spent, first = times[str(config.n_future)], times["1"]
+        yield _utilization(case, config, tokens, spent, floor)
+        work = training_flops_per_token(config) / training_flops_per_token(configs["1"])
         row = {
-            "benchmark": "n_future_cost", **case.fields, "n_future": n,
-            **summary([1000 * spent for spent in times[n]], "ms"),
-            "baseline_value": rounded(1000 * quartiles(times[1])[1]), "time_ratio": time["ratio"], "flops_ratio": rounded(work),
+            "benchmark": "n_future_cost", **case.fields, "n_future": config.n_future,
+            **summary([1000 * each for each in spent], "ms"), "baseline_value": rounded(1000 * quartiles(first)[1]),
+            "time_ratio": ratio(spent, first)["ratio"], "flops_ratio": rounded(work), "target_is": "at most",
         }  # fmt: skip
         if case.time_target is not None:
-            yield {**row, "ratio_of": "time", **time, "target": case.time_target, "target_is": "at most"}
+            yield {**row, "ratio_of": "time", **ratio(spent, first), "target": case.time_target}
         else:
-            yield {
-                **row,
-                "ratio_of": "time over FLOPs",
-                **over_work,
-                "target": case.cost_target,
-                "target_is": "at most",
-            }
+            over_work = ratio(spent, [work * each for each in first])
+            yield {**row, "ratio_of": "time over FLOPs", **over_work, "target": case.cost_target}
     works.clear()
     _forget(device)
+
+
+def _utilization(case: Case, config: ModelConfig, tokens: Tensor, spent: list[float], floor: float) -> Row:
+    """Model FLOPs a second over the matrix products a second that the device reaches."""
+    flops = training_flops_per_token(config)
+    reached = [flops * rate / 1e12 for rate in _rates(tokens, spent)]
+    return {
+        "benchmark": "utilization", **case.fields, "n_future": config.n_future, **summary(reached, "TFLOP/s"),
+        "flops_per_token": rounded(flops), "floor": rounded(floor), "floor_is": "matmul rate",
+        **ratio(reached, [floor] * len(reached)), "target": case.mfu_target, "target_is": "at least",
+    }  # fmt: skip
 
 
 def _rates(tokens: Tensor, times: list[float]) -> list[float]:

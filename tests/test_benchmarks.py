@@ -1,5 +1,6 @@
 """Every benchmark runs from end to end in its tiny setting, and its rows say what they must."""
 
+import functools
 import importlib
 import math
 from typing import Any
@@ -20,10 +21,15 @@ from playground.training.optim import make_optimizer
 from tests.browser_support import browser_path
 from tests.cases import random_tokens, small_config
 
-QUICK_ONES = [name for name in BENCHMARKS if name not in ("decoding", "app_pages")]
+QUICK_ONES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "loss_memory" else name  # starts processes
+    for name in BENCHMARKS
+    if name not in ("decoding", "app_pages")
+]
 """Those that have a quick form without a browser. tests/test_cli_generate.py measures decoding."""
 
 
+@functools.cache
 def rows_of(name: str) -> list[dict[str, Any]]:
     return list(importlib.import_module(f"benchmarks.{name}").run("cpu", True))
 
@@ -127,7 +133,7 @@ def test_a_step_learns(make, monkeypatch):
         return make_optimizer(model, config)
 
     monkeypatch.setattr(steps, "make_optimizer", remembered)
-    config = ModelConfig(n_layers=1, n_heads=2, d_model=16, d_vocab=11, n_ctx=12)
+    config = ModelConfig(n_layers=2, n_heads=2, d_model=16, d_vocab=11, n_ctx=12)
     step = make(config, random_tokens())
     (model,) = models
     before = [parameter.detach().clone() for parameter in model.parameters()]

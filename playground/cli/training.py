@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -66,18 +67,23 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
     from playground.training.distributed import ProcessFailed, ProcessGone, joined
 
     rank = 0
-    try:
-        with joined() as crew:
-            rank = crew.rank
-            if rank == 0:
-                return command(argv)
-            with _noting_signals() as (_, should_stop):
+    with _noting_signals() as (_, should_stop):  # torchrun asks the others to end while this one says why
+        try:
+            with joined() as crew:
+                rank = crew.rank
+                if rank == 0:
+                    return command(argv)
                 follow(crew, should_stop)
-            return 0
-    except ProcessGone as error:
-        if error.run is not None and not (rank and isinstance(error, ProcessFailed)):
-            say(f"error: {error}; go on with: {resume_line(error.run)}")
-        return 1
+                return 0
+        except ProcessFailed as error:
+            if rank == 0 and error.run is not None:
+                say(f"error: {error}; go on with: {resume_line(error.run)}")
+            return 1
+        except ProcessGone as error:
+            if error.run is not None:
+                say(f"error: {error}; go on with: {resume_line(error.run)}")
+            sys.stdout.flush()
+            os._exit(1)  # on GPUs something may still wait for the one that has gone, also when Python ends
 
 
 def _train(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from playground.model.layers import Attention, Block, Rotation
+from playground.model.layers import Attention, Block, Rotation, turn
 
 FILLS_GPU = 256
 """Programs, one for each row and attention head, that keep a GPU busy."""
@@ -48,7 +48,7 @@ class View(NamedTuple):
     slots: Tensor
     """`[row, token]`: where their keys and values go."""
     rotation: Rotation | None
-    """Cosines and sines `[row, token, 1, d_head // 2]` of their positions."""
+    """Cosines and sines `[row, token, 1, d_head]` of their positions."""
     mask: Tensor | None
     """`[row, 1, token, slot]`: added to attention scores, 0 for what each sees of the first `span` slots and -inf for the rest.
     None: the tokens are the first of their rows, and each sees those before it in this forward (the prefill)."""
@@ -57,9 +57,7 @@ class View(NamedTuple):
 
 def rotate_at(x: Tensor, rotation: Rotation) -> Tensor:
     """`model.layers.rotate` for rows at different positions: `x` is `[row, token, head, d_head]`."""
-    cos, sin = rotation
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    return turn(x, *rotation)
 
 
 def cached_attention(attention: Attention, x_BTD: Tensor, view: View, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Engine:
         self.judge = torch.compile(self._judge, dynamic=False)
 
     def _turns(self, capacity: int) -> Rotation:
-        """Cosines and sines `[position, 1, d_head // 2]`; places beyond the context, where nothing is judged, have the last."""
+        """Cosines and sines `[position, 1, d_head]`; places beyond the context, where nothing is judged, have the last."""
         cos, sin = self.model.rotary(self.model.n_ctx)
         at = torch.arange(capacity, device=self.device).clamp(max=self.model.n_ctx - 1)
         dtype = self.model.W_E.dtype

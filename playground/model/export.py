@@ -161,5 +161,6 @@ def _bridge_names(name: str) -> tuple[str, ...]:
 @torch.no_grad()
 def _copy_rotation(model: MTPTransformer, bridge: "transformer_lens.model_bridge.TransformerBridge") -> None:
     """Our table of angles in place of the library's, which it computes in single precision: 1e-4 off at position 4000."""
-    for name, table in zip(("cos", "sin"), model.rotary(model.n_ctx), strict=True):
-        bridge.original_model.get_buffer(f"rotary.{name}_cached").copy_(table.repeat_interleave(2, dim=-1))
+    cos, sin = (table[:, 1::2].repeat_interleave(2, dim=1) for table in model.rotary(model.n_ctx))  # without our signs
+    bridge.original_model.get_buffer("rotary.cos_cached").copy_(cos)
+    bridge.original_model.get_buffer("rotary.sin_cached").copy_(sin)

@@ -18,7 +18,7 @@ from transformer_lens.hook_points import HookPoint
 from playground.config import ModelConfig
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, each [pos, d_head // 2]."""
+"""Cosines and sines, each [pos, d_head]: every angle twice, and the sine of the first of a pair with the other sign."""
 
 
 def listened(*points: HookPoint) -> bool:
@@ -59,9 +59,10 @@ class Rotary(nn.Module):
     def __init__(self, d_head: int, n_ctx: int, base: float) -> None:
         super().__init__()
         frequency = base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
-        angle = torch.outer(torch.arange(n_ctx, dtype=torch.float64), frequency)
+        angle = torch.outer(torch.arange(n_ctx, dtype=torch.float64), frequency).repeat_interleave(2, dim=1)
+        sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(d_head // 2)
         self.register_buffer("cos", angle.cos().float(), persistent=False)
-        self.register_buffer("sin", angle.sin().float(), persistent=False)
+        self.register_buffer("sin", (sign * angle.sin()).float(), persistent=False)
 
     def forward(self, length: int) -> Rotation:
         return self.get_buffer("cos")[:length], self.get_buffer("sin")[:length]
@@ -70,8 +71,12 @@ class Rotary(nn.Module):
 def rotate(x: Float[Tensor, "batch pos head d_head"], rotation: Rotation) -> Float[Tensor, "batch pos head d_head"]:
     """Turn each adjacent pair (x[2i], x[2i+1]) by its position's i-th angle."""
     cos, sin = (part[:, None, :].to(x.dtype) for part in rotation)
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    return turn(x, cos, sin)
+
+
+def turn(x: Float[Tensor, "*rest d_head"], cos: Tensor, sin: Tensor) -> Float[Tensor, "*rest d_head"]:
+    """Every pair (a, b) as (a cos - b sin, b cos + a sin). Swapping pairs is cheap backward, too; taking them apart is not."""
+    return x * cos + x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) * sin
 
 
 class Attention(nn.Module):

@@ -12,6 +12,7 @@ Tensors of the device go through NCCL on CUDA and gloo on the CPU. Decisions go 
 numbers in the CPU's memory, so nobody waits for a GPU, and a process that has ended is noticed there at once.
 """
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -101,7 +102,7 @@ def present_crew() -> Crew | None:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Crew]:
-    """The processes that torchrun started, joined in here (once: inside, it is the same crew).
+    """The processes that torchrun started, joined in here for one training (inside, it is the same crew).
 
     Each takes the GPU of its LOCAL_RANK, where there are GPUs. Raises ValueError when a machine has GPUs, and fewer than
     processes.
@@ -109,7 +110,9 @@ def joined() -> Iterator[Crew]:
     if _CREW:
         yield _CREW[0]
         return
-    dist.init_process_group(_backend(), timeout=TIMEOUT)
+    if not dist.is_initialized():
+        dist.init_process_group(_backend(), timeout=TIMEOUT)
+        atexit.register(dist.destroy_process_group)
     crew = Crew()
     _CREW.append(crew)
     try:
@@ -117,11 +120,12 @@ def joined() -> Iterator[Crew]:
     except BaseException as error:
         if not isinstance(error, ProcessGone):
             crew.give_up()
+        elif not isinstance(error, ProcessFailed):
+            atexit.unregister(dist.destroy_process_group)  # it would wait for the one that has gone
         raise
     else:
         if not crew.started:
             crew.give_up()
-        dist.destroy_process_group()
     finally:
         _CREW.clear()
 
@@ -142,7 +146,7 @@ def _backend() -> str:
 
 def several() -> bool:
     """Whether this process trains together with others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return bool(_CREW)
 
 
 @contextlib.contextmanager
@@ -186,7 +190,8 @@ class SharedLoss:
             _shard(plain, optimizer)
             self.module: nn.Module = plain
         else:
-            self.module = DistributedDataParallel(plain, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.module = DistributedDataParallel(plain, gradient_as_bucket_view=True)
+            self.module.broadcast_buffers = False  # the tables of rotary positions never change
 
     def __call__(self, batch: Batch, counts: Tensor | None) -> Losses:
         """This process's share, from its rows and the counts of all. `total` is scaled for gradients that are averaged."""

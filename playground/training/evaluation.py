@@ -58,7 +58,12 @@ def evaluate_together(
             return task.evaluate(predict, n_future=model.n_future, device=device, full=full)
 
     with evaluating(stack.joint), ThreadPoolExecutor(len(models)) as pool:
-        return [evaluation.result() for evaluation in [pool.submit(one, replica) for replica in range(len(models))]]
+        evaluations = [pool.submit(one, replica) for replica in range(len(models))]
+    for evaluation in evaluations:
+        error = evaluation.exception()
+        if error is not None and not isinstance(error, threading.BrokenBarrierError):  # those waited for one that failed
+            raise error
+    return [evaluation.result() for evaluation in evaluations]
 
 
 class _Lockstep:

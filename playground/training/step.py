@@ -161,10 +161,10 @@ _CALL = "_compiled_call_impl"
 
 
 class Compiled:
-    """The layers of a model, compiled for training; whoever else runs the model runs the plain ones, hooks and all."""
+    """Layers and final norm, compiled for training; whoever else runs the model runs the plain ones, hooks and all."""
 
     def __init__(self, model: MTPTransformer) -> None:
-        self.layers: list[nn.Module] = [*model.blocks, *model.future_heads]
+        self.layers: list[nn.Module] = [*model.blocks, *model.future_heads, model.ln_final]
         self.calls = [torch.compile(getattr(layer, "_call_impl"), dynamic=False) for layer in self.layers]  # noqa: B009
 
     @contextlib.contextmanager

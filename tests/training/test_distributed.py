@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.multiprocessing.spawn import start_processes
 
 from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
-from playground.training.distributed import copy_from_first, put_together, several
+from playground.training.distributed import copy_from_first, joined, put_together, several
 from playground.training.loop import TrainState, fit, start_state
 from playground.training.loss import target_counts
 from playground.training.step import Learner, PlainStep
@@ -20,6 +19,7 @@ from tasks.base import Batch, seeded_generator
 from tasks.polynomial import PolynomialConfig
 from tasks.registry import make_task
 from tests.cases import make_batch, random_tokens, small_config, small_model
+from tests.several_processes import on_processes
 
 SIZE, STEPS, ROWS = 2, 20, 8
 
@@ -79,8 +79,13 @@ def _together(first: Batch, second: Batch) -> Batch:
 
 
 def _process(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=SIZE)
+    with joined():
+        _leave_results(rank, folder)
+    dist.destroy_process_group()
+
+
+def _leave_results(rank: int, folder: Path) -> None:
     for number, case in enumerate(CASES.values()):
         config = _config(**case)
         state = _train(config, _batches(rank))
@@ -95,7 +100,6 @@ def _process(rank: int, folder: Path) -> None:
         )
     save_file(_reductions(), folder / f"reductions-{rank}.safetensors")
     save_file(_copies(rank), folder / f"copies-{rank}.safetensors")
-    dist.destroy_process_group()
 
 
 def _whole(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -110,7 +114,7 @@ def _reductions() -> dict[str, Tensor]:
     step = PlainStep([Learner(model=model, optimizer=state.optimizer, clip=1.0)], config)
     sizes: list[int] = []
 
-    def count(_state: object, bucket: Any) -> torch.futures.Future[Tensor]:
+    def count(_state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore
         sizes.append(bucket.buffer().numel())
         work = dist.all_reduce(bucket.buffer().div_(SIZE), async_op=True)
         return work.get_future().then(lambda future: future.value()[0])
@@ -136,7 +140,7 @@ def _copies(rank: int) -> dict[str, Tensor]:
 def folder(tmp_path_factory) -> Path:
     """Where two processes have left what came out."""
     folder = tmp_path_factory.mktemp("processes")
-    start_processes(_process, (folder,), nprocs=SIZE, start_method="forkserver")
+    on_processes(_process, folder, size=SIZE)
     return folder
 
 
