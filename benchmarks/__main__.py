@@ -12,7 +12,8 @@ from benchmarks import machine, saved
 from playground.experiments.environment import pick_device
 
 BENCHMARKS = (
-    "floors", "train_step", "loss_memory", "optimizer_step", "task_speed", "probe_overhead", "decoding", "app_pages",
+    "floors", "train_step", "loss_memory", "optimizer_step", "replicas", "task_speed", "probe_overhead", "decoding",
+    "app_pages",
 )  # fmt: skip
 """Modules of this package with `run(device, quick)`, which yields rows (docs/benchmarks.md)."""
 ON_CUDA = {"decoding": "decoding_short"}

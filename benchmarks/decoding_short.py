@@ -19,7 +19,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
     if device != "cuda":
         yield {"benchmark": "decoding", "skipped": "trains the 100M size, which wants a GPU"}
         return
-    size, seconds = ("1M", 5) if quick else ("100M", TRAIN_SECONDS)
+    size, seconds = ("1M", 30) if quick else ("100M", TRAIN_SECONDS)
     config = decoding_gpu.config_of(size, N_FUTURE, "hydra", sysconfig.get_paths()["purelib"], SEED)
     model, task, trained = decoding_gpu.train(config, seconds)
     yield {"benchmark": "decoding", "size": size, "n_future": N_FUTURE, "seed": SEED, "trained": trained}

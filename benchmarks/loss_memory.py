@@ -5,6 +5,7 @@ CUDA by the allocator's own peak, in bfloat16 as in training. On the CPU each me
 resident set less the resident set before the step. The plain GPT (benchmarks/plain_gpt.py) is there for n = 1.
 """
 
+import gc
 import json
 import subprocess
 import sys
@@ -76,16 +77,22 @@ def measure(device: str, setting: Setting, backward: str, n_future: int) -> floa
     loss, model = _loss(device, setting, backward, n_future)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    before = _status_kb("VmRSS")
     if device == "cuda":
+        _forward_and_backward(loss, device)  # libraries take their working memory once
+        gc.collect()  # what earlier models left, which would go while this one is measured
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
+        _forward_and_backward(loss, device)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = _status_kb("VmRSS")
+    _forward_and_backward(loss, device)
+    return (_status_kb("VmHWM") - before) / 1024
+
+
+def _forward_and_backward(loss: Callable[[], torch.Tensor], device: str) -> None:
     with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
         total = loss()
     total.backward()
-    if device == "cuda":
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    return (_status_kb("VmHWM") - before) / 1024
 
 
 def _loss(

@@ -16,7 +16,7 @@ from benchmarks.sections import SECTIONS, section_of
 SPREADS = ("_quartile_low", "_quartile_high", "_lowest", "_highest")
 COLUMNS = {"value": "measured", "baseline_value": "the other's", "ratio": "ratio", "target": "target"}
 IN_UNIT = ("value", "baseline_value", "floor")
-HIDDEN = ("module", "benchmark", "unit", "target_is", "floor_is", "repeats", "seed", "run")
+HIDDEN = ("module", "benchmark", "unit", "target_is", "floor_is", "repeats", "seed", "seeds", "run")
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: white; max-width: 66rem; margin: 2rem auto;
@@ -110,7 +110,8 @@ def _block(name: str, header: Header, rows: list[Row]) -> str:
 def machine_line(header: Header, rows: Sequence[Row]) -> str:
     """What stands under a figure: what all cases share, repeats, seeds, machine, versions, commit and time."""
     versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
-    repeats, seeds = ({row[name] for row in rows if row.get(name) is not None} for name in ("repeats", "seed"))
+    repeats = {row["repeats"] for row in rows if row.get("repeats") is not None}
+    seeds = {seed for row in rows for seed in row.get("seeds", [row.get("seed")]) if seed is not None}
     common = [worded(name, value) for name, value in constants(rows).items()]
     parts = [
         *common,

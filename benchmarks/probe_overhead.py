@@ -7,13 +7,14 @@ probes is timed beside training steps, in turns, and multiplied by the number of
 import tempfile
 from collections.abc import Iterator
 
-from benchmarks.steps import UNTIMED, training_step
+from benchmarks.steps import UNTIMED, times_over, training_step
 from benchmarks.timing import Row, in_turns, ratio, rounded, seconds, summary
 from playground.config import RunConfig
 from playground.experiments.presets import make_config
 from playground.experiments.runner import train
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import make_probes
+from playground.training.sampler import Sampler
 from tasks.base import seeded_generator
 from tasks.registry import make_task
 
@@ -52,9 +53,9 @@ def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float]
     """Seconds of all probes, and of all steps, of a whole training: once for each repeat."""
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
-    generator = seeded_generator(SEED, device)
     model = MTPTransformer(config.model).to(device)
-    step = training_step(model, config, lambda: task.sample(config.train.batch_size, generator, device))
+    sampler = Sampler(task, config.train.batch_size, seeded_generator(SEED, device), device)
+    block = times_over(sampler.block, training_step(model, config, sampler))
     made = {}
 
     def prepare() -> None:
@@ -65,6 +66,6 @@ def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float]
             measure(model).to_dict()
 
     ready = seconds(prepare, device)
-    times = in_turns({"probes": probes, "step": step}, device, repeats, warmup=UNTIMED)
-    passes, steps = len(config.train.probe_steps), config.train.steps
-    return [ready + spent * passes for spent in times["probes"]], [spent * steps for spent in times["step"]]
+    times = in_turns({"probes": probes, "steps": block}, device, repeats, warmup=UNTIMED)
+    passes, blocks = len(config.train.probe_steps), config.train.steps / sampler.block
+    return [ready + spent * passes for spent in times["probes"]], [spent * blocks for spent in times["steps"]]

@@ -53,6 +53,16 @@ def plain_compiled(config: ModelConfig, tokens: Tensor) -> Step:
     return _step(model, lambda: loss(tokens))
 
 
+def times_over(count: int, work: Step) -> Step:
+    """The same, so many times in one call: for what is drawn in blocks (playground/training/sampler.py)."""
+
+    def whole() -> None:
+        for _ in range(count):
+            work()
+
+    return whole
+
+
 def lens(config: ModelConfig, tokens: Tensor) -> Step:
     """TransformerLens's native model of the same shape, operation by operation."""
     from transformer_lens.config import TransformerBridgeConfig

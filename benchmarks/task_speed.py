@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.steps import UNTIMED, training_step
+from benchmarks.steps import UNTIMED, times_over, training_step
 from benchmarks.timing import Row, in_turns, quartiles, ratio, rounded, summary
 from playground.experiments.presets import make_config
 from playground.model.transformer import MTPTransformer
-from tasks.base import Batch, seeded_generator
+from playground.training.sampler import Sampler
+from tasks.base import seeded_generator
 from tasks.registry import make_task
 
 SEED, REPEATS = 0, 20
@@ -64,14 +65,12 @@ def _share(name: str, device: str, repeats: int, rows: int | None) -> Row:
     config = make_config(preset, seed=SEED)
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
-    generator = seeded_generator(SEED, device)
     rows = rows or config.train.batch_size
-
-    def sample() -> Batch:
-        return task.sample(rows, generator, device)
-
-    step = training_step(MTPTransformer(config.model).to(device), config, sample)
-    times = in_turns({"step": step, "data": sample}, device, repeats, warmup=UNTIMED)
+    drawn, trained = (Sampler(task, rows, seeded_generator(SEED, device), device) for _ in range(2))
+    step = training_step(MTPTransformer(config.model).to(device), config, trained)
+    works = {"step": times_over(trained.block, step), "data": times_over(drawn.block, drawn)}
+    blocks = in_turns(works, device, repeats, warmup=UNTIMED)
+    times = {name: [spent / drawn.block for spent in of_blocks] for name, of_blocks in blocks.items()}
     return {
         "benchmark": "data_share", "preset": preset, "rows": rows, "seed": SEED,
         **summary([1000 * spent for spent in times["data"]], "ms"),

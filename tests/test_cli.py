@@ -1,6 +1,7 @@
 """The command line as a person or a script uses it, in processes of its own where signals or status matter."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import time
 import psutil
 import pytest
 
+from playground import load_run
 from playground.cli import main
 from playground.runs.lock import run_lock
 from tests.fake_runs import write_run
@@ -82,6 +84,20 @@ def test_rm_removes_and_an_empty_folder_says_how_to_begin(tmp_path, capsys):
     assert "python -m playground train --preset induction-cpu" in capsys.readouterr().out
 
 
+def test_a_stored_configuration_is_where_another_training_starts(tmp_path, capsys):
+    first = train(tmp_path, "--steps", "2")
+    again = subprocess.run(
+        [sys.executable, "-m", "playground", "train", "--config", f"{first['path']}/config.json", "--seed", "5", "--json",
+         "--runs-dir", str(tmp_path)], capture_output=True, text=True, check=True)  # fmt: skip
+    runs = [load_run(path) for path in (first["path"], json.loads(again.stdout)["path"])]
+    assert [run.record.seed for run in runs] == [runs[0].record.seed, 5]
+    assert runs[1].config == dataclasses.replace(runs[0].config, seed=5)
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    assert main(["train", "--config", str(broken)]) == 2
+    assert "broken.json is no JSON (line 1); write the config.json of a run" in capsys.readouterr().err
+
+
 BAD = [
     ([], None),
     (["trian"], "there is no command 'trian'; did you mean 'train'?"),
@@ -102,10 +118,24 @@ BAD = [
     (["train", "--preset", "induction-cpu", "--threads", "100000"], "threads is 100000; write at most 1024"),
     (["train", "--preset", "induction-cpu", "--test-rows", "0"], "test_rows is 0; write at least 1"),
     (["train", "--preset", "induction-cpu", "--run-id", "x" * 300], "File name too long"),
+    (["train", "--preset", "induction-cpu", "--seeds", "3..1"], "'3..1' is no seed or range; write 0..15, or 0,3,5"),
+    (["train", "--preset", "induction-cpu", "--seeds", "a"], "'a' is no seed or range; write 0..15, or 0,3,5"),
+    (["train", "--preset", "induction-cpu", "--seeds", "0..3,2"], "--seeds is '0..3,2', which names a seed twice"),
+    (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--seed", "1"], "--seed and --seeds were both given"),
+    (["train", "--preset", "induction-cpu", "--lrs", "fast"], "--lrs is 'fast'; write numbers with commas between"),
+    (["train", "--preset", "induction-cpu", "--lrs", "1e-3,0.001"], "which names a rate twice"),
+    (["train", "--preset", "induction-cpu", "--lrs", "0,1e-3"], "lr is 0.0; write a learning rate above 0"),
+    (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--run-id", "a"], "2 trainings and 1 different run ids"),
+    (
+        ["train", "--preset", "induction-cpu", "--seeds", "0,1", "--run-id", "a,b/c"],
+        "run id 'b/c' cannot name a folder",
+    ),
+    (["train", "--preset", "induction-cpu", "--config", "x.json"], "--config and --preset were both given"),
+    (["train", "--config", "x.json"], "cannot read the configuration x.json: No such file or directory"),
     (["runs"], "write what to do: runs list"),
     (["runs", "lst"], "there is no command 'runs lst'; did you mean 'list'?"),
     (["compare", "--jsn"], "Unrecognized options: --jsn"),
-    (["resume"], "Missing from python -m playground resume: RUN"),
+    (["resume"], "write at least one run: python -m playground resume RUN"),
     (["compare", "nothing"], "there is no run 'nothing'"),
     (["compare"], "write at least one run"),
     (["resume", "nothing"], "there is no run 'nothing'"),

@@ -277,6 +277,8 @@ def _resume(argv: list[str]) -> int:
         from playground.experiments.replicas import resume_many
         from playground.experiments.runner import resume as resume_run
 
+        if not runs:
+            raise ValueError("write at least one run: python -m playground resume RUN")
         found = [find_run(run, runs_dir) for run in runs]
         reporter = make_reporter(quiet=as_json)
 

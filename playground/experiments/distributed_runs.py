@@ -142,6 +142,7 @@ class Lead(SideBySide):
             with self._seen(_due_at_end(self.train, self.session.state.step)):
                 super()._end(reason)
             _listen(self.crew, GO_ON)
+            self.crew.ended = True
 
     @contextlib.contextmanager
     def _seen(self, wanted: Due) -> Iterator[None]:
@@ -186,6 +187,7 @@ def follow(crew: Crew, should_stop: Callable[[], str] = lambda: "") -> Run:
         fit(state, sampler, start.config, [after_step], lambda: bool(_agreed(crew, should_stop)))
         help_with(_due_at_end(train, state.step))
         _listen(crew, GO_ON)
+        crew.ended = True
     return Run(start.path)
 
 

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import statistics
 import subprocess
 import time
 import zlib
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+
+from playground.experiments.torchrun import here
 
 try:
     import resource
@@ -33,10 +34,11 @@ def pick_device(device: str) -> torch.device:
 
 
 def threads(wanted: int | None) -> int:
-    """CPU threads to use: the wanted number, or one for each core this process may use."""
+    """CPU threads to use: the wanted number, or one for each core, shared out among torchrun's processes."""
     if wanted is not None:
         return wanted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // here())
 
 
 def describe_device(device: torch.device, n_threads: int) -> str:
@@ -60,7 +62,7 @@ def peak_memory(device: torch.device) -> int:
 def matmul_rate(device: torch.device, n_threads: int) -> float:
     """Floating-point operations a second of a large matrix product here: float32 on the CPU, bfloat16 on a GPU.
 
-    What the device can do at best in training; random numbers, the median of several products.
+    What the device can do at best in training; random numbers, the fastest of several products.
     """
     on_cuda = device.type == "cuda"
     size, dtype = (8192, torch.bfloat16) if on_cuda else (1024, torch.float32)
@@ -76,7 +78,7 @@ def matmul_rate(device: torch.device, n_threads: int) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
     torch.set_num_threads(before)
-    return 2 * size**3 / statistics.median(times[2:])
+    return 2 * size**3 / min(times)
 
 
 def stream(seed: int, name: str) -> int:

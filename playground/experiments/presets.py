@@ -98,7 +98,7 @@ def polynomial_gpu() -> RunConfig:
         task=PolynomialConfig(),
         model=_at_size("10M"),
         optim=OptimConfig(lr=1e-3, warmup_steps=500),
-        train=TrainConfig(steps=10000, batch_size=512, eval_every=500, checkpoint_every=2000),
+        train=TrainConfig(steps=10000, batch_size=512, eval_every=500, checkpoint_every=2000, compiled=True),
     )
 
 
@@ -107,7 +107,7 @@ def bytes_gpu() -> RunConfig:
         task=ByteTextConfig(n_ctx=1024),
         model=_at_size("30M"),
         optim=OptimConfig(lr=1e-3, warmup_steps=200),
-        train=TrainConfig(steps=600, batch_size=64, eval_every=50, checkpoint_every=200),
+        train=TrainConfig(steps=600, batch_size=64, eval_every=50, checkpoint_every=200, compiled=True),
     )
 
 
@@ -116,7 +116,7 @@ def decoding_gpu() -> RunConfig:
         task=ByteTextConfig(n_ctx=1024),
         model=_at_size("100M", n_future=4, control="trunk", future_heads="hydra"),
         optim=OptimConfig(lr=1e-3, warmup_steps=100),
-        train=TrainConfig(steps=2300, batch_size=32, eval_every=100, checkpoint_every=500),
+        train=TrainConfig(steps=2300, batch_size=32, eval_every=100, checkpoint_every=500, compiled=True),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from playground.figures.aggregate import mean_and_band
+from playground.figures.curves import seeds_text
 from playground.figures.style import GREY, Style, apply_style, color_of, dash_of
 
 
@@ -60,11 +61,19 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
     table = np.array([[run.values[m] for m in numbers] for run in group], dtype=np.float64)
     mean, low, high = mean_and_band(table)
     seeds = ", ".join(str(run.seed) for run in group)
+    behind, several = seeds_text(len(group)), len(group) > 1
+    interval = (
+        "95% bootstrap interval of the mean: %{customdata[0]:.3f} to %{customdata[1]:.3f}" if several else "no interval"
+    )
     figure.add_trace(
         go.Scatter(
-            x=numbers, y=mean, mode="lines+markers", name=first.label,
+            x=numbers, y=mean, mode="lines+markers", name=f"{first.label} ({behind})", legendgroup=first.label,
+            customdata=np.stack([low, high], axis=1),
             line={"color": color_of(first.n_future, first.variant), "dash": dash_of(first.control), "width": 2.5},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
-            hovertemplate=f"<b>{first.label}</b>, seeds {seeds}<br>m = %{{x}}: %{{y:.3f}}<extra></extra>",
+            hovertemplate=(
+                f"<b>{first.label}: {'mean of ' if several else ''}{behind}</b> ({seeds})<br>m = %{{x}}: %{{y:.3f}}<br>"
+                f"{interval}<extra></extra>"
+            ),
         )
     )  # fmt: skip

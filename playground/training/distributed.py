@@ -61,6 +61,8 @@ class Crew:
         self.control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
         self.started = False
         """Whether the first process has told the others what to train."""
+        self.ended = False
+        """Whether the others know that this process has come to its end."""
 
     def tell(self, message: Any = None) -> Any:
         """What the first process says, on all of them."""
@@ -117,17 +119,15 @@ def joined() -> Iterator[Crew]:
     _CREW.append(crew)
     try:
         yield crew
-    except BaseException as error:
-        if not isinstance(error, ProcessGone):
-            crew.give_up()
-        elif not isinstance(error, ProcessFailed):
+    except ProcessGone as error:
+        crew.ended = True
+        if not isinstance(error, ProcessFailed):
             atexit.unregister(dist.destroy_process_group)  # it would wait for the one that has gone
         raise
-    else:
-        if not crew.started:
-            crew.give_up()
     finally:
         _CREW.clear()
+        if not crew.ended:
+            crew.give_up()
 
 
 def _backend() -> str:

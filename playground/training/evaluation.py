@@ -61,7 +61,9 @@ def evaluate_together(
         evaluations = [pool.submit(one, replica) for replica in range(len(models))]
     for evaluation in evaluations:
         error = evaluation.exception()
-        if error is not None and not isinstance(error, threading.BrokenBarrierError):  # those waited for one that failed
+        if error is not None and not isinstance(
+            error, threading.BrokenBarrierError
+        ):  # those waited for one that failed
             raise error
     return [evaluation.result() for evaluation in evaluations]
 

@@ -14,11 +14,11 @@ START_UP = 6.0
 """Seconds until a training process has loaded its libraries."""
 SIDE_BY_SIDE = 2.4
 """A training on one core beside others takes this much longer than one on two cores, evaluations included."""
-GPU_REPLICA_COST = ((1, 1.0), (16, 2.5))
+GPU_REPLICA_COST = ((1, 1.0), (16, 13.7))
 """(replicas, time of a step over that of one model) on a GPU, where the replicas share one process and its kernels.
 
-Between two rows the cost is linear, beyond the last it goes on as it did before it. The row of 16 is a goal, not yet a
-measurement; put measured rows in its place.
+Of the preset `stories-gpu` on an H200 (docs/log.md, 2026-11-28), whose batch fills the GPU by itself. Between two rows the cost is
+linear, beyond the last it goes on as it did before it.
 """
 
 
@@ -69,8 +69,8 @@ def replica_cost(n_replicas: int, device: str) -> float:
     On a GPU (`cuda`) they share a process: `GPU_REPLICA_COST`. On the CPU (`cpu`) each is a process on one core, as many
     at a time as there are cores. Raises ValueError for less than one replica and for any other device.
 
-    >>> replica_cost(16, "cuda"), replica_cost(31, "cuda")
-    (2.5, 4.0)
+    >>> replica_cost(16, "cuda"), round(replica_cost(31, "cuda"), 1)
+    (13.7, 26.4)
     """
     if n_replicas < 1:
         raise ValueError(f"n_replicas is {n_replicas}; write 1 or more")

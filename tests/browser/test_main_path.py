@@ -160,7 +160,7 @@ def test_train_watch_compare_and_look_inside(page: Any, runs: Path, app_server: 
     verdict = page.get_by_role("listitem")
     expect(verdict.filter(has_text=re.compile("^n = 1: "))).to_be_visible()
     expect(verdict.filter(has_text=re.compile("^n = 2, layers: "))).to_be_visible()
-    table = page.get_by_test_id("stDataFrame")
+    table = page.get_by_test_id("stDataFrame").first
     table.scroll_into_view_if_needed()
     for text in ("n = 1", "n = 2, layers", "finished"):
         expect(table.locator("td").filter(has_text=re.compile(rf"^{text}$")).first).to_be_attached()

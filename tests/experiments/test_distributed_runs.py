@@ -1,10 +1,7 @@
 """Stored runs of two processes: one folder, stopping and resuming bit for bit, failing, and a process that is killed."""
 
 import contextlib
-import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +12,7 @@ import psutil
 import pytest
 
 from playground import load_run
+from playground.cli import main
 from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from playground.experiments.runner import NonFiniteLoss, resume, train
 from playground.experiments.torchrun import here, launched, resume_line
@@ -46,8 +44,8 @@ def _process(rank: int, folder: Path) -> None:
     for name, layout in LAYOUTS.items():
         config = _config(**layout)
         train(config, folder, run_id=f"{name}-whole")
-        asked = iter(range(100))  # the second process is the one that is asked to stop
-        run = train(config, folder, run_id=name, should_stop=lambda: "enough" if next(asked) == 6 and rank == 1 else "")
+        reasons = iter(["", "", "", "", "", "", "enough" if rank == 1 else ""])  # the second process is asked to stop
+        run = train(config, folder, run_id=name, should_stop=reasons.__next__)
         if rank == 0:
             told[name] = json.dumps(run.record.to_dict())
         resume(run)
@@ -135,43 +133,61 @@ def test_what_torchrun_says(monkeypatch):
     assert resume_line(Path("runs/a")).startswith("torchrun (on each machine, as before) -m playground resume a")
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "playground"]
+ROOT = Path(__file__).parents[2]
+
+
+def _torchrun(folder: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Two processes with this command, when a checkpoint of theirs is there; what they say is in `folder/said`."""
+    before = _last_checkpoint(folder)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "playground"]
+    with (folder / "said").open("w") as said:
+        torchrun = subprocess.Popen([*start, *command, "--runs-dir", str(folder)], stderr=said, cwd=ROOT)
+    end = time.monotonic() + 120
+    while torchrun.poll() is None and _last_checkpoint(folder) < before + 20 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert torchrun.poll() is None and _last_checkpoint(folder) >= before + 20, (folder / "said").read_text()
+    return torchrun
+
+
+def _last_checkpoint(folder: Path) -> int:
+    return max((int(path.name) for path in (folder / "run" / "checkpoints").glob("[0-9]*")), default=0)
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others_and_the_run_goes_on(tmp_path):
+def test_torchrun_is_stopped_then_a_process_is_killed_and_the_run_goes_on_each_time(tmp_path):
     config = _config(steps=100_000, checkpoint_every=20, eval_every=100_000, probe_points=0)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    options = ["train", "--config", str(tmp_path / "config.json"), "--run-id", "killed", "--runs-dir", str(tmp_path)]
-    with (tmp_path / "said").open("w") as said:
-        torchrun = subprocess.Popen([*TORCHRUN, *options], stderr=said, cwd=Path(__file__).parents[2])
-        checkpoints = tmp_path / "killed" / "checkpoints"
-        _wait(lambda: torchrun.poll() is not None or (checkpoints / "40").exists())
-        workers = psutil.Process(torchrun.pid).children()
-        second = next(worker for worker in workers if worker.environ().get("RANK") == "1")
-        second.kill()
-        assert torchrun.wait(60) != 0
+
+    torchrun = _torchrun(tmp_path, "train", "--config", str(tmp_path / "config.json"), "--run-id", "run")
+    torchrun.terminate()
+    assert torchrun.wait(60) != 0
+    stopped = load_run(tmp_path / "run").record
+    assert (stopped.state, stopped.reason) == ("stopped", "stopped by SIGTERM")
+    assert load_run(tmp_path / "run").checkpoints[-1] == stopped.step
+    go_on = f"go on with: torchrun --nproc-per-node 2 -m playground resume run --runs-dir {tmp_path}"
+    assert f"stopped by SIGTERM at step {stopped.step}; {go_on}" in (tmp_path / "said").read_text()
+
+    torchrun = _torchrun(tmp_path, "resume", "run")
+    workers = psutil.Process(torchrun.pid).children()
+    next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
+    assert torchrun.wait(60) != 0
     said = (tmp_path / "said").read_text()
-    line = f"another process of this training ended; go on with: torchrun --nproc-per-node 2 -m playground resume killed --runs-dir {tmp_path}"
-    assert line in said
-    assert "Traceback" not in said.split(line)[0]
-    record = load_run(tmp_path / "killed").record
-    assert (record.state, record.reason) == ("failed", "another process of this training ended")
+    line = f"error: another process of this training ended; {go_on}"
+    assert line in said and "Traceback" not in said.split(line)[0]  # what comes later is torchrun's
+    failed = load_run(tmp_path / "run").record
+    assert (failed.state, failed.reason) == ("failed", "another process of this training ended")
 
-    path = tmp_path / "killed" / "config.json"
-    stored = RunConfig.from_dict(json.loads(path.read_text()))
-    steps = load_run(tmp_path / "killed").checkpoints[-1] + 4
-    shorter = dataclasses.replace(stored, train=dataclasses.replace(stored.train, steps=steps))
-    path.write_text(json.dumps(shorter.to_dict()))
-    done = subprocess.run([*TORCHRUN, "resume", "killed", "--runs-dir", str(tmp_path), "--json"], cwd=Path(__file__).parents[2],
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "finished"
-    assert load_run(tmp_path / "killed").record.step == steps
+    steps = _last_checkpoint(tmp_path) + 4
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    stored["train"]["steps"] = steps
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "port").write_text(str(free_port()))
+    on_processes(_resume_by_command, tmp_path)
+    assert (load_run(tmp_path / "run").record.state, load_run(tmp_path / "run").record.step) == ("finished", steps)
+    assert [(tmp_path / f"out-{rank}").read_text().count("finished") for rank in (0, 1)] == [1, 0]
 
 
-def _wait(until, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+def _resume_by_command(rank: int, folder: Path) -> None:
+    like_torchrun(rank, json.loads((folder / "port").read_text()))
+    with (folder / f"out-{rank}").open("w") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        assert main(["resume", "run", "--runs-dir", str(folder), "--json"]) == 0

@@ -172,7 +172,7 @@ def train_parameters(model) -> dict[str, int]:
 
 def test_taken_and_missing_ids_are_refused_before_anything_starts(tmp_path):
     train(tiny(steps=1), tmp_path, run_id="there")
-    with pytest.raises(RunError, match="there is a run 'there' in .* already; choose another id"):
+    with pytest.raises(RunError, match=r"there is a run 'there' in .* already; choose another id"):
         train_many(seeds(0, 1), tmp_path, run_ids=["new", "there"], stacked=True)
     with pytest.raises(ValueError, match="2 trainings and 1 different run ids; write one id for each"):
         train_many(seeds(0, 1), tmp_path, run_ids=["new", "new"], stacked=True)

@@ -24,6 +24,7 @@ def test_one_point_for_each_m():
     assert line.mode == "lines+markers"
     assert list(line.error_y.array) == list(line.error_y.arrayminus) == [0, 0, 0]
     assert figure.layout.xaxis.dtick == 1
+    assert "n = 1: 1 seed</b> (0)" in line.hovertemplate and "no interval" in line.hovertemplate
 
 
 def test_seeds_become_a_mean_with_its_interval():
@@ -34,7 +35,9 @@ def test_seeds_become_a_mean_with_its_interval():
     np.testing.assert_allclose(line.error_y.array, high - mean)
     np.testing.assert_allclose(line.error_y.arrayminus, mean - low)
     assert not line.error_y.symmetric
-    assert "seeds 0, 1, 2" in line.hovertemplate
+    assert "n = 1: mean of 3 seeds</b> (0, 1, 2)" in line.hovertemplate
+    assert "95% bootstrap interval of the mean: %{customdata[0]" in line.hovertemplate
+    np.testing.assert_allclose(np.asarray(line.customdata), np.stack([low, high], axis=1))
 
 
 def test_seeds_with_different_m_are_averaged_where_all_have_one():
@@ -52,7 +55,7 @@ def test_groups_have_their_colour_dash_and_legend_entry():
     ]
     lines = operations_figure(runs, {}).data
     assert [(line.name, line.line.color, line.line.dash) for line in lines] == [
-        ("n = 1", color_of(1), "solid"), ("n = 2", color_of(2), dash_of("trunk"))]  # fmt: skip
+        ("n = 1 (1 seed)", color_of(1), "solid"), ("n = 2 (2 seeds)", color_of(2), dash_of("trunk"))]  # fmt: skip
     assert all(line.showlegend is not False for line in lines)
 
 

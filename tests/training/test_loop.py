@@ -7,7 +7,7 @@ import torch
 
 from playground.config import OptimConfig, RunConfig, TrainConfig
 from playground.training.evaluation import evaluate, evaluating
-from playground.training.loop import Clock, fit, start_state
+from playground.training.loop import Clock, Member, fit, fit_together, start_state
 from playground.training.optim import learning_rate, make_optimizer
 from tasks.induction import Induction, InductionConfig
 from tests.cases import make_batch, random_tokens, small_config, small_model
@@ -55,6 +55,46 @@ def test_both_backward_ways_train_alike(backward):
     reference = _config(backward="one_graph")
     other = fit(_start(reference), lambda: make_batch(random_tokens()), reference)
     torch.testing.assert_close(state.pending[-1], other.pending[-1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", [{"accumulate": 3}, {"recompute": True}, {"accumulate": 3, "recompute": True}], ids=str)
+def test_saving_memory_does_not_change_what_is_learnt(way):
+    """Rows have different numbers of targets, and one has none: the mean is over the targets of all parts."""
+    mask = torch.rand(3, 12, generator=torch.Generator().manual_seed(0)) > 0.4
+    mask[1] = False
+    states = []
+    for train in ({}, way):
+        config = _config(**train)
+        sample = lambda: make_batch(random_tokens(), loss_mask=mask)  # noqa: E731
+        states.append(fit(_start(config), sample, config))
+    torch.testing.assert_close(torch.stack(states[1].pending), torch.stack(states[0].pending), rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(states[1].model.parameters(), states[0].model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_parts_must_be_equal():
+    with pytest.raises(
+        ValueError, match="a batch of 8 rows does not divide into accumulate=3 equal parts; write a divisor"
+    ):
+        TrainConfig(batch_size=8, accumulate=3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("way", [{}, {"accumulate": 3}, {"recompute": True}, {"compiled": True}], ids=str)
+def test_a_recorded_step_is_the_plain_one(way, replicas):
+    results = []
+    for graphs in (False, True):
+        config = _config(steps=12, graphs=graphs, **({} if not graphs else way))
+        members = []
+        for seed in range(replicas):
+            state = start_state(small_model(seed, n_future=2).cuda(), config, torch.Generator("cuda").manual_seed(seed))
+            batches = iter([make_batch(random_tokens(seed=10 * seed + step)).to("cuda") for step in range(12)])
+            members.append(Member(state=state, sample=batches.__next__, config=config))
+        fit_together(members)
+        results.append(torch.stack([torch.stack(member.state.pending) for member in members]))
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if way else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(results[1], results[0], **tolerance)
 
 
 def test_stopping_is_asked_before_every_step():

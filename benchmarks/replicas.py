@@ -1,0 +1,93 @@
+"""Many seeds at once against one seed, or against one after another.
+
+On CUDA: whole steps, data included, of 16 stacked models against one, all with compiled layers and as CUDA graphs, for several
+numbers of rows. The fewer rows, the less of the GPU one model fills, and the less its neighbours cost. Targets: at most 2.5 times
+the time of one, at least 10 million tokens a second together.
+
+On the CPU: whole short trainings, from the call to the stored runs, of one seed for each core: `train_many`, which trains
+them in processes, against `train` one after another with all threads.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+
+from benchmarks.timing import Row, Work, in_turns, ratio, summary
+from playground.config import RunConfig
+from playground.experiments.environment import threads
+from playground.experiments.presets import make_config
+from playground.experiments.replicas import train_many
+from playground.experiments.runner import train
+from playground.model.transformer import MTPTransformer
+from playground.training.loop import TrainState, start_state
+from playground.training.sampler import Sampler
+from playground.training.step import WARM_UP, Learner, make_step
+from tasks.base import seeded_generator
+from tasks.registry import make_task
+
+SEEDS, REPEATS = 16, 20
+ROWS = (4, 16, 128)
+"""Rows of 256 tokens in each model's batch; the preset has 128."""
+STEPS, CPU_REPEATS = 400, 3
+
+
+def run(device: str, quick: bool = False) -> Iterator[Row]:
+    """A line for each number of rows, or on the CPU one."""
+    if device == "cpu":
+        yield _in_processes(5 if quick else STEPS, 1 if quick else CPU_REPEATS)
+        return
+    for n_future in (1, 2):
+        for rows in ROWS[:1] if quick else ROWS:
+            yield _stacked(n_future, rows, 3 if quick else REPEATS, device)
+
+
+def _stacked(n_future: int, rows: int, repeats: int, device: str) -> Row:
+    config = make_config("stories-gpu", n_future=n_future)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=rows, compiled=True))
+    task = make_task(config.task)
+    config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
+
+    def steps_of(seeds: int) -> Work:
+        states = [
+            start_state(
+                MTPTransformer(config.model, seeded_generator(seed)).to(device), config, seeded_generator(seed, device)
+            )
+            for seed in range(seeds)
+        ]
+        samplers = [Sampler(task, rows, state.generator, device) for state in states]
+        step = make_step([_learner(state, config) for state in states], config)
+        return lambda: step([sampler() for sampler in samplers], [config.optim.lr] * seeds)
+
+    times = in_turns({"one": steps_of(1), "all": steps_of(SEEDS)}, device, repeats, warmup=WARM_UP + 2)
+    together = [SEEDS * rows * task.n_ctx / spent for spent in times["all"]]
+    return {
+        "benchmark": "replicas", "size": "1M", "n_future": n_future, "context": task.n_ctx, "rows": rows,
+        "seeds": list(range(SEEDS)), **summary(together, "tokens/s"), **ratio(times["all"], times["one"]),
+        "target": 2.5, "target_is": "at most", "value_target": 1e7,
+    }  # fmt: skip
+
+
+def _learner(state: TrainState, config: RunConfig) -> Learner:
+    return Learner(model=state.model, optimizer=state.optimizer, clip=config.optim.clip)
+
+
+def _in_processes(steps: int, repeats: int) -> Row:
+    count = threads(None)
+    config = make_config("induction-cpu", n_future=2, steps=steps)
+    configs = [dataclasses.replace(config, seed=seed) for seed in range(count)]
+
+    def one_after_another() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for one in configs:
+                train(one, folder)
+
+    def at_once() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            train_many(configs, folder)
+
+    times = in_turns({"one after another": one_after_another, "at once": at_once}, "cpu", repeats, warmup=0)
+    return {
+        "benchmark": "replicas", "size": "induction-cpu", "n_future": 2, "steps": steps, "seeds": list(range(count)),
+        **summary(times["at once"], "s"), **ratio(times["one after another"], times["at once"]),
+        "target": 1.0, "target_is": "at least",
+    }  # fmt: skip
