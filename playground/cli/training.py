@@ -64,7 +64,7 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
     if not launched():
         return command(argv)
     from playground.experiments.distributed_runs import follow
-    from playground.training.distributed import ProcessFailed, ProcessGone, joined
+    from playground.training.crew import ProcessFailed, ProcessGone, joined
 
     rank = 0
     with _noting_signals() as (_, should_stop):  # torchrun asks the others to end while this one says why

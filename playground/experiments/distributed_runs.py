@@ -24,18 +24,17 @@ from playground.experiments.torchrun import launched
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.runs.store import Run
-from playground.training.distributed import (
+from playground.training.crew import (
     FAILED,
     GO_ON,
     STOP,
     Crew,
     ProcessFailed,
-    copy_from_first,
     joined,
     naming_the_lost,
     present_crew,
-    put_together,
 )
+from playground.training.distributed import copy_from_first, put_together
 from playground.training.loop import TrainState, fit, start_state
 from playground.training.sampler import Sampler
 from tasks.base import Batch, seeded_generator

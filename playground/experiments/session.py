@@ -20,7 +20,7 @@ from playground.runs.probes import probe_files, store_result
 from playground.runs.record import RunRecord, append_line, keep_lines_until, write_json
 from playground.runs.store import Run, RunError
 from playground.training.base import start_on_base
-from playground.training.distributed import ProcessGone
+from playground.training.crew import ProcessGone
 from playground.training.loop import Clock, TrainState, start_state
 from playground.training.sampler import Sampler
 from tasks.base import Evaluation, Task, seeded_generator

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from playground.config import RunConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
+from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
-from playground.training.distributed import SharedLoss, add_up, several, whole
+from playground.training.distributed import SharedLoss, add_up, whole
 from playground.training.loss import LOSS, Losses, target_counts
 from tasks.base import Batch
 
@@ -49,7 +50,7 @@ def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | Non
     """
     step = PlainStep(learners, config, stack)
     on_cuda = learners[0].model.W_E.device.type == "cuda"
-    return GraphedStep(step) if on_cuda and config.train.graphs and not several() else step
+    return GraphedStep(step) if on_cuda and config.train.graphs and present_crew() is None else step
 
 
 class PlainStep:
@@ -65,7 +66,7 @@ class PlainStep:
         loss = LOSS[config.train.backward]
         self.loss = functools.partial(loss, self.model)
         self.shared: SharedLoss | None = None
-        if several():
+        if present_crew() is not None:
             if self.stack is not None:
                 raise ValueError("several models are trained by one process; train one, or start without torchrun")
             self.loss = self.shared = SharedLoss(self.model, loss, learners[0].optimizer, config)

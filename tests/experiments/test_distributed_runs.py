@@ -16,7 +16,7 @@ from playground.cli import main
 from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from playground.experiments.runner import NonFiniteLoss, resume, train
 from playground.experiments.torchrun import here, launched, resume_line
-from playground.training.distributed import ProcessFailed
+from playground.training.crew import ProcessFailed
 from tasks.induction import InductionConfig
 from tests.experiments.test_runner import same_numbers
 from tests.several_processes import free_port, like_torchrun, on_processes
@@ -25,6 +25,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "ddp": {},
     "fsdp": {"parallel": "fsdp", "backward": "one_graph"},
 }
+
+
+SAID = {"--no-such-option": "error: Unrecognized", "--json": "error: the "}
+"""What a training that diverges says with these options."""
 
 
 def _config(lr: float = 3e-3, **parts: Any) -> RunConfig:
@@ -49,6 +53,7 @@ def _process(rank: int, folder: Path) -> None:
         if rank == 0:
             told[name] = json.dumps(run.record.to_dict())
         resume(run)
+    train(_config(), folder, run_id="alone-later", should_stop=iter(["", "", "", "enough"]).__next__)
     for name, config, error in (
         ("uneven", _config(batch_size=9), ValueError),
         ("diverging", _config(lr=1e30), NonFiniteLoss),
@@ -57,6 +62,12 @@ def _process(rank: int, folder: Path) -> None:
             train(config, folder, run_id=name)
         told[name] = str(raised.value)
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
+    path = folder / "diverging.json"
+    if rank == 0:
+        path.write_text(json.dumps(_config(lr=1e30).to_dict()))
+    for option in SAID:
+        with (folder / f"said {option} {rank}").open("w") as out, contextlib.redirect_stderr(out):
+            main(["train", "--config", str(path), "--runs-dir", str(folder / "by-command"), option])
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +92,13 @@ def test_several_processes_store_one_run(folder, name):
     assert metrics[metrics.kind == "eval"].step.tolist() == [0, 5, 10, 12]
     assert run.checkpoints == [0, 4, 8, 12]
     assert run.model().n_future == 2
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {
+    assert {path.name for path in folder.iterdir() if (path / "run.json").exists()} == {
         "ddp",
         "ddp-whole",
         "fsdp",
         "fsdp-whole",
         "diverging",
+        "alone-later",
     }
 
 
@@ -108,6 +120,13 @@ def test_sharded_or_whole_the_numbers_are_the_same(folder):
         assert ours[column].dropna().tolist() == pytest.approx(theirs[column].dropna().tolist(), rel=1e-4)
 
 
+def test_one_process_goes_on_with_the_run_of_two(folder):
+    run = load_run(folder / "alone-later")
+    assert run.record.step == 3
+    done = resume(run).record
+    assert (done.state, done.tokens) == ("finished", 12 * 8 * 16)
+
+
 def test_rows_that_cannot_be_shared_out_are_refused_before_anything_is_written(folder):
     assert "a batch of 9 rows does not divide evenly among 2 processes" in _told(folder, 0)["uneven"]
     assert not (folder / "uneven").exists()
@@ -117,6 +136,13 @@ def test_when_the_first_process_fails_the_others_end_as_well(folder):
     assert "at step" in _told(folder, 0)["diverging"]
     assert _told(folder, 1)["diverging"] == "another process of this training failed"
     assert load_run(folder / "diverging").record.state == "failed"
+
+
+@pytest.mark.parametrize("option", SAID)
+def test_of_an_error_the_first_process_speaks_alone(folder, option):
+    first, second = ((folder / f"said {option} {rank}").read_text() for rank in (0, 1))
+    assert first.startswith(SAID[option]) and first.count("\n") == 1
+    assert second == ""
 
 
 def test_what_torchrun_says(monkeypatch):

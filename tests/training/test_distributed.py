@@ -13,7 +13,8 @@ from torch import Tensor
 from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
-from playground.training.distributed import copy_from_first, joined, put_together, several
+from playground.training.crew import joined, present_crew
+from playground.training.distributed import copy_from_first, put_together
 from playground.training.loop import TrainState, fit, start_state
 from playground.training.loss import target_counts
 from playground.training.step import Learner, PlainStep
@@ -169,8 +170,8 @@ def test_weights_and_optimizer_are_copied_from_the_first_process(folder):
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_one_process_alone_is_not_several():
-    assert not several()
+def test_one_process_alone_is_no_crew():
+    assert present_crew() is None
     step = PlainStep(
         [Learner(model=(model := small_model()), optimizer=torch.optim.AdamW(model.parameters()), clip=1.0)], _config()
     )
