@@ -95,7 +95,7 @@ class Lead(SideBySide):
     def __init__(self, session: Session, crew: Crew) -> None:
         check_rows(session.config.train)
         super().__init__([session])
-        session.processes = crew.size
+        session.record = dataclasses.replace(session.record, processes=crew.size)
         self.crew, self.session = crew, session
         self.whole: TrainState | None = None
         """Of sharded parameters the whole, for those who look at them or store them."""

@@ -22,6 +22,7 @@ from playground.experiments.reporter import Reporter, Silent
 from playground.experiments.runner import check_free, make_session, new_run_id, resume_session, with_whole_path
 from playground.experiments.session import NonFiniteLoss, Session
 from playground.experiments.side_by_side import SideBySide
+from playground.experiments.torchrun import launched
 from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
@@ -46,8 +47,9 @@ def train_many(
     Those that differ in seed and optimizer alone are trained together: stacked in this process (by default on a GPU), or in
     processes of their own. The others come one after another. More than fit the memory are split into groups. One that diverges
     fails alone: its run's status is `failed`. `should_stop` stops all; those that never began are left out of what is returned.
-    Raises ValueError for an impossible configuration and RunError for a taken id before anything starts.
+    Raises ValueError for an impossible configuration, and under torchrun, and RunError for a taken id, before anything starts.
     """
+    _refuse_torchrun()
     reporter = reporter or Silent()
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
@@ -71,8 +73,9 @@ def resume_many(
 ) -> list[Run]:
     """Go on with several runs; those of one shape that stand at the same step side by side, on any device.
 
-    Raises RunError as `resume` does, before anything starts.
+    Raises RunError as `resume` does, and ValueError under torchrun, before anything starts.
     """
+    _refuse_torchrun()
     reporter = reporter or Silent()
     groups = _alike([run.config for run in runs], [_last_step(run) for run in runs])
     ended: list[int] = []
@@ -89,6 +92,11 @@ def resume_many(
                 SideBySide([sessions[place] for place in group]).run(should_stop)
             ended += group
     return [Run(runs[place].path) for place in sorted(ended)]
+
+
+def _refuse_torchrun() -> None:
+    if launched():
+        raise ValueError("several trainings are the work of one process; train one, or start without torchrun")
 
 
 def shape_of(config: RunConfig) -> str:

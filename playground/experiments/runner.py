@@ -94,7 +94,7 @@ def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Sessio
             f"run {run.id} was trained on other text than its task reads now; put the files back, or train anew"
         )
     device = pick_device(run.config.train.device)
-    record = dataclasses.replace(record, status="running", reason="", replicas=replicas, **this_process())
+    record = dataclasses.replace(record, status="running", reason="", replicas=replicas, processes=1, **this_process())
     return Session(run.path, run.config, run.task, record, device, reporter)
 
 

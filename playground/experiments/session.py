@@ -45,8 +45,6 @@ class Session:
         self.logged_at = 0.0
         self.ended = False
         """Whether the run has failed or come to its end."""
-        self.processes = 1
-        """How many processes share the rows of a step."""
         self.others: dict[str, torch.Tensor] = {}
         """What a checkpoint must hold of the other processes' samplers."""
         self.state: TrainState
@@ -63,7 +61,7 @@ class Session:
         model = apply_clamp(model.to(self.device), self.config.clamp)
         generator = seeded_generator(stream(seed, "data"), self.device)
         self.state = start_state(model, self.config, generator)
-        rows = self.config.train.batch_size // self.processes
+        rows = self.config.train.batch_size // self.record.processes
         self.sampler = Sampler(self.task, rows, generator, self.device)
         kept = steps[-1] if steps else -1
         for path in (self.path / "metrics.jsonl", *probe_files(self.path)):

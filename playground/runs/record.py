@@ -76,6 +76,8 @@ class RunRecord:
     threads: int = 0
     replicas: int = 1
     """How many runs the process trained side by side; `seconds` and `tokens_per_second` are of this run among them."""
+    processes: int = 1
+    """How many processes shared the training (docs/several-gpus.md)."""
     peak_memory: int = 0
     """Most bytes that the process held, on the GPU where it trained on one; 0 where that is not known."""
     matmul_flops: float = 0.0
