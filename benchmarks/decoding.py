@@ -1,9 +1,9 @@
 """Speculative decoding against plain cached decoding of the same model, batch and precision, in turns.
 
 Lines for trained models, n = 4 and 8, of the preset `decoding-cpu` (`decoding-gpu` on CUDA), held-out bytes, greedy. A finished
-run in the folder of runs is taken; where there is none it is trained into that folder first, which takes long. Then lines for how
-drafts are computed: independent future heads one by one at every token, one by one for the last committed token, and, as the
-engine does it, as one batched layer for that token. Weights are random there: what is timed depends on shapes only.
+run in the folder of runs is taken; where there is none it is trained into that folder first, which takes long. Then lines for
+how drafts are computed: independent future heads one by one at every token, one by one for the last committed token, and, as
+the engine does it, as one batched layer for that token. Weights are random there: what is timed depends on shapes only.
 
 Targets on two CPU cores: 1.8 for n = 4, 2.2 for n = 8, at batch 1.
 """

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from playground.model.layers import Attention, Block, Rotation, turn
+from playground.model.layers import Attention, Block, GatedMLP, Rotation, turn
 
 FILLS_GPU = 256
 """Programs, one for each row and attention head, that keep a GPU busy."""
@@ -94,4 +94,7 @@ def mix(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor) ->
 def cached_block(block: Block, resid_BTD: Tensor, view: View, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
     """A layer on new tokens, given those in the cache."""
     resid_BTD = resid_BTD + cached_attention(block.attn, block.ln1(resid_BTD), view, keys_BHSE, values_BHSE)
-    return resid_BTD + block.mlp(block.ln2(resid_BTD)) if block.has_mlp else resid_BTD
+    if not block.has_mlp:
+        return resid_BTD
+    mlp = block.mlp.of_few if isinstance(block.mlp, GatedMLP) else block.mlp
+    return resid_BTD + mlp(block.ln2(resid_BTD))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from playground.config import ClampConfig
 from playground.model.clamp import apply_clamp, frozen_slices
-from playground.model.layers import Norm, listened
+from playground.model.layers import Norm, listened, matrix_product
 from playground.model.transformer import MTPTransformer
 
 
@@ -89,8 +89,7 @@ class StackedLinear(nn.Linear):
         self.weight = _stacked(modules, "weight")
 
     def forward(self, input: Tensor) -> Tensor:
-        x_RNI = input.reshape(len(self.weight), -1, self.in_features)
-        return (x_RNI @ self.weight.transpose(1, 2)).view(*input.shape[:-1], self.out_features)
+        return matrix_product(input, self.weight)
 
 
 class StackedEmbedding(nn.Embedding):

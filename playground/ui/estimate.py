@@ -17,8 +17,8 @@ SIDE_BY_SIDE = 2.4
 GPU_REPLICA_COST = ((1, 1.0), (16, 13.7))
 """(replicas, time of a step over that of one model) on a GPU, where the replicas share one process and its kernels.
 
-Of the preset `stories-gpu` on an H200 (docs/log.md, 2026-11-28), whose batch fills the GPU by itself. Between two rows the cost is
-linear, beyond the last it goes on as it did before it.
+Of the preset `stories-gpu` on an H200 (docs/log.md, 2026-11-28), whose batch fills the GPU by itself. Between two rows the cost
+is linear, beyond the last it goes on as it did before it.
 """
 
 
