@@ -27,7 +27,7 @@ def listened(*points: HookPoint) -> bool:
 
 
 def matrix_product(x: Float[Tensor, "*rest d_in"], weight: Tensor) -> Float[Tensor, "*rest d_out"]:
-    """x W^T for W `[d_out, d_in]`; of several models side by side, W `[replica, d_out, d_in]`, each has its share of the rows."""
+    """x W^T for W `[d_out, d_in]`; or, of several models side by side, for W `[replica, d_out, d_in]`, each with its rows."""
     if weight.ndim == 2:
         return F.linear(x, weight)
     x_RNI = x.reshape(len(weight), -1, x.shape[-1])
