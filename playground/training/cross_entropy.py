@@ -38,8 +38,8 @@ def linear_cross_entropy(
 ) -> Float[Tensor, " replica"]:
     """Summed cross-entropy (nats) of each replica's targets under the logits `stream @ weight.T`; ignored targets add zero.
 
-    `chunk` positions go through at a time; by default as many as memory likes. Under autocast the products run in half
-    precision and the softmax in float32.
+    Differentiate it once. `chunk` positions go through at a time; by default as many as memory likes. Under autocast the
+    products run in half precision and the softmax in float32.
     """
     replicas, positions, d_vocab = len(stream), stream.shape[1], weight.shape[1]
     if chunk is None:
@@ -85,9 +85,12 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        slopes: tuple[Tensor | None, ...] | None = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
+        if slopes is None:
+            raise RuntimeError("a loss in chunks can be differentiated once: its gradients were scaled in place")
+        ctx.slopes = None  # pyright: ignore[reportAttributeAccessIssue]
         scale = grads[0][:, None, None]
-        slopes = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
-        return (*(None if slope is None else slope * scale.to(slope.dtype) for slope in slopes), None, None)
+        return (*(None if slope is None else slope.mul_(scale.to(slope.dtype)) for slope in slopes), None, None)
 
 
 def _loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:

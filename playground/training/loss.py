@@ -135,11 +135,12 @@ class _PartByPart(torch.autograd.Function):
                 wanted = [tensor for tensor in (leaf, *inputs[n_streams:]) if tensor.requires_grad]
                 if not loss.requires_grad:
                     continue
+                # What is found belongs to nobody else: it is added to, and later scaled, where it lies.
                 found = cast(tuple[Tensor | None, ...], torch.autograd.grad(loss.sum(), wanted, allow_unused=True))
                 for tensor, slope in zip(wanted, found, strict=True):
                     if slope is not None:
                         before = slopes[place[id(tensor)]]
-                        slopes[place[id(tensor)]] = slope if before is None else before + slope
+                        slopes[place[id(tensor)]] = slope if before is None else before.add_(slope)
         ctx.slopes = slopes  # pyright: ignore[reportAttributeAccessIssue]
         losses_RK = torch.stack(each, dim=1)
         ctx.mark_non_differentiable(losses_RK)
@@ -147,8 +148,11 @@ class _PartByPart(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        slopes: list[Tensor | None] = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
-        return None, None, *(None if slope is None else slope * grads[0] for slope in slopes)
+        slopes: list[Tensor | None] | None = ctx.slopes  # pyright: ignore[reportAttributeAccessIssue]
+        if slopes is None:
+            raise RuntimeError("the head-by-head loss can be differentiated once: its gradients were scaled in place")
+        ctx.slopes = None  # pyright: ignore[reportAttributeAccessIssue]
+        return None, None, *(None if slope is None else slope.mul_(grads[0]) for slope in slopes)
 
 
 LOSS: dict[str, Loss] = {"per_head": per_head_loss, "one_graph": one_graph_loss}

@@ -64,6 +64,17 @@ def test_only_the_gradients_that_are_needed_are_found(needed):
     torch.testing.assert_close(torch.autograd.grad(loss, (stream, weight)[needed]), expected)
 
 
+def test_gradients_are_handed_out_once():
+    loss = linear_cross_entropy(*case(1), chunk=4).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        loss.backward()
+    total = per_head_loss(small_model(n_future=2), make_batch(random_tokens()), None).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        total.backward()
+
+
 def test_under_autocast_products_are_in_half_precision_and_the_softmax_is_not():
     stream, weight, targets = case(1, positions=64, d_model=32, dtype=torch.float32)
     exact = plain(stream, weight, targets)
