@@ -12,7 +12,7 @@ from playground.ui.words import duration, plural
 
 START_UP = 6.0
 """Seconds until a training process has loaded its libraries."""
-SIDE_BY_SIDE = 2.4
+SIDE_BY_SIDE = 1.9
 """A training on one core beside others takes this much longer than one on two cores, evaluations included."""
 GPU_REPLICA_COST = ((1, 1.0), (16, 13.7))
 """(replicas, time of a step over that of one model) on a GPU, where the replicas share one process and its kernels.
