@@ -16,7 +16,9 @@ import pytest
 
 from playground import load_run
 from playground.cli import main
+from playground.cli.training import _say_how_it_ended
 from playground.runs.lock import run_lock
+from playground.runs.store import Run
 from tests.fake_runs import write_run
 
 TINY = ["--task", "induction", "--n-layers", "3", "--n-future", "2", "--d-model", "16", "--n-heads", "2", "--n-ctx", "16",
@@ -96,6 +98,16 @@ def test_a_stored_configuration_is_where_another_training_starts(tmp_path, capsy
     broken.write_text("{")
     assert main(["train", "--config", str(broken)]) == 2
     assert "broken.json is no JSON (line 1); write the config.json of a run" in capsys.readouterr().err
+
+
+def test_a_training_whose_process_was_killed_is_no_success(tmp_path, capsys):
+    runs = [Run(write_run(tmp_path, seed=seed, state=state)) for seed, state in enumerate(("finished", "interrupted"))]
+    assert _say_how_it_ended(runs, as_json=False, received=[]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"error: {runs[1].id}: its process was killed; go on with: python -m playground resume {runs[1].id}"
+    )
+    assert error.count("error:") == 1
 
 
 BAD = [

@@ -343,9 +343,10 @@ def _say_how_it_ended(runs: list[Run], as_json: bool, received: list[int]) -> in
     if as_json:
         for run in runs:
             _print_outcome(run)
-    failed = [run for run in runs if run.record.status == "failed"]
+    failed = [run for run in runs if run.record.state in ("failed", "interrupted")]
     for run in failed:
-        print(f"error: {run.id}: {run.record.reason}", file=sys.stderr)
+        reason = run.record.reason or f"its process was killed; go on with: {resume_line(run.path)}"
+        print(f"error: {run.id}: {reason}", file=sys.stderr)
     stopped = [run for run in runs if run.record.status == "stopped"]
     if stopped:
         record = stopped[0].record

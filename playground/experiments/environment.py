@@ -52,10 +52,9 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes that this process has held so far: on the GPU, or for the CPU in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    usage = psutil.Process().memory_info()
-    return getattr(usage, "peak_wset", 0) or (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT if resource else usage.rss
-    )
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset  # pyright: ignore[reportAttributeAccessIssue]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 @cache

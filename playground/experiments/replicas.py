@@ -73,11 +73,16 @@ def resume_many(
 ) -> list[Run]:
     """Go on with several runs; those of one shape that stand at the same step side by side, on any device.
 
-    Raises RunError as `resume` does, and ValueError under torchrun, before anything starts.
+    More than fit the memory are split into groups. Raises RunError as `resume` does, and ValueError under torchrun, before
+    anything starts.
     """
     _refuse_torchrun()
     reporter = reporter or Silent()
-    groups = _alike([run.config for run in runs], [_last_step(run) for run in runs])
+    groups = [
+        [alike[place] for place in part]
+        for alike in _alike([run.config for run in runs], [_last_step(run) for run in runs])
+        for part in fitting_groups([runs[place].config for place in alike], reporter)
+    ]
     ended: list[int] = []
     with contextlib.ExitStack() as locks:
         for run in runs:

@@ -128,6 +128,17 @@ def test_what_cannot_share_a_stack_is_trained_one_group_after_another(tmp_path):
     ]
 
 
+def test_runs_that_no_longer_fit_together_go_on_in_groups(tmp_path, monkeypatch):
+    asked = iter(range(10**6))
+    stopped = train_many(seeds(0, 1), tmp_path, stacked=True, should_stop=lambda: "enough" if next(asked) > 13 else "")
+    needed = training_bytes(stopped[0].config, stopped[0].task, "cpu")
+    monkeypatch.setattr("playground.experiments.replicas.free_memory", lambda _device: int(1.5 * needed / 0.9))
+    notes = Notes()
+    resumed = resume_many(stopped, reporter=notes)
+    assert [(run.record.state, run.record.replicas) for run in resumed] == [("finished", 1), ("finished", 1)]
+    assert "they are trained 1 at a time" in notes.said[0]
+
+
 class Notes(Silent):
     def __init__(self) -> None:
         self.said: list[str] = []
