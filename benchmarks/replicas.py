@@ -68,7 +68,7 @@ def _stacked(n_future: int, rows: int, repeats: int, device: str) -> Row:
 
 
 def _learner(state: TrainState, config: RunConfig) -> Learner:
-    return Learner(model=state.model, optimizer=state.optimizer, clip=config.optim.clip)
+    return Learner(model=state.model, optimizer=state.optimizer, optim=config.optim)
 
 
 def _in_processes(steps: int, repeats: int) -> Row:

@@ -35,7 +35,7 @@ def ours(config: ModelConfig, tokens: Tensor) -> Step:
 
 def training_step(model: MTPTransformer, config: RunConfig, sample: Callable[[], Batch]) -> Step:
     """A step of this project's training on the next batch, as `playground.training.loop.fit` takes it."""
-    learner = Learner(model=model, optimizer=make_optimizer(model, config.optim), clip=config.optim.clip)
+    learner = Learner(model=model, optimizer=make_optimizer(model, config.optim), optim=config.optim)
     step = make_step([learner], config)
     return lambda: step([sample()], [config.optim.lr])
 
@@ -74,7 +74,8 @@ def lens(config: ModelConfig, tokens: Tensor) -> Step:
             d_mlp=config.d_mlp, d_vocab=cast(int, config.d_vocab), n_ctx=cast(int, config.n_ctx), act_fn="silu",
             gated_mlp=True, normalization_type="RMS", final_rms=True, uses_rms_norm=True, rotary_dim=config.d_head,
             positional_embedding_type="rotary", eps=config.eps, device=str(tokens.device),
-        )
+        ),
+        device=tokens.device,
     )  # fmt: skip
     bridge.train()
     return _step(bridge, lambda: bridge(tokens, return_type="loss"))

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from playground.config import ClampConfig
@@ -35,27 +36,81 @@ class Stack:
         self.models = list(models)
         self.joint = _joined(self.models)
         apply_clamp(self.joint, clamp or ClampConfig())
-        self._parameters = dict(self.joint.named_parameters())
-        for name, parameter in self._parameters.items():
-            own = [model.get_parameter(name) for model in models]
-            parameter.requires_grad_(own[0].requires_grad)
-            for replica, one in enumerate(own):
-                one.data = parameter.data[replica]
-            if parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
-                for replica, one in enumerate(own):
-                    one.grad = parameter.grad[replica]
+        learning: dict[bool, list[str]] = {True: [], False: []}
+        for name, parameter in self.joint.named_parameters():
+            own = models[0].get_parameter(name)
+            parameter.requires_grad_(own.requires_grad)
+            if own.requires_grad:
+                learning[own.ndim >= 2].append(name)
+            else:
+                for replica, model in enumerate(models):
+                    model.get_parameter(name).data = parameter.data[replica]
+        self.matrices, self.vectors = (Rows(self, learning[kind]) for kind in (True, False))
         names = {id(parameter): name for name, parameter in models[0].named_parameters()}
         for parameter, mask in frozen_slices(models[0], clamp or ClampConfig()):
-            joint = self._parameters[names[id(parameter)]]
+            joint = self.joint.get_parameter(names[id(parameter)])
             if joint.requires_grad:
                 joint.register_hook(_without(mask))
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; they stay where they are."""
-        for parameter in self._parameters.values():
-            if parameter.grad is not None:
-                parameter.grad.zero_()
+        for rows in (self.matrices, self.vectors):
+            rows.gradients.zero_()
+
+    def add_gradients(self, total: Tensor) -> None:
+        """Add the gradients of `total`, which was computed with the joint model."""
+        names, views = [], []
+        for rows in (self.matrices, self.vectors):
+            names += rows.names
+            views += rows.views(rows.gradients)
+        found = torch.autograd.grad(total, [self.joint.get_parameter(name) for name in names], allow_unused=True)
+        pairs = [(view, slope) for view, slope in zip(views, found, strict=True) if slope is not None]
+        torch._foreach_add_([view for view, _ in pairs], [slope for _, slope in pairs])
+
+    def clip_grad_norm(self, limits: Float[Tensor, " replica"]) -> Float[Tensor, " replica"]:
+        """Scale each model's gradient down to its limit; returns the norms from before."""
+        gradients = (self.matrices.gradients, self.vectors.gradients)
+        norms = torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients])
+        norm_R = torch.linalg.vector_norm(norms, dim=0)
+        scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
+        for rows in gradients:
+            rows.mul_(scale_R[:, None])
+        return norm_R
+
+
+ALIGNED = 16
+"""Parameters begin at multiples of so many numbers: kernels read several at once."""
+
+
+class Rows:
+    """Parameters of a stack in one tensor, with a row for each replica, and their gradients in another.
+
+    So what is done to all of them is one operation. The parameters of the joint model and of each replica become views.
+    """
+
+    def __init__(self, stack: Stack, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._spans: list[tuple[int, torch.Size]] = []
+        width = 0
+        for name in names:
+            shape = stack.models[0].get_parameter(name).shape
+            self._spans.append((width, shape))
+            width += -(-shape.numel() // ALIGNED) * ALIGNED
+        like = stack.models[0].W_E.detach()
+        self.values = nn.Parameter(like.new_zeros(len(stack.models), width))
+        self.gradients = torch.zeros_like(self.values)
+        self.values.grad = self.gradients
+        views = zip(self.views(self.values.detach()), self.views(self.gradients), strict=True)
+        for name, (values, gradients) in zip(names, views, strict=True):
+            joint = stack.joint.get_parameter(name)
+            joint.data = values.copy_(joint.detach())
+            for replica, model in enumerate(stack.models):
+                own = model.get_parameter(name)
+                own.data, own.grad = values[replica], gradients[replica]
+
+    def views(self, rows: Float[Tensor, "replica number"]) -> list[Tensor]:
+        """Each parameter's part of such a tensor, `[replica, *shape]`."""
+        return [rows[:, start : start + shape.numel()].unflatten(1, shape) for start, shape in self._spans]
 
 
 def _without(mask: Tensor) -> Callable[[Tensor], Tensor]:

@@ -74,6 +74,8 @@ def resumable(folder: Path) -> list[int]:
 def _optimizer_tensors(model: MTPTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"optimizer/{name}/{key}": value.contiguous()
+        if value.ndim
+        else value.clone()  # counters may be one and the same
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -111,7 +111,7 @@ def fit_together(
     """
     config, states = members[0].config, [member.state for member in members]
     learners = [
-        Learner(model=one.state.model, optimizer=one.state.optimizer, clip=one.config.optim.clip) for one in members
+        Learner(model=one.state.model, optimizer=one.state.optimizer, optim=one.config.optim) for one in members
     ]
     step = make_step(learners, config, stack) if states[0].step < config.train.steps else None
     while step is not None and states[0].step < config.train.steps and not should_stop():

@@ -1,11 +1,13 @@
 """AdamW, linear warm-up and cosine decay, as in the paper's tables S13 and S14."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from playground.config import OptimConfig
+from playground.model.stack import Stack
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -16,11 +18,44 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
     vectors = [parameter for parameter in learning if parameter.ndim < 2]
+    return _adamw(matrices, vectors, config)
+
+
+def _adamw(matrices: list[nn.Parameter], vectors: list[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    on_cuda = learning[0].device.type == "cuda"  # there a step may be recorded as a graph: the rate is read from memory
-    rate = torch.tensor(config.lr, device=learning[0].device) if on_cuda else config.lr
+    device = (*matrices, *vectors)[0].device
+    on_cuda = device.type == "cuda"  # there a step may be recorded as a graph: the rate is read from memory
+    rate = torch.tensor(config.lr, device=device) if on_cuda else config.lr
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=on_cuda)
+
+
+def join_optimizers(
+    stack: Stack, optimizers: Sequence[torch.optim.Optimizer], config: OptimConfig
+) -> torch.optim.AdamW:
+    """One AdamW for all models of a stack, whose settings are these. It goes on where their own stand.
+
+    What it keeps of a model is what that model's own optimizer sees and stores: their states become views of its state.
+    """
+    joint = _adamw([stack.matrices.values], [stack.vectors.values], config)
+    for rows in (stack.matrices, stack.vectors):
+        own = [[model.get_parameter(name) for name in rows.names] for model in stack.models]
+        present = [
+            [optimizer.state.get(one, {}) for one in mine] for optimizer, mine in zip(optimizers, own, strict=True)
+        ]
+        step = next((state["step"].clone() for states in present for state in states if state), None)
+        device = rows.values.device
+        kept = {"step": torch.zeros((), device=device) if step is None else step.to(device)}
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept[name] = torch.zeros_like(rows.values, requires_grad=False)
+            views = rows.views(kept[name])
+            for replica, (optimizer, mine, states) in enumerate(zip(optimizers, own, present, strict=True)):
+                for parameter, state, view in zip(mine, states, views, strict=True):
+                    if state:
+                        view[replica].copy_(state[name])
+                    optimizer.state.setdefault(parameter, {}).update({name: view[replica], "step": kept["step"]})
+        joint.state[rows.values] = kept
+    return joint
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

@@ -7,7 +7,9 @@ from tasks.base import Batch, Device, Task
 
 MOST_TOKENS = 2**22
 """Tokens drawn at once on a GPU, at most."""
-MOST_BATCHES = 32
+ROWS = 2**12
+"""Rows drawn at once on a GPU, but no fewer than LEAST_BATCHES have. Drawing few rows takes as long as drawing these."""
+LEAST_BATCHES = 32
 
 
 class Sampler:
@@ -19,8 +21,8 @@ class Sampler:
 
     def __init__(self, task: Task, rows: int, generator: torch.Generator, device: Device) -> None:
         self.task, self.rows, self.generator, self.device = task, rows, generator, torch.device(device)
-        fitting = MOST_TOKENS // (rows * task.n_ctx) if self.device.type == "cuda" else 1
-        self.block = max(1, min(MOST_BATCHES, fitting))
+        wanted = max(LEAST_BATCHES, ROWS // rows) if self.device.type == "cuda" else 1
+        self.block = max(1, min(wanted, MOST_TOKENS // (rows * task.n_ctx)))
         self.used = self.block
         """How many of the present block have been handed out."""
         self._before = generator.get_state()

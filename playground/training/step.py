@@ -8,6 +8,7 @@ Dimension letters: R replica, K offset.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from playground.config import RunConfig
+from playground.config import OptimConfig, RunConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
 from playground.training.loss import LOSS, Losses, target_counts
+from playground.training.optim import join_optimizers
 from tasks.base import Batch
 
 WARM_UP = 3
@@ -35,7 +37,7 @@ class Learner:
 
     model: MTPTransformer
     optimizer: torch.optim.Optimizer
-    clip: float
+    optim: OptimConfig
 
 
 Step = Callable[[Sequence[Batch], Sequence[float]], Tensor]
@@ -70,28 +72,39 @@ class PlainStep:
             if self.stack is not None:
                 raise ValueError("several models are trained by one process; train one, or start without torchrun")
             self.loss = self.shared = SharedLoss(self.model, loss, learners[0].optimizer, config)
-        self.parameters = [
-            [parameter for parameter in one.model.parameters() if parameter.requires_grad] for one in learners
-        ]
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.limits = torch.tensor([one.optim.clip for one in learners], device=self.device)
+        self.optimizers = [one.optimizer for one in learners]
+        alike = len({dataclasses.replace(one.optim, clip=1.0) for one in learners}) == 1
+        if self.stack is not None and alike and not config.clamp.freeze_heads:  # those are undone after each own step
+            self.optimizers = [join_optimizers(self.stack, self.optimizers, learners[0].optim)]
         compiled = config.train.compiled and self.device.type == "cuda"
         self.layers = Compiled(self.model) if compiled else None
 
     def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
-        for one, rate in zip(self.learners, rates, strict=True):
-            set_learning_rate(one.optimizer, rate)
+        self.set_rates(rates)
         return self.run(joined(batches))
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """Learning rates of the next steps. Raises ValueError where replicas of equal settings get different ones."""
+        if len(self.optimizers) < len(rates) and len(set(rates)) > 1:
+            raise ValueError(f"replicas of equal settings learn at one rate, not at {sorted(set(rates))}")
+        for optimizer, rate in zip(self.optimizers, rates, strict=False):
+            set_learning_rate(optimizer, rate)
 
     def run(self, batch: Batch) -> Float[Tensor, "replica offset_and_norm"]:
         """The step on rows of all replicas, with the learning rates that are set."""
         self._zero_grad()
         losses_RK = self._gradients(batch)
-        norms = [
-            whole(torch.nn.utils.clip_grad_norm_(parameters, one.clip, foreach=True))
-            for one, parameters in zip(self.learners, self.parameters, strict=True)
-        ]
-        for one in self.learners:
-            one.optimizer.step()
-        return torch.cat([losses_RK, torch.stack(norms)[:, None]], dim=1)
+        norms_R = self._clip()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return torch.cat([losses_RK, norms_R[:, None]], dim=1)
+
+    def _clip(self) -> Float[Tensor, " replica"]:
+        if self.stack is not None:
+            return self.stack.clip_grad_norm(self.limits)
+        return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.learners[0].optim.clip, foreach=True))[None]
 
     def _gradients(self, batch: Batch) -> Tensor:
         """Add the gradients of the n-token loss; the rows may go through in parts, and other processes may have more."""
@@ -114,14 +127,17 @@ class PlainStep:
         with self.layers.used() if self.layers else contextlib.nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
                 losses: Losses = self.loss(batch, counts)
-            losses.total.backward()
+            if self.stack is not None:
+                self.stack.add_gradients(losses.total)
+            else:
+                losses.total.backward()
         return losses.each
 
     def _zero_grad(self) -> None:
         if self.stack is not None:
             self.stack.zero_grad()
         else:
-            self.learners[0].optimizer.zero_grad(set_to_none=True)
+            self.optimizers[0].zero_grad(set_to_none=True)
 
 
 class GraphedStep:
@@ -135,8 +151,7 @@ class GraphedStep:
         self.read: Tensor
 
     def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
-        for one, rate in zip(self.step.learners, rates, strict=True):
-            set_learning_rate(one.optimizer, rate)
+        self.step.set_rates(rates)
         if self.done < WARM_UP:
             self.done += 1
             return self._warm_up(joined(batches))
@@ -165,6 +180,7 @@ class Compiled:
     """Layers and final norm, compiled for training; whoever else runs the model runs the plain ones, hooks and all."""
 
     def __init__(self, model: MTPTransformer) -> None:
+        _compile_any_number_of_shapes()
         self.layers: list[nn.Module] = [*model.blocks, *model.future_heads, model.ln_final]
         self.calls = [torch.compile(getattr(layer, "_call_impl"), dynamic=False) for layer in self.layers]  # noqa: B009
 
@@ -179,6 +195,12 @@ class Compiled:
         finally:
             for layer in self.layers:
                 setattr(layer, _CALL, None)
+
+
+def _compile_any_number_of_shapes() -> None:
+    """torch gives up on compiling a function after eight shapes; all layers of all trainings of a process are one function."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 512)
+    torch._dynamo.config.accumulated_recompile_limit = max(torch._dynamo.config.accumulated_recompile_limit, 4096)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -219,5 +241,5 @@ def _copy(batch: Batch) -> Batch:
 
 def _fill(target: Batch, batches: Sequence[Batch]) -> None:
     for name in MODEL_FIELDS:
-        for rows, batch in zip(getattr(target, name).chunk(len(batches)), batches, strict=True):
-            rows.copy_(getattr(batch, name))
+        rows = getattr(target, name).chunk(len(batches))
+        torch._foreach_copy_(list(rows), [getattr(batch, name) for batch in batches])  # one kernel for all replicas

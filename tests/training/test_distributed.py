@@ -111,7 +111,7 @@ def _reductions() -> dict[str, Tensor]:
     config = dataclasses.replace(_config(train={"accumulate": 2}), model=small_config(n_layers=5, n_future=4))
     model = small_model(n_layers=5, n_future=4)
     state = start_state(model, config, seeded_generator(0))
-    step = PlainStep([Learner(model=model, optimizer=state.optimizer, clip=1.0)], config)
+    step = PlainStep([Learner(model=model, optimizer=state.optimizer, optim=OptimConfig())], config)
     sizes: list[int] = []
 
     def count(_state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # pyright: ignore
@@ -173,7 +173,8 @@ def test_weights_and_optimizer_are_copied_from_the_first_process(folder):
 def test_one_process_alone_is_no_crew():
     assert present_crew() is None
     step = PlainStep(
-        [Learner(model=(model := small_model()), optimizer=torch.optim.AdamW(model.parameters()), clip=1.0)], _config()
+        [Learner(model=(model := small_model()), optimizer=torch.optim.AdamW(model.parameters()), optim=OptimConfig())],
+        _config(),
     )
     assert step.shared is None
 
