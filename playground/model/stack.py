@@ -54,8 +54,8 @@ class Stack:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; they stay where they are."""
-        for rows in (self.matrices, self.vectors):
-            rows.gradients.zero_()
+        for rows in self.gradients:
+            rows.zero_()
 
     def add_gradients(self, total: Tensor) -> None:
         """Add the gradients of `total`, which was computed with the joint model."""
@@ -67,15 +67,21 @@ class Stack:
         pairs = [(view, slope) for view, slope in zip(views, found, strict=True) if slope is not None]
         torch._foreach_add_([view for view, _ in pairs], [slope for _, slope in pairs])
 
-    def clip_grad_norm(self, limits: Float[Tensor, " replica"]) -> Float[Tensor, " replica"]:
-        """Scale each model's gradient down to its limit; returns the norms from before."""
-        gradients = (self.matrices.gradients, self.vectors.gradients)
-        norms = torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients])
-        norm_R = torch.linalg.vector_norm(norms, dim=0)
-        scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
-        for rows in gradients:
-            rows.mul_(scale_R[:, None])
-        return norm_R
+    @property
+    def gradients(self) -> tuple[Float[Tensor, "replica number"], ...]:
+        """All gradients."""
+        return self.matrices.gradients, self.vectors.gradients
+
+
+def clip_rows(
+    gradients: Sequence[Float[Tensor, "replica _"]], limits: Float[Tensor, " replica"]
+) -> Float[Tensor, " replica"]:
+    """Scale each model's gradient down to its limit; returns the norms from before."""
+    norm_R = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
+    scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
+    for rows in gradients:
+        rows.mul_(scale_R[:, None])
+    return norm_R
 
 
 ALIGNED = 16

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from playground.config import OptimConfig, RunConfig
-from playground.model.stack import Stack
+from playground.model.stack import Stack, clip_rows
 from playground.model.transformer import MTPTransformer
 from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
@@ -80,6 +80,7 @@ class PlainStep:
             self.optimizers = [join_optimizers(self.stack, self.optimizers, learners[0].optim)]
         compiled = config.train.compiled and self.device.type == "cuda"
         self.layers = Compiled(self.model) if compiled else None
+        self.clip_rows = torch.compile(clip_rows, dynamic=False) if compiled else clip_rows
 
     def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
         self.set_rates(rates)
@@ -103,7 +104,7 @@ class PlainStep:
 
     def _clip(self) -> Float[Tensor, " replica"]:
         if self.stack is not None:
-            return self.stack.clip_grad_norm(self.limits)
+            return self.clip_rows(self.stack.gradients, self.limits)
         return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.learners[0].optim.clip, foreach=True))[None]
 
     def _gradients(self, batch: Batch) -> Tensor:
