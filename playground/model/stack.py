@@ -59,13 +59,13 @@ class Stack:
 
     def add_gradients(self, total: Tensor) -> None:
         """Add the gradients of `total`, which was computed with the joint model."""
-        names, views = [], []
-        for rows in (self.matrices, self.vectors):
-            names += rows.names
-            views += rows.views(rows.gradients)
-        found = torch.autograd.grad(total, [self.joint.get_parameter(name) for name in names], allow_unused=True)
-        pairs = [(view, slope) for view, slope in zip(views, found, strict=True) if slope is not None]
-        torch._foreach_add_([view for view, _ in pairs], [slope for _, slope in pairs])
+        rows = (self.matrices, self.vectors)
+        parameters = [self.joint.get_parameter(name) for each in rows for name in each.names]
+        views = [view for each in rows for view in each.views(each.gradients)]
+        found = cast(tuple[Tensor | None, ...], torch.autograd.grad(total, parameters, allow_unused=True))
+        for view, slope in zip(views, found, strict=True):
+            if slope is not None:
+                view.add_(slope)
 
     @property
     def gradients(self) -> tuple[Float[Tensor, "replica number"], ...]:

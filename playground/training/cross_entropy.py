@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ class _Chunked(torch.autograd.Function):
         needs_stream, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
         stream_slopes = torch.empty_like(stream_RND) if needs_stream else None
         weight_slopes = torch.zeros_like(weight_RVD) if needs_weight else None
-        loss_and_slope = _compiled() if _FUSED.get() else _loss_and_slope
+        loss_and_slope = _fused_loss_and_slope if _FUSED.get() else _loss_and_slope
         with torch.autocast(stream_RND.device.type, enabled=False):
             for start in range(0, targets_RN.shape[1], chunk):
                 part = slice(start, start + chunk)
@@ -104,10 +105,46 @@ def _loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Ten
     return loss_R, slope_RCV.to(logits_RCV.dtype)
 
 
+ROW = 2**10
+"""Numbers of a row that a compiled kernel holds at once; sums over longer rows are slow."""
+
+
+def _fused_loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in few kernels that read the logits and write the slopes, where plain torch goes over them a dozen times."""
+    if logits_RCV.shape[-1] <= ROW:
+        return _compiled(_loss_and_slope)(logits_RCV, targets_RC)
+    loss_R, log_sum_RC = _compiled(_loss_of_long_rows)(logits_RCV, targets_RC)
+    return loss_R, _compiled(_slope)(logits_RCV, targets_RC, log_sum_RC)
+
+
+def _loss_of_long_rows(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
+    """A chunk's loss of each replica, and the logarithm of the sum of exponentials of every row, summed part by part."""
+    exact_RCV = logits_RCV.to(torch.promote_types(logits_RCV.dtype, torch.float32))
+    log_sum_RC = exact_RCV.unflatten(-1, (parts_of_row(logits_RCV.shape[-1]), -1)).logsumexp(dim=-1).logsumexp(dim=-1)
+    is_target_RC = targets_RC != IGNORED
+    at_target_RC = exact_RCV.gather(2, targets_RC.where(is_target_RC, 0)[..., None])[..., 0]
+    return ((log_sum_RC - at_target_RC) * is_target_RC).sum(dim=1), log_sum_RC
+
+
+def parts_of_row(d_vocab: int) -> int:
+    """Into how many equal parts a row is cut so that a kernel holds one; 1 where only crumbs would do.
+
+    >>> parts_of_row(1160), parts_of_row(32_000), parts_of_row(1163)
+    (2, 32, 1)
+    """
+    return next((parts for parts in range(1, d_vocab // 32 + 1) if d_vocab % parts == 0 and d_vocab // parts <= ROW), 1)
+
+
+def _slope(logits_RCV: Tensor, targets_RC: Tensor, log_sum_RC: Tensor) -> Tensor:
+    exact_RCV = logits_RCV.to(log_sum_RC.dtype)
+    at_target_RCV = torch.arange(logits_RCV.shape[-1], device=logits_RCV.device) == targets_RC[..., None]
+    slope_RCV = (exact_RCV - log_sum_RC[..., None]).exp() - at_target_RCV.to(exact_RCV.dtype)
+    return (slope_RCV * (targets_RC != IGNORED)[..., None]).to(logits_RCV.dtype)
+
+
 @functools.cache
-def _compiled() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Few kernels that read the logits and write the slopes, where plain torch goes over them a dozen times."""
-    return torch.compile(_loss_and_slope, dynamic=False)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)
 
 
 _FUSED = contextvars.ContextVar("fused", default=False)

@@ -200,8 +200,9 @@ class Compiled:
 
 def _compile_any_number_of_shapes() -> None:
     """torch gives up on compiling a function after eight shapes; all layers of all trainings of a process are one function."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 512)
-    torch._dynamo.config.accumulated_recompile_limit = max(torch._dynamo.config.accumulated_recompile_limit, 4096)
+    limits = torch._dynamo.config  # pyright: ignore[reportPrivateUsage]  # nowhere else
+    limits.recompile_limit = max(limits.recompile_limit, 512)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4096)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -241,6 +242,6 @@ def _copy(batch: Batch) -> Batch:
 
 
 def _fill(target: Batch, batches: Sequence[Batch]) -> None:
+    copy_all = torch._foreach_copy_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  # in one kernel
     for name in MODEL_FIELDS:
-        rows = getattr(target, name).chunk(len(batches))
-        torch._foreach_copy_(list(rows), [getattr(batch, name) for batch in batches])  # one kernel for all replicas
+        copy_all(getattr(target, name).chunk(len(batches)), [getattr(batch, name) for batch in batches])

@@ -117,11 +117,24 @@ def test_the_n_token_loss_with_chunks_has_the_same_gradients(loss, monkeypatch):
         torch.testing.assert_close(chunked, plainly, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("d_vocab", [1160, 1163, 5])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_fused_on_a_gpu_as_plainly(replicas):
+def test_long_rows_are_summed_in_parts(replicas, d_vocab):
+    stream, weight, targets = case(replicas, d_vocab=d_vocab)
+    logits = (stream @ weight.transpose(1, 2)).detach() * 50
+    loss, slope = cross_entropy._loss_and_slope(logits, targets)
+    ours, log_sum = cross_entropy._loss_of_long_rows(logits, targets)
+    torch.testing.assert_close(ours, loss, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(cross_entropy._slope(logits, targets, log_sum), slope, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("d_vocab", [501, 1160, 1163])
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_fused_on_a_gpu_as_plainly(replicas, d_vocab):
     stream, weight, targets = (
-        tensor.detach().cuda() for tensor in case(replicas, positions=300, d_model=32, d_vocab=501, dtype=torch.float32)
+        tensor.detach().cuda()
+        for tensor in case(replicas, positions=300, d_model=32, d_vocab=d_vocab, dtype=torch.float32)
     )
     results = []
     for context in (fused_cross_entropy(), torch.no_grad()):
