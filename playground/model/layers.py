@@ -30,8 +30,24 @@ def matrix_product(x: Float[Tensor, "*rest d_in"], weight: Tensor) -> Float[Tens
     """x W^T for W `[d_out, d_in]`; or, of several models side by side, for W `[replica, d_out, d_in]`, each with its rows."""
     if weight.ndim == 2:
         return F.linear(x, weight)
-    x_RNI = x.reshape(len(weight), -1, x.shape[-1])
-    return (x_RNI @ weight.transpose(1, 2)).view(*x.shape[:-1], -1)
+    if torch.is_autocast_enabled(x.device.type):
+        half = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(half), weight.to(half)
+    return _StackedProduct.apply(x.reshape(len(weight), -1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+
+
+class _StackedProduct(torch.autograd.Function):
+    """x W^T of each replica. The weight's gradient comes as the weight lies; torch's own would come transposed, and copy x."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x_RNI: Tensor, weight_ROI: Tensor) -> Tensor:
+        ctx.save_for_backward(x_RNI, weight_ROI)
+        return x_RNI @ weight_ROI.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x_RNI, weight_ROI = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        return grads[0] @ weight_ROI, grads[0].transpose(1, 2) @ x_RNI
 
 
 class Norm(nn.Module):

@@ -34,20 +34,25 @@ def linear_cross_entropy(
     stream: Float[Tensor, "replica pos d_model"],
     weight: Float[Tensor, "replica d_vocab d_model"],
     targets: Int[Tensor, "replica pos"],
+    scale: Float[Tensor, " replica"] | None = None,
     *,
     chunk: int | None = None,
+    unit: bool = False,
 ) -> Float[Tensor, " replica"]:
-    """Summed cross-entropy (nats) of each replica's targets under the logits `stream @ weight.T`; ignored targets add zero.
+    """Summed cross-entropy (nats) of each replica's targets under the logits `stream @ weight.T`, times `scale` (a constant).
 
-    Differentiate it once. `chunk` positions go through at a time; by default as many as memory likes. Under autocast the
-    products run in half precision and the softmax in float32.
+    Ignored targets add zero. Differentiate it once; `unit` promises that the plain sum of what comes back is what is
+    differentiated, so that the gradients need not be scaled again. `chunk` positions go through at a time; by default as
+    many as memory likes. Under autocast the products run in half precision and the softmax in float32.
     """
     replicas, positions, d_vocab = len(stream), stream.shape[1], weight.shape[1]
+    if scale is None:
+        scale = torch.ones(replicas, device=stream.device)
     if chunk is None:
         if replicas * positions * d_vocab <= WHOLE and not _FUSED.get():
-            return _whole(stream, weight, targets)
+            return _whole(stream, weight, targets) * scale
         chunk = max(1, CHUNK[stream.device.type] // (replicas * d_vocab))
-    return _Chunked.apply(stream, weight, targets, chunk)
+    return _Chunked.apply(stream, weight, targets, scale, chunk, unit)
 
 
 def _whole(stream_RND: Tensor, weight_RVD: Tensor, targets_RN: Tensor) -> Tensor:
@@ -61,7 +66,13 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, stream_RND: Tensor, weight_RVD: Tensor, targets_RN: Tensor, chunk: int
+        ctx: torch.autograd.function.FunctionCtx,
+        stream_RND: Tensor,
+        weight_RVD: Tensor,
+        targets_RN: Tensor,
+        scale_R: Tensor,
+        chunk: int,
+        unit: bool,
     ) -> Tensor:
         dtype = _product_dtype(stream_RND)
         weight = weight_RVD.to(dtype)
@@ -75,13 +86,14 @@ class _Chunked(torch.autograd.Function):
             for start in range(0, targets_RN.shape[1], chunk):
                 part = slice(start, start + chunk)
                 inputs = stream_RND[:, part].to(dtype)
-                loss_R, slope_RCV = loss_and_slope(_product(inputs, weight.transpose(1, 2)), targets_RN[:, part])
+                logits = _product(inputs, weight.transpose(1, 2))
+                loss_R, slope_RCV = loss_and_slope(logits, targets_RN[:, part], scale_R)
                 total_R += loss_R
                 if stream_slopes is not None:
                     stream_slopes[:, part] = _product(slope_RCV, weight)
                 if weight_slopes is not None:
                     weight_slopes += _product(slope_RCV.transpose(1, 2), inputs)
-        ctx.slopes = (stream_slopes, weight_slopes)  # pyright: ignore[reportAttributeAccessIssue]
+        ctx.slopes, ctx.unit = (stream_slopes, weight_slopes), unit  # pyright: ignore[reportAttributeAccessIssue]
         return total_R
 
     @staticmethod
@@ -90,56 +102,65 @@ class _Chunked(torch.autograd.Function):
         if slopes is None:
             raise RuntimeError("a loss in chunks can be differentiated once: its gradients were scaled in place")
         ctx.slopes = None  # pyright: ignore[reportAttributeAccessIssue]
-        scale = grads[0][:, None, None]
-        return (*(None if slope is None else slope.mul_(scale.to(slope.dtype)) for slope in slopes), None, None)
+        if not ctx.unit:  # pyright: ignore[reportAttributeAccessIssue]
+            factor = grads[0][:, None, None]
+            slopes = tuple(None if slope is None else slope.mul_(factor.to(slope.dtype)) for slope in slopes)
+        return *slopes, None, None, None, None
 
 
-def _loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
-    """A chunk's loss of each replica, and the slope of their sum by the logits: softmax less one at the target."""
+def _loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor, scale_R: Tensor) -> tuple[Tensor, Tensor]:
+    """A chunk's loss of each replica, and the slope of their sum by the logits: softmax less one at the target, scaled."""
     log_p_RCV = logits_RCV.to(torch.promote_types(logits_RCV.dtype, torch.float32)).log_softmax(dim=-1)
-    is_target_RC = targets_RC != IGNORED
-    targets_RC1 = targets_RC.where(is_target_RC, 0)[..., None]
-    loss_R = -(log_p_RCV.gather(2, targets_RC1)[..., 0] * is_target_RC).sum(dim=1)
+    weight_RC = _weights(targets_RC, scale_R, log_p_RCV.dtype)
+    targets_RC1 = targets_RC.where(targets_RC != IGNORED, 0)[..., None]
+    loss_R = -(log_p_RCV.gather(2, targets_RC1)[..., 0] * weight_RC).sum(dim=1)
     at_target_RCV = torch.arange(logits_RCV.shape[-1], device=logits_RCV.device) == targets_RC1
-    slope_RCV = (log_p_RCV.exp() - at_target_RCV.to(log_p_RCV.dtype)) * is_target_RC[..., None]
+    slope_RCV = (log_p_RCV.exp() - at_target_RCV.to(log_p_RCV.dtype)) * weight_RC[..., None]
     return loss_R, slope_RCV.to(logits_RCV.dtype)
+
+
+def _weights(targets_RC: Tensor, scale_R: Tensor, dtype: torch.dtype) -> Tensor:
+    """What each position counts: its replica's scale, and zero where nothing is a target."""
+    return (targets_RC != IGNORED) * scale_R[:, None].to(dtype)
 
 
 ROW = 2**10
 """Numbers of a row that a compiled kernel holds at once; sums over longer rows are slow."""
+ALIGNED = 8
+"""Numbers that a kernel reads at once."""
 
 
-def _fused_loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
+def _fused_loss_and_slope(logits_RCV: Tensor, targets_RC: Tensor, scale_R: Tensor) -> tuple[Tensor, Tensor]:
     """The same in few kernels that read the logits and write the slopes, where plain torch goes over them a dozen times."""
     if logits_RCV.shape[-1] <= ROW:
-        return _compiled(_loss_and_slope)(logits_RCV, targets_RC)
-    loss_R, log_sum_RC = _compiled(_loss_of_long_rows)(logits_RCV, targets_RC)
-    return loss_R, _compiled(_slope)(logits_RCV, targets_RC, log_sum_RC)
+        return _compiled(_loss_and_slope)(logits_RCV, targets_RC, scale_R)
+    loss_R, log_sum_RC = _compiled(_loss_of_long_rows)(logits_RCV, targets_RC, scale_R)
+    return loss_R, _compiled(_slope)(logits_RCV, targets_RC, scale_R, log_sum_RC)
 
 
-def _loss_of_long_rows(logits_RCV: Tensor, targets_RC: Tensor) -> tuple[Tensor, Tensor]:
+def _loss_of_long_rows(logits_RCV: Tensor, targets_RC: Tensor, scale_R: Tensor) -> tuple[Tensor, Tensor]:
     """A chunk's loss of each replica, and the logarithm of the sum of exponentials of every row, summed part by part."""
     exact_RCV = logits_RCV.to(torch.promote_types(logits_RCV.dtype, torch.float32))
     log_sum_RC = exact_RCV.unflatten(-1, (parts_of_row(logits_RCV.shape[-1]), -1)).logsumexp(dim=-1).logsumexp(dim=-1)
-    is_target_RC = targets_RC != IGNORED
-    at_target_RC = exact_RCV.gather(2, targets_RC.where(is_target_RC, 0)[..., None])[..., 0]
-    return ((log_sum_RC - at_target_RC) * is_target_RC).sum(dim=1), log_sum_RC
+    at_target_RC = exact_RCV.gather(2, targets_RC.where(targets_RC != IGNORED, 0)[..., None])[..., 0]
+    return ((log_sum_RC - at_target_RC) * _weights(targets_RC, scale_R, exact_RCV.dtype)).sum(dim=1), log_sum_RC
 
 
 def parts_of_row(d_vocab: int) -> int:
     """Into how many equal parts a row is cut so that a kernel holds one; 1 where only crumbs would do.
 
-    >>> parts_of_row(1160), parts_of_row(32_000), parts_of_row(1163)
-    (2, 32, 1)
+    >>> parts_of_row(1160), parts_of_row(32_000), parts_of_row(1162), parts_of_row(1163)
+    (5, 32, 2, 1)
     """
-    return next((parts for parts in range(1, d_vocab // 32 + 1) if d_vocab % parts == 0 and d_vocab // parts <= ROW), 1)
+    fitting = [parts for parts in range(1, d_vocab // 32 + 1) if d_vocab % parts == 0 and d_vocab // parts <= ROW]
+    return next((parts for parts in fitting if d_vocab // parts % ALIGNED == 0), fitting[0] if fitting else 1)
 
 
-def _slope(logits_RCV: Tensor, targets_RC: Tensor, log_sum_RC: Tensor) -> Tensor:
-    exact_RCV = logits_RCV.to(log_sum_RC.dtype)
+def _slope(logits_RCV: Tensor, targets_RC: Tensor, scale_R: Tensor, log_sum_RC: Tensor) -> Tensor:
     at_target_RCV = torch.arange(logits_RCV.shape[-1], device=logits_RCV.device) == targets_RC[..., None]
-    slope_RCV = (exact_RCV - log_sum_RC[..., None]).exp() - at_target_RCV.to(exact_RCV.dtype)
-    return (slope_RCV * (targets_RC != IGNORED)[..., None]).to(logits_RCV.dtype)
+    p_RCV = (logits_RCV.to(log_sum_RC.dtype) - log_sum_RC[..., None]).exp()
+    weight_RC = _weights(targets_RC, scale_R, p_RCV.dtype)
+    return ((p_RCV - at_target_RCV.to(p_RCV.dtype)) * weight_RC[..., None]).to(logits_RCV.dtype)
 
 
 @functools.cache

@@ -57,15 +57,21 @@ def offset_loss(
     batch: Batch,
     offset: int,
     counts: Tensor | None = None,
+    *,
+    unit: bool = False,
 ) -> Float[Tensor, " replica"]:
-    """Mean cross-entropy (nats per target) of one offset, given the stream behind its head; zero where nothing is a target."""
+    """Mean cross-entropy (nats per target) of one offset, given the stream behind its head; zero where nothing is a target.
+
+    `unit` promises that the plain sum of what comes back is what is differentiated.
+    """
     weight = model.unembed_of(offset).weight
     weight_RVD = weight if weight.ndim == 3 else weight[None]
     replicas = len(weight_RVD)
     targets_RN = future_targets(batch, offset).view(replicas, -1)
     stream_RND = model.ln_final(resid).view(replicas, -1, resid.shape[-1])
     count_R = (targets_RN != IGNORED).sum(dim=1) if counts is None else counts[:, offset - 1]
-    return linear_cross_entropy(stream_RND, weight_RVD, targets_RN) / count_R.clamp(min=1)
+    share_R = count_R.clamp(min=1).to(stream_RND.dtype).reciprocal()
+    return linear_cross_entropy(stream_RND, weight_RVD, targets_RN, share_R, unit=unit)
 
 
 def n_token_losses(
@@ -94,13 +100,13 @@ def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = N
         def from_z(leaves: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
             for offset in range(1, model.n_future + 1):
                 resid = model.future_resid(leaves[0], offset, batch.tokens)
-                yield offset_loss(model, resid, batch, offset, counts), leaves[0]
+                yield offset_loss(model, resid, batch, offset, counts, unit=True), leaves[0]
 
         return _part_by_part(model, [z], from_z)
 
     def from_streams(leaves: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for offset, leaf in enumerate(leaves, start=1):
-            yield offset_loss(model, leaf, batch, offset, counts), leaf
+            yield offset_loss(model, leaf, batch, offset, counts, unit=True), leaf
 
     return _part_by_part(model, model.future_resids(z, batch.tokens), from_streams)
 

@@ -41,6 +41,19 @@ def test_loss_and_gradients_are_those_of_whole_logits(replicas, chunk):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_scale_for_each_replica(unit, chunk):
+    stream, weight, targets = case(3)
+    scale = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
+    expected = scale * plain(stream, weight, targets)
+    slopes = torch.autograd.grad(expected.sum(), (stream, weight))
+    loss = linear_cross_entropy(stream, weight, targets, scale, chunk=chunk, unit=unit)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(torch.autograd.grad(loss.sum(), (stream, weight)), slopes, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="this torch has none of its own")
 def test_equal_to_torchs_own():
     stream, weight, targets = case(1)
@@ -122,10 +135,11 @@ def test_the_n_token_loss_with_chunks_has_the_same_gradients(loss, monkeypatch):
 def test_long_rows_are_summed_in_parts(replicas, d_vocab):
     stream, weight, targets = case(replicas, d_vocab=d_vocab)
     logits = (stream @ weight.transpose(1, 2)).detach() * 50
-    loss, slope = cross_entropy._loss_and_slope(logits, targets)
-    ours, log_sum = cross_entropy._loss_of_long_rows(logits, targets)
+    scale = torch.linspace(0.5, 2, replicas, dtype=torch.float64)
+    loss, slope = cross_entropy._loss_and_slope(logits, targets, scale)
+    ours, log_sum = cross_entropy._loss_of_long_rows(logits, targets, scale)
     torch.testing.assert_close(ours, loss, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(cross_entropy._slope(logits, targets, log_sum), slope, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(cross_entropy._slope(logits, targets, scale, log_sum), slope, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
