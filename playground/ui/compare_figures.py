@@ -108,6 +108,14 @@ def crossings(chosen: Chosen) -> list[Crossing]:
     return found
 
 
+def failed_seeds(chosen: Chosen) -> dict[str, list[int]]:
+    """By group label, the seeds of which a run failed and none counts: they stand in no mean, median or share."""
+    of_group = {run.id: (chosen.groups[run.id].label, run.record.seed) for run in chosen.runs}
+    counted = {of_group[run] for run in chosen.counted}
+    failed = {of_group[run.id] for run in chosen.runs if run.record.state == "failed"} - counted
+    return {label: sorted(seed for other, seed in failed if other == label) for label, _ in failed}
+
+
 def draw_crossings(found: Sequence[Crossing], style: Style) -> go.Figure | None:
     """The crossings, a row for each group."""
     return crossing_figure(found, style=style) if found else None

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from playground.config import Control
 from playground.runs.record import RunRecord
 from playground.ui.words import duration, plural
@@ -14,11 +16,10 @@ START_UP = 6.0
 """Seconds until a training process has loaded its libraries."""
 SIDE_BY_SIDE = 1.9
 """A training on one core beside others takes this much longer than one on two cores, evaluations included."""
-GPU_REPLICA_COST = ((1, 1.0), (16, 13.7))
-"""(replicas, time of a step over that of one model) on a GPU, where the replicas share one process and its kernels.
+COST_OF_SIXTEEN = ((256, 2.33), (1024, 3.17), (4096, 5.77), (32_768, 14.7))
+"""(tokens in a step of one model, time of a step of sixteen over that of one) on a GPU, where replicas share a process.
 
-Of the preset `stories-gpu` on an H200 (docs/log.md, 2026-11-28), whose batch fills the GPU by itself. Between two rows the cost
-is linear, beyond the last it goes on as it did before it.
+Of a 1M model on an H200 (docs/log.md, 2026-11-28). The fewer tokens a model has, the less of the GPU it fills.
 """
 
 
@@ -63,14 +64,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def replica_cost(n_replicas: int, device: str) -> float:
-    """Time that `n_replicas` models of one shape take on this machine over the time of one.
+def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> float:
+    """Time that `n_replicas` models of one shape take on this machine over the time of one, with `tokens` in a step of one.
 
-    On a GPU (`cuda`) they share a process: `GPU_REPLICA_COST`. On the CPU (`cpu`) each is a process on one core, as many
-    at a time as there are cores. Raises ValueError for less than one replica and for any other device.
+    On a GPU (`cuda`) they share a process: `COST_OF_SIXTEEN`, between whose rows it rises with the logarithm of the tokens, and
+    linearly with the replicas. On the CPU (`cpu`) each is a process on one core, as many at a time as there are cores. Raises
+    ValueError for less than one replica and for any other device.
 
-    >>> replica_cost(16, "cuda"), round(replica_cost(31, "cuda"), 1)
-    (13.7, 26.4)
+    >>> replica_cost(16, "cuda", tokens=4096), round(replica_cost(4, "cuda", tokens=4096), 2), replica_cost(16, "cuda")
+    (5.77, 1.95, 14.7)
     """
     if n_replicas < 1:
         raise ValueError(f"n_replicas is {n_replicas}; write 1 or more")
@@ -78,10 +80,9 @@ def replica_cost(n_replicas: int, device: str) -> float:
         return float(math.ceil(n_replicas / cores()))
     if device != "cuda":
         raise ValueError(f"device is {device!r}; write 'cpu' or 'cuda'")
-    rows = GPU_REPLICA_COST
-    place = next((i for i in range(1, len(rows) - 1) if n_replicas <= rows[i][0]), len(rows) - 1)
-    (fewer, low), (more, high) = rows[place - 1], rows[place]
-    return low + (high - low) * (n_replicas - fewer) / (more - fewer)
+    measured, costs = zip(*COST_OF_SIXTEEN, strict=True)
+    sixteen = float(np.interp(np.log(max(tokens, 1)), np.log(measured), costs))
+    return 1 + (sixteen - 1) * (n_replicas - 1) / 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Plan:
     control: Control
     steps: int
     parallel: int
+    tokens: int
+    """In a step of one model."""
 
 
 def estimate(
@@ -114,17 +117,17 @@ def estimate(
         each.append(rate * plan.steps)
     seeds, models = len(plan.seeds), len(plan.n_futures) * len(plan.seeds)
     shared = device == "cuda"
-    seconds, one = (_makespan(_processes(each, count, shared), plan.parallel) for count in (seeds, 1))
+    seconds, one = (_makespan(_processes(each, count, shared, plan.tokens), plan.parallel) for count in (seeds, 1))
     return Estimate(
         seconds=START_UP + seconds, models=models, parallel=max(1, min(plan.parallel, models)), seeds=seeds,
         measured=measured and bool(each), cost=seconds / one if one else 1.0, shared=shared,
     )  # fmt: skip
 
 
-def _processes(each: Sequence[float], seeds: int, shared: bool) -> list[float]:
+def _processes(each: Sequence[float], seeds: int, shared: bool, tokens: int) -> list[float]:
     """Seconds of every process, in the order in which they start: seed by seed, or an n with all its seeds."""
     if shared:
-        return [seconds * replica_cost(seeds, "cuda") for seconds in each] if seeds else []
+        return [seconds * replica_cost(seeds, "cuda", tokens) for seconds in each] if seeds else []
     return list(each) * seeds
 
 
@@ -152,4 +155,6 @@ def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control:
 
 def _cost_of_process(record: RunRecord) -> float:
     """Time of the run's process over that of one model: on the CPU replicas share the cores and gain nothing."""
-    return float(record.replicas) if record.device.startswith("cpu") else replica_cost(record.replicas, "cuda")
+    if record.device.startswith("cpu"):
+        return float(record.replicas)
+    return replica_cost(record.replicas, "cuda", record.tokens / max(record.step, 1))

@@ -89,6 +89,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
     return Plan(
         preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)),
         control=cast(Control, control), steps=steps, parallel=parallel,
+        tokens=config.train.batch_size * config.task.n_ctx,
     )  # fmt: skip
 
 

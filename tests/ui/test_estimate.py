@@ -9,7 +9,6 @@ import pytest
 from playground.runs.record import RunRecord
 from playground.ui import estimate as module
 from playground.ui.estimate import (
-    GPU_REPLICA_COST,
     SIDE_BY_SIDE,
     START_UP,
     Estimate,
@@ -20,7 +19,7 @@ from playground.ui.estimate import (
     times,
 )
 
-PLAN = Plan(preset="induction-cpu", n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1)
+PLAN = Plan(preset="induction-cpu", n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1, tokens=4096)
 FINISHED = RunRecord(
     run="a", status="finished", task="induction", preset="induction-cpu", n_future=1, control="layers", seed=0,
     config_hash="", steps=100, step=100, seconds=20.0, created=1000.0, finished=1025.0,
@@ -185,7 +184,7 @@ def test_on_the_cpu_seeds_wait_for_a_core(changes: dict[str, Any], cost: float) 
 def test_on_a_gpu_the_seeds_of_an_n_share_a_process(n_futures: tuple[int, ...], parallel: int, seeds: int) -> None:
     plan = planned(n_futures=n_futures, seeds=tuple(range(seeds)), parallel=parallel)
     found = estimate(plan, [], seconds_per_step=0.1, n_layers=4, device="cuda")
-    cost = replica_cost(seeds, "cuda")
+    cost = replica_cost(seeds, "cuda", 4096)
     assert found.shared and found.cost == pytest.approx(cost)
     assert found.seconds - START_UP == pytest.approx(10 * cost * len(n_futures) / parallel)
 
@@ -196,20 +195,21 @@ def test_on_a_gpu_the_seeds_of_an_n_share_a_process(n_futures: tuple[int, ...], 
 ])  # fmt: skip
 def test_the_cost_of_replicas(monkeypatch: pytest.MonkeyPatch, count: int, device: str, cost: float) -> None:
     monkeypatch.setattr(module, "cores", lambda: 4)
-    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (16, 2.5)))
+    monkeypatch.setattr(module, "COST_OF_SIXTEEN", ((100, 1.5), (1000, 2.5)))
     assert replica_cost(count, device) == pytest.approx(cost)
 
 
-@pytest.mark.parametrize(("count", "cost"), [(1, 1.0), (3, 1.5), (4, 1.75), (8, 2.75), (9, 3.0), (20, 5.75)])
-def test_between_measured_replicas_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch, count: int, cost: float) -> None:
-    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (5, 2.0), (9, 3.0)))
-    assert replica_cost(count, "cuda") == pytest.approx(cost)
+@pytest.mark.parametrize(("tokens", "cost"), [(1, 2.0), (100, 2.0), (1000, 3.0), (10_000, 4.0), (1_000_000, 4.0)])
+def test_few_tokens_leave_room_for_neighbours(monkeypatch: pytest.MonkeyPatch, tokens: int, cost: float) -> None:
+    monkeypatch.setattr(module, "COST_OF_SIXTEEN", ((100, 2.0), (10_000, 4.0)))
+    assert replica_cost(16, "cuda", tokens) == pytest.approx(cost)
+    assert replica_cost(1, "cuda", tokens) == 1
 
 
-def test_the_measured_costs_are_a_table_that_rises_from_one() -> None:
-    assert GPU_REPLICA_COST[0] == (1, 1.0) and len(GPU_REPLICA_COST) > 1
-    assert list(GPU_REPLICA_COST) == sorted(GPU_REPLICA_COST)
-    assert all(low <= high for (_, low), (_, high) in zip(GPU_REPLICA_COST, GPU_REPLICA_COST[1:], strict=False))
+def test_the_measured_costs_rise_with_the_tokens() -> None:
+    tokens, costs = zip(*module.COST_OF_SIXTEEN, strict=True)
+    assert list(tokens) == sorted(tokens) and list(costs) == sorted(costs)
+    assert costs[0] >= 1 and costs[-1] <= 16
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,9 @@ def test_other_replicas_are_refused(count: int, device: str, says: str) -> None:
 def test_a_run_that_shared_its_process_counts_for_its_share(
     monkeypatch: pytest.MonkeyPatch, device: str, share: float
 ) -> None:
-    monkeypatch.setattr(module, "GPU_REPLICA_COST", ((1, 1.0), (16, 2.5)))
-    assert seconds(PLAN, finished(replicas=16, device=device)) == pytest.approx(25 / share)
+    monkeypatch.setattr(module, "COST_OF_SIXTEEN", ((1000, 1.5), (10_000, 3.5)))
+    tokens = round(100 * 10**3.5)  # in 100 steps; half way between the two
+    assert seconds(PLAN, finished(replicas=16, device=device, tokens=tokens)) == pytest.approx(25 / share)
 
 
 def test_there_is_a_core() -> None:

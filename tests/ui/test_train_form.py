@@ -174,7 +174,7 @@ def test_how_long_it_takes(runs: Path, monkeypatch, choices: dict[str, Any], say
         (
             {"seeds": 16, "n-induction-cpu-layers": [1]},
             True,
-            f"16 seeds: about **{times(replica_cost(16, 'cuda'))}** the",
+            f"16 seeds: about **{times(replica_cost(16, 'cuda', 64 * 64))}** the",
         ),
         ({"seeds": 16, "preset-induction": "induction-gpu"}, True, "32 models, the seeds of each n in one process"),
     ],

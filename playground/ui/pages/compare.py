@@ -18,6 +18,7 @@ from playground.ui.compare_figures import (
     draw_losses,
     draw_operations,
     draw_score,
+    failed_seeds,
     score_infos,
 )
 from playground.ui.comparisons import comparison, metrics_csv, shown_table, table_csv
@@ -72,9 +73,19 @@ def _verdict(chosen: Chosen) -> None:
         f"Half way from chance ({info.chance:.3g}) to {'ceiling' if info.higher_is_better else 'floor'} "
         f"({info.ceiling:.3g}) in **{readable(info.name)}**, that is {aim:.3g} ({info.unit}), is crossed for good:"
     ]
+    failed = failed_seeds(chosen)
     for label in dict.fromkeys(item.label for item in found):
-        lines.append(_verdict_line(label, [item for item in found if item.label == label]))
+        line = _verdict_line(label, [item for item in found if item.label == label])
+        lines.append(line + _not_counted(failed.get(label, [])))
     st.markdown("\n".join(lines))
+
+
+def _not_counted(failed: Sequence[int]) -> str:
+    """Seeds that are left out, since leaving them out in silence would flatter the rest."""
+    if not failed:
+        return ""
+    names = ", ".join(map(str, failed))
+    return f"; seed {names} failed and is not counted" if len(failed) == 1 else f"; seeds {names} failed and are not counted"
 
 
 def _verdict_line(label: str, group: Sequence[Crossing]) -> str:

@@ -109,6 +109,23 @@ def test_a_run_that_ended_early_does_not_count_for_the_verdict(runs: Path) -> No
     assert sum(len(array(line["x"])) for line in figures(app)["induction-t50"]["data"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("failed", "says"),
+    [
+        ((4,), "(median, 2 of 2 seeds got there); seed 4 failed and is not counted\n"),
+        ((5, 4), "(median, 2 of 2 seeds got there); seeds 4, 5 failed and are not counted\n"),
+        ((1,), "(median, 2 of 2 seeds got there)\n"),
+    ],
+)
+def test_seeds_that_failed_are_not_left_out_in_silence(runs: Path, failed: tuple[int, ...], says: str) -> None:
+    """But for a seed that has been trained again since."""
+    for seed in failed:
+        write_run(runs, seed=seed, state="failed", done=0.1)
+    for seed in (0, 1):
+        write_run(runs, seed=seed)
+    assert says in words(compare())
+
+
 def test_the_verdict_names_its_aim_and_every_model(runs: Path) -> None:
     write_many(runs)
     text = words(compare())
