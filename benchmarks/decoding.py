@@ -34,6 +34,7 @@ from playground.model.transformer import MTPTransformer
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, list_runs
 from tasks.base import seeded_generator
+from tasks.registry import make_task
 
 TARGETS = {4: 1.8, 8: 2.2}
 PROMPTS, NEW_TOKENS, TREE = 12, 128, 12
@@ -52,8 +53,10 @@ def run(device: str) -> Iterator[dict[str, Any]]:
 
 def _stored(preset: str, n_future: int) -> Run:
     config = make_config(preset, n_future=n_future)
+    task = make_task(config.task)
+    wanted = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx).hash()
     for run in list_runs(default_runs_dir())[0]:
-        if run.record.state == "finished" and run.record.config_hash == config.hash() and run.checkpoints:
+        if run.record.state == "finished" and run.record.config_hash == wanted and run.checkpoints:
             return run
     print(f"{config.label()} is trained first: the folder of runs has no finished one.", file=sys.stderr)
     return train(config, default_runs_dir())

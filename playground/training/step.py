@@ -201,8 +201,9 @@ class Compiled:
 def _compile_any_number_of_shapes() -> None:
     """torch gives up on compiling a function after eight shapes; all layers of all trainings of a process are one function."""
     limits = torch._dynamo.config  # pyright: ignore[reportPrivateUsage]  # nowhere else
-    limits.recompile_limit = max(limits.recompile_limit, 512)
-    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4096)
+    for name, least in (("recompile_limit", 512), ("accumulated_recompile_limit", 4096)):
+        if hasattr(limits, name):  # they had other names before
+            setattr(limits, name, max(getattr(limits, name), least))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -85,7 +85,11 @@ def _not_counted(failed: Sequence[int]) -> str:
     if not failed:
         return ""
     names = ", ".join(map(str, failed))
-    return f"; seed {names} failed and is not counted" if len(failed) == 1 else f"; seeds {names} failed and are not counted"
+    return (
+        f"; seed {names} failed and is not counted"
+        if len(failed) == 1
+        else f"; seeds {names} failed and are not counted"
+    )
 
 
 def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
