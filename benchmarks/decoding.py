@@ -1,9 +1,10 @@
 """Speculative decoding against plain cached decoding of the same model, batch and precision, in turns.
 
 Lines for trained models, n = 4 and 8, of the preset `decoding-cpu` (`decoding-gpu` on CUDA), held-out bytes, greedy. A finished
-run in the folder of runs is taken; where there is none it is trained into that folder first, which takes long. Then lines for
-how drafts are computed: independent future heads one by one at every token, one by one for the last committed token, and, as
-the engine does it, as one batched layer for that token. Weights are random there: what is timed depends on shapes only.
+run in the folder of runs is taken. Where there is none, `--only decoding` trains one into that folder first, which takes a
+quarter of an hour each, and the run of all benchmarks says so and goes on. Then lines for how drafts are computed: independent
+future heads one by one at every token, one by one for the last committed token, and, as the engine does it, as one batched
+layer for that token. Weights are random there: what is timed depends on shapes only.
 
 Targets on two CPU cores: 1.8 for n = 4, 2.2 for n = 8, at batch 1.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import in_turns, ratio
-from playground.config import Control, ModelConfig
+from playground.config import Control, ModelConfig, RunConfig
 from playground.experiments.decoding import choose_tree, measure_decoding, task_prompts
 from playground.experiments.presets import make_config
 from playground.experiments.runner import train
@@ -37,29 +38,37 @@ from tasks.base import seeded_generator
 from tasks.registry import make_task
 
 TARGETS = {4: 1.8, 8: 2.2}
-PROMPTS, NEW_TOKENS, TREE = 12, 128, 12
+PROMPTS, NEW_TOKENS, TREE, REPEATS = 8, 128, 12, 3
 SHAPES: tuple[tuple[int, int, Control], ...] = ((10, 8, "layers"), (5, 4, "trunk"), (10, 8, "trunk"))
 """Layers, n and control of the models that drafting is timed on."""
 
 
-def run(device: str) -> Iterator[dict[str, Any]]:
+def run(device: str, train_first: bool) -> Iterator[dict[str, Any]]:
     """A line for each n and batch, then one for each shape."""
+    preset = "decoding-gpu" if device == "cuda" else "decoding-cpu"
     for n_future in TARGETS:
-        stored = _stored("decoding-gpu" if device == "cuda" else "decoding-cpu", n_future)
+        config = make_config(preset, n_future=n_future)
+        stored = _stored(config)
+        if stored is None and not train_first:
+            missing = f"no finished run of {preset} with n = {n_future} is stored; --only decoding trains it first"
+            yield {"benchmark": "decoding", "n_future": n_future, "skipped": missing}
+            continue
+        if stored is None:
+            print(f"{config.label()} is trained first: the folder of runs has no finished one.", file=sys.stderr)
+            stored = train(config, default_runs_dir())
         yield from _trained(stored, device)
     for shape in SHAPES:
         yield _drafting(*shape, device)
 
 
-def _stored(preset: str, n_future: int) -> Run:
-    config = make_config(preset, n_future=n_future)
+def _stored(config: RunConfig) -> Run | None:
+    """The first finished run of this configuration."""
     task = make_task(config.task)
     wanted = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx).hash()
     for run in list_runs(default_runs_dir())[0]:
         if run.record.state == "finished" and run.record.config_hash == wanted and run.checkpoints:
             return run
-    print(f"{config.label()} is trained first: the folder of runs has no finished one.", file=sys.stderr)
-    return train(config, default_runs_dir())
+    return None
 
 
 def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
@@ -68,7 +77,7 @@ def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
     tree = choose_tree(model, task_prompts(stored.task, 2 * PROMPTS)[PROMPTS:], TREE)
     for drafts, batch in (("chain", 1), ("tree", 1), ("chain", PROMPTS)):
         config = DecodingConfig(max_new_tokens=NEW_TOKENS, tree=tree if drafts == "tree" else chain(n_future))
-        speed = measure_decoding(model, prompts, config, 5, batch=batch)
+        speed = measure_decoding(model, prompts, config, REPEATS, batch=batch)
         low, high = speed.spread
         yield {
             "benchmark": "decoding", "run": stored.id, "n_future": n_future, "drafts": drafts, "nodes": speed.nodes,

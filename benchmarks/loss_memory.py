@@ -6,11 +6,9 @@ resident set less the resident set before the step. The plain GPT (benchmarks/pl
 """
 
 import gc
-import json
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,9 +51,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
     one: dict[str, float] = {}
     for backward in ("per_head", "one_graph", "plain GPT"):
         for n_future in (1,) if backward == "plain GPT" else SETTINGS[name].n_future:
-            with ThreadPoolExecutor(1 if device == "cuda" else SETTINGS[name].repeats) as pool:  # memory, not time
-                arguments = [(device, name, backward, n_future)] * SETTINGS[name].repeats
-                peaks = list(pool.map(lambda each: _peak(*each), arguments))
+            peaks = _peaks(device, SETTINGS[name], backward, n_future)
             low, middle, high = quartiles(peaks)
             first = one.setdefault(backward, middle)
             yield {
@@ -67,12 +63,14 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def _peak(device: str, name: str, backward: str, n_future: int) -> float:
+def _peaks(device: str, setting: Setting, backward: str, n_future: int) -> list[float]:
     if device == "cuda":
-        return measure(device, SETTINGS[name], backward, n_future)
-    command = [sys.executable, "-m", "benchmarks.loss_memory", name, backward, str(n_future)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    return json.loads(done.stdout)
+        return [measure(device, setting, backward, n_future) for _ in range(setting.repeats)]
+    server = multiprocessing.get_context("forkserver")  # hands out fresh processes that have torch loaded
+    server.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(setting.repeats, server, max_tasks_per_child=1) as pool:
+        futures = [pool.submit(measure, device, setting, backward, n_future) for _ in range(setting.repeats)]
+        return [future.result() for future in futures]
 
 
 def measure(device: str, setting: Setting, backward: str, n_future: int) -> float:
@@ -119,7 +117,3 @@ def _status_kb(name: str) -> int:
     """A figure of this process from the kernel (Linux), in kilobytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure("cpu", SETTINGS[sys.argv[1]], sys.argv[2], int(sys.argv[3]))))

@@ -26,7 +26,7 @@ from playground.model.flops import training_flops_per_token
 from tasks.base import seeded_generator
 
 SEED = 0
-REPEATS = {"cpu": 7, "cuda": 20}
+REPEATS = {"cpu": 5, "cuda": 20}
 VOCABULARY = 256
 
 

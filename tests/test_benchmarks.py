@@ -2,13 +2,14 @@
 
 import functools
 import importlib
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import floors, steps
+from benchmarks import decoding, floors, steps
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.loss_memory import SETTINGS, measure
 from benchmarks.plain_gpt import PlainGPT
@@ -16,6 +17,8 @@ from benchmarks.saved import read
 from benchmarks.timing import in_turns, kernel_seconds, quartiles, ratio, summary
 from benchmarks.train_step import CASES, QUICK
 from playground.config import ModelConfig
+from playground.experiments.presets import make_config
+from playground.experiments.runner import train
 from playground.model.parameters import count_parameters
 from playground.training.optim import make_optimizer
 from tests.browser_support import browser_path
@@ -173,3 +176,19 @@ def test_ratios_are_taken_turn_by_turn():
     assert summary([1.0, 2.0, 3.0], "s") == {
         "value": 2.0, "value_quartile_low": 1.5, "value_quartile_high": 2.5, "unit": "s", "repeats": 3
     }  # fmt: skip
+
+
+def test_without_a_finished_run_decoding_is_skipped_unless_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAYGROUND_RUNS_DIR", str(tmp_path))
+    four, eight = itertools.islice(decoding.run("cpu", False), 2)
+    assert "--only decoding trains it first" in four["skipped"] and eight["n_future"] == 8
+
+
+def test_decoding_finds_a_finished_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAYGROUND_RUNS_DIR", str(tmp_path))
+    config = make_config("induction-cpu", steps=1)
+    assert decoding._stored(config) is None
+    stored = train(config, tmp_path)
+    found = decoding._stored(config)
+    assert found is not None and found.id == stored.id
+    assert decoding._stored(make_config("induction-cpu", steps=2)) is None

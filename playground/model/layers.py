@@ -30,9 +30,6 @@ def matrix_product(x: Float[Tensor, "*rest d_in"], weight: Tensor) -> Float[Tens
     """x W^T for W `[d_out, d_in]`; or, of several models side by side, for W `[replica, d_out, d_in]`, each with its rows."""
     if weight.ndim == 2:
         return F.linear(x, weight)
-    if torch.is_autocast_enabled(x.device.type):
-        half = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(half), weight.to(half)
     return _StackedProduct.apply(x.reshape(len(weight), -1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
@@ -47,7 +44,10 @@ class _StackedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x_RNI, weight_ROI = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        return grads[0] @ weight_ROI, grads[0].transpose(1, 2) @ x_RNI
+        (slope_RNO,) = grads  # in half precision under autocast, and so are the products
+        for_x = slope_RNO @ weight_ROI.to(slope_RNO.dtype)
+        for_weight = slope_RNO.transpose(1, 2) @ x_RNI.to(slope_RNO.dtype)
+        return for_x.to(x_RNI.dtype), for_weight.to(weight_ROI.dtype)
 
 
 class Norm(nn.Module):

@@ -79,8 +79,8 @@ class _Chunked(torch.autograd.Function):
         exact = torch.promote_types(dtype, torch.float32)
         total_R = torch.zeros(len(targets_RN), dtype=exact, device=targets_RN.device)
         needs_stream, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
-        stream_slopes = torch.empty_like(stream_RND) if needs_stream else None
-        weight_slopes = torch.zeros_like(weight_RVD) if needs_weight else None
+        stream_slopes: list[Tensor] = []
+        weight_slopes: Tensor | None = None
         loss_and_slope = _fused_loss_and_slope if _FUSED.get() else _loss_and_slope
         with torch.autocast(stream_RND.device.type, enabled=False):
             for start in range(0, targets_RN.shape[1], chunk):
@@ -89,11 +89,13 @@ class _Chunked(torch.autograd.Function):
                 logits = _product(inputs, weight.transpose(1, 2))
                 loss_R, slope_RCV = loss_and_slope(logits, targets_RN[:, part], scale_R)
                 total_R += loss_R
-                if stream_slopes is not None:
-                    stream_slopes[:, part] = _product(slope_RCV, weight)
-                if weight_slopes is not None:
-                    weight_slopes += _product(slope_RCV.transpose(1, 2), inputs)
-        ctx.slopes, ctx.unit = (stream_slopes, weight_slopes), unit  # pyright: ignore[reportAttributeAccessIssue]
+                if needs_stream:
+                    stream_slopes.append(_product(slope_RCV, weight).to(stream_RND.dtype))
+                if needs_weight:
+                    found = _product(slope_RCV.transpose(1, 2), inputs)
+                    weight_slopes = found.to(weight_RVD.dtype) if weight_slopes is None else weight_slopes.add_(found)
+        of_stream = torch.cat(stream_slopes, dim=1) if len(stream_slopes) > 1 else next(iter(stream_slopes), None)
+        ctx.slopes, ctx.unit = (of_stream, weight_slopes), unit  # pyright: ignore[reportAttributeAccessIssue]
         return total_R
 
     @staticmethod

@@ -70,7 +70,7 @@ def offset_loss(
     targets_RN = future_targets(batch, offset).view(replicas, -1)
     stream_RND = model.ln_final(resid).view(replicas, -1, resid.shape[-1])
     count_R = (targets_RN != IGNORED).sum(dim=1) if counts is None else counts[:, offset - 1]
-    share_R = count_R.clamp(min=1).to(stream_RND.dtype).reciprocal()
+    share_R = count_R.clamp(min=1).to(torch.promote_types(stream_RND.dtype, torch.float32)).reciprocal()
     return linear_cross_entropy(stream_RND, weight_RVD, targets_RN, share_R, unit=unit)
 
 

@@ -183,7 +183,8 @@ class Compiled:
     def __init__(self, model: MTPTransformer) -> None:
         _compile_any_number_of_shapes()
         self.layers: list[nn.Module] = [*model.blocks, *model.future_heads, model.ln_final]
-        self.calls = [torch.compile(getattr(layer, "_call_impl"), dynamic=False) for layer in self.layers]  # noqa: B009
+        calls = [getattr(layer, "_call_impl") for layer in self.layers]  # noqa: B009
+        self.calls = [torch.compile(call, dynamic=False) for call in (*calls[:-1], _in_half(calls[-1]))]
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
@@ -196,6 +197,11 @@ class Compiled:
         finally:
             for layer in self.layers:
                 setattr(layer, _CALL, None)
+
+
+def _in_half(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The final norm's output is read by products in half precision alone: nobody need write it in full."""
+    return lambda resid: call(resid).to(torch.bfloat16)
 
 
 def _compile_any_number_of_shapes() -> None:
