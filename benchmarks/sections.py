@@ -44,9 +44,9 @@ SECTIONS = {
     ),
     "optimizer_step": Section(
         "The optimizer",
-        "AdamW's step moves 28 bytes a parameter; shown is how many bytes a second it reaches, beside the measured copy rate. A "
-        "CPU reads memory before it writes to it: a copy pays for that without its being counted, an update in place does not, "
-        "and can exceed the rate of copying.",
+        "AdamW's step moves 28 bytes a parameter; shown is how many bytes a second it reaches, beside the measured copy rate. "
+        "A CPU reads memory before it writes to it: a copy pays for that without its being counted, an update in place does "
+        "not, and can exceed the rate of copying.",
     ),
     "replicas": Section(
         "Many models in one process",

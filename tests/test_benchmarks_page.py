@@ -3,6 +3,7 @@
 import doctest
 import html.parser
 import json
+from pathlib import Path
 
 import pytest
 
@@ -224,3 +225,11 @@ def test_a_missing_file_is_an_error_of_the_command(tmp_path, capsys):
 @pytest.mark.parametrize("module", [figures, page, sections, timing], ids=lambda module: module.__name__)
 def test_examples_give_what_they_say(module):
     assert not doctest.testmod(module).failed
+
+
+def test_the_page_in_the_documentation_is_that_of_the_lines_beside_it(tmp_path):
+    docs = Path(__file__).parents[1] / "docs"
+    files = [str(docs / "benchmarks" / f"{name}.jsonl") for name in ("cpu", "h200")]
+    main([*files, "--out", str(tmp_path / "page.html")])
+    again = "python -m benchmarks.page docs/benchmarks/cpu.jsonl docs/benchmarks/h200.jsonl --out docs/benchmarks.html"
+    assert (tmp_path / "page.html").read_text() == (docs / "benchmarks.html").read_text(), f"write it again: {again}"
