@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.timing import Row, summary
 
 ROOT = Path(__file__).parents[1]
-RUNS, REPEATS = 200, 5
+RUNS, REPEATS = 200, 3
 FIRST_PAINT, RERUN = 5.0, 0.5
 """Targets in seconds."""
 SWITCHES = {

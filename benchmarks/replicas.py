@@ -29,7 +29,7 @@ from tasks.registry import make_task
 SEEDS = 16
 CASES = ((1, 1, 3), (1, 4, 3), (1, 16, 5), (1, 128, 5), (2, 128, 5))
 """n, rows of 256 tokens in each model's batch (the preset has 128), and repeats."""
-STEPS, CPU_REPEATS = 100, 2
+STEPS, CPU_REPEATS = 200, 2
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:

@@ -22,7 +22,8 @@ from tasks.byte_text import ByteTextConfig
 Step = Callable[[], Any]
 MakeStep = Callable[[ModelConfig, Tensor], Step]
 UNTIMED = WARM_UP + 2
-"""Steps before the first one that is timed: compilers compile, and ours is recorded as a CUDA graph."""
+"""Steps before the first one that is timed on CUDA: compilers compile, and ours is recorded as a CUDA graph."""
+UNTIMED_ON_CPU = 2
 
 
 def ours(config: ModelConfig, tokens: Tensor) -> Step:

@@ -183,7 +183,7 @@ def _warmed_up(make: steps.MakeStep, config: ModelConfig, tokens: Tensor) -> tup
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if tokens.is_cuda else 0
     step = make(config, tokens)
-    for _ in range(steps.UNTIMED):
+    for _ in range(steps.UNTIMED if tokens.is_cuda else steps.UNTIMED_ON_CPU):
         step()
     return step, (torch.cuda.max_memory_allocated() - before) / 2**20 if tokens.is_cuda else None
 

@@ -86,14 +86,17 @@ class _Chunked(torch.autograd.Function):
             for start in range(0, targets_RN.shape[1], chunk):
                 part = slice(start, start + chunk)
                 inputs = stream_RND[:, part].to(dtype)
-                logits = _product(inputs, weight.transpose(1, 2))
-                loss_R, slope_RCV = loss_and_slope(logits, targets_RN[:, part], scale_R)
+                loss_R, slope_RCV = loss_and_slope(
+                    _product(inputs, weight.transpose(1, 2)), targets_RN[:, part], scale_R
+                )
                 total_R += loss_R
                 if needs_stream:
                     stream_slopes.append(_product(slope_RCV, weight).to(stream_RND.dtype))
                 if needs_weight:
                     found = _product(slope_RCV.transpose(1, 2), inputs)
                     weight_slopes = found.to(weight_RVD.dtype) if weight_slopes is None else weight_slopes.add_(found)
+                    del found
+                del slope_RCV  # before the next chunk's logits are made
         of_stream = torch.cat(stream_slopes, dim=1) if len(stream_slopes) > 1 else next(iter(stream_slopes), None)
         ctx.slopes, ctx.unit = (of_stream, weight_slopes), unit  # pyright: ignore[reportAttributeAccessIssue]
         return total_R
