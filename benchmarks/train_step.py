@@ -26,7 +26,6 @@ from playground.model.flops import training_flops_per_token
 from tasks.base import seeded_generator
 
 SEED = 0
-REPEATS = {"cpu": 5, "cuda": 20}
 VOCABULARY = 256
 
 
@@ -48,6 +47,8 @@ class Case:
     time_target: float | None = None
     """The same, times the time of n = 1."""
     lens: bool = True
+    repeats: int = 20
+    """The longer a step takes, the fewer; the spread says what they are worth."""
 
     def config(self, n_future: int = 1) -> ModelConfig:
         """The model with control `layers`."""
@@ -71,14 +72,15 @@ def _paper(size: str, rows: int, context: int, **targets: Any) -> Case:
 CASES: dict[str, tuple[Case, ...]] = {
     "cpu": (
         *(
-            Case(size=size, shape=shape, rows=rows, context=context, lens_target=1.5)
-            for size, shape in (
-                ("2 x 128", {"n_layers": 2, "d_model": 128, "n_heads": 4}),
-                ("4 x 256", {"n_layers": 4, "d_model": 256, "n_heads": 8}),
+            Case(size=size, shape=shape, rows=rows, context=context, lens_target=1.5, repeats=repeats)
+            for size, shape, rows, context, repeats in (
+                ("2 x 128", {"n_layers": 2, "d_model": 128, "n_heads": 4}, 32, 128, 30),
+                ("2 x 128", {"n_layers": 2, "d_model": 128, "n_heads": 4}, 16, 512, 16),
+                ("4 x 256", {"n_layers": 4, "d_model": 256, "n_heads": 8}, 32, 128, 10),
+                ("4 x 256", {"n_layers": 4, "d_model": 256, "n_heads": 8}, 16, 512, 5),
             )
-            for rows, context in ((32, 128), (16, 512))
         ),
-        _paper("1M", 16, 256),
+        _paper("1M", 16, 256, repeats=12),
     ),
     "cuda": (
         _paper("1M", 256, 256, lens_target=2.5, time_target=1.20),
@@ -87,17 +89,20 @@ CASES: dict[str, tuple[Case, ...]] = {
         _paper("300M", 16, 1024, lens=False, mfu_target=0.60, cost_target=1.05),
     ),
 }
-QUICK = (Case(size="5 x 16", shape={"n_layers": 5, "d_model": 16, "n_heads": 2}, rows=2, context=16, further=(4,)),)
+QUICK = (
+    Case(
+        size="5 x 16", shape={"n_layers": 5, "d_model": 16, "n_heads": 2}, rows=2, context=16, further=(4,), repeats=3
+    ),
+)
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
     """All lines of all sizes."""
-    repeats = 3 if quick else REPEATS[device]
     floor = floors.measured(device, quick).matmul_tflop_s
     for case in QUICK if quick else CASES[device]:
-        yield from _against_baselines(case, device, repeats, floor)
+        yield from _against_baselines(case, device, floor)
         if case.further:
-            yield from _further_offsets(case, device, repeats, floor)
+            yield from _further_offsets(case, device, floor)
 
 
 def _baselines(case: Case, device: str) -> dict[str, tuple[steps.MakeStep, float | None]]:
@@ -112,14 +117,14 @@ def _baselines(case: Case, device: str) -> dict[str, tuple[steps.MakeStep, float
     return found
 
 
-def _against_baselines(case: Case, device: str, repeats: int, floor: float) -> Iterator[Row]:
+def _against_baselines(case: Case, device: str, floor: float) -> Iterator[Row]:
     """Ours at n = 1 over each baseline, and over the device."""
     tokens, baselines = case.tokens(device), _baselines(case, device)
     works: dict[str, steps.Step] = {}
     peaks: dict[str, float | None] = {}
     for name, make in {"ours": steps.ours, **{name: make for name, (make, _) in baselines.items()}}.items():
         works[name], peaks[name] = _warmed_up(make, case.config(), tokens)
-    times = in_turns(works, device, repeats, warmup=0)
+    times = in_turns(works, device, case.repeats, warmup=0)
     for name, (_, target) in baselines.items():
         yield {
             "benchmark": "train_step", **case.fields, "n_future": 1, "against": name,
@@ -137,12 +142,12 @@ def _against_baselines(case: Case, device: str, repeats: int, floor: float) -> I
     _forget(device)
 
 
-def _further_offsets(case: Case, device: str, repeats: int, floor: float) -> Iterator[Row]:
+def _further_offsets(case: Case, device: str, floor: float) -> Iterator[Row]:
     """Ours at further n over ours at n = 1, and over the device."""
     tokens = case.tokens(device)
     configs = {str(n_future): case.config(n_future) for n_future in (1, *case.further)}
     works = {name: _warmed_up(steps.ours, config, tokens)[0] for name, config in configs.items()}
-    times = in_turns(works, device, repeats, warmup=0)
+    times = in_turns(works, device, case.repeats, warmup=0)
     for config in (configs[str(n_future)] for n_future in case.further):
         spent, first = times[str(config.n_future)], times["1"]
         yield _utilization(case, config, tokens, spent, floor)
