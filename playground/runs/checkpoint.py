@@ -72,10 +72,9 @@ def resumable(folder: Path) -> list[int]:
 
 
 def _optimizer_tensors(model: MTPTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    # Replicas that share an optimizer share its counter, and a file holds nothing twice: hence the clone.
     return {
-        f"optimizer/{name}/{key}": value.contiguous()
-        if value.ndim
-        else value.clone()  # counters may be one and the same
+        f"optimizer/{name}/{key}": value.contiguous() if value.ndim else value.clone()
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -35,7 +35,8 @@ def join_optimizers(
 ) -> torch.optim.AdamW:
     """One AdamW for all models of a stack, whose settings are these. It goes on where their own stand.
 
-    What it keeps of a model is what that model's own optimizer sees and stores: their states become views of its state.
+    What it keeps of a model is what that model's own optimizer sees and stores: their states become views of its state. Before
+    one of them steps by itself again it needs `own_counters`.
     """
     joint = _adamw([stack.matrices.values], [stack.vectors.values], config)
     for rows in (stack.matrices, stack.vectors):
@@ -56,6 +57,13 @@ def join_optimizers(
                     optimizer.state.setdefault(parameter, {}).update({name: view[replica], "step": kept["step"]})
         joint.state[rows.values] = kept
     return joint
+
+
+def own_counters(optimizer: torch.optim.Optimizer) -> None:
+    """A counter of steps for each parameter: one for all, as `join_optimizers` leaves it, would count each step many times."""
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"] = state["step"].clone()
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

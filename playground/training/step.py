@@ -24,7 +24,7 @@ from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
 from playground.training.loss import LOSS, Losses, target_counts
-from playground.training.optim import join_optimizers
+from playground.training.optim import join_optimizers, own_counters
 from tasks.base import Batch
 
 WARM_UP = 3
@@ -78,6 +78,9 @@ class PlainStep:
         alike = len({dataclasses.replace(one.optim, clip=1.0) for one in learners}) == 1
         if self.stack is not None and alike and not config.clamp.freeze_heads:  # those are undone after each own step
             self.optimizers = [join_optimizers(self.stack, self.optimizers, learners[0].optim)]
+        else:
+            for optimizer in self.optimizers:
+                own_counters(optimizer)
         compiled = config.train.compiled and self.device.type == "cuda"
         self.layers = Compiled(self.model) if compiled else None
         self.clip_rows = torch.compile(clip_rows, dynamic=False) if compiled else clip_rows

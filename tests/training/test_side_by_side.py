@@ -13,6 +13,7 @@ from playground.model.layers import Attention
 from playground.model.stack import Stack
 from playground.training.base import start_on_base
 from playground.training.loop import Member, TrainState, fit, fit_together, start_state
+from playground.training.step import Learner, PlainStep
 from tasks.induction import Induction, InductionConfig
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_config, small_model
 
@@ -55,6 +56,8 @@ def assert_equal(alone: list[TrainState], together: list[TrainState], **toleranc
         torch.testing.assert_close(torch.stack(other.pending), torch.stack(one.pending), **tolerance)
         for (name, ours), theirs in zip(other.model.named_parameters(), one.model.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        for ours, theirs in zip(other.model.parameters(), one.model.parameters(), strict=True):
+            torch.testing.assert_close(other.optimizer.state[ours], one.optimizer.state[theirs], **tolerance)
         assert torch.equal(one.generator.get_state(), other.generator.get_state())
 
 
@@ -136,6 +139,31 @@ def test_one_that_diverges_leaves_the_others_alone():
     states = [state for state, _ in together]
     assert not torch.stack(states[1].pending).isfinite().any()
     assert_equal([alone[0], alone[2]], [states[0], states[2]])
+
+
+@pytest.mark.parametrize("together_first", [True, False])
+def test_models_may_be_trained_together_and_alone_in_turn(together_first):
+    configs = [configuration(seed) for seed in range(REPLICAS)]
+    alone = [fit(state, member.sample, member.config) for state, member in map(start, configs)]
+    states, members = zip(*map(start, configs), strict=True)
+    for number, last in enumerate((4, 7, 10)):
+        if (number % 2 == 0) == together_first:
+            fit_together(members, should_stop=lambda last=last: states[0].step == last)
+        else:
+            for state, member in zip(states, members, strict=True):
+                fit(state, member.sample, member.config, should_stop=lambda last=last, state=state: state.step == last)
+    assert_equal(alone, list(states))
+
+
+def test_replicas_of_equal_settings_share_an_optimizer_and_a_rate():
+    members = [start(configuration(seed))[1] for seed in range(REPLICAS)]
+    learners = [
+        Learner(model=one.state.model, optimizer=one.state.optimizer, optim=one.config.optim) for one in members
+    ]
+    step = PlainStep(learners, members[0].config)
+    assert len(step.optimizers) == 1
+    with pytest.raises(ValueError, match=r"learn at one rate, not at \[0.1, 0.2\]"):
+        step([one.sample() for one in members], [0.1, 0.2, 0.1])
 
 
 def test_the_joint_model_computes_what_each_computes():
