@@ -16,7 +16,7 @@ START_UP = 6.0
 """Seconds until a training process has loaded its libraries."""
 SIDE_BY_SIDE = 1.9
 """A training on one core beside others takes this much longer than one on two cores, evaluations included."""
-COST_OF_SIXTEEN = ((256, 2.33), (1024, 3.17), (4096, 5.77), (32_768, 14.7))
+COST_OF_SIXTEEN = ((256, 2.40), (1024, 3.25), (4096, 5.80), (32_768, 14.3))
 """(tokens in a step of one model, time of a step of sixteen over that of one) on a GPU, where replicas share a process.
 
 Of a 1M model on an H200 (docs/log.md, 2026-11-28). The fewer tokens a model has, the less of the GPU it fills.
@@ -72,7 +72,7 @@ def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> floa
     ValueError for less than one replica and for any other device.
 
     >>> replica_cost(16, "cuda", tokens=4096), round(replica_cost(4, "cuda", tokens=4096), 2), replica_cost(16, "cuda")
-    (5.77, 1.95, 14.7)
+    (5.8, 1.96, 14.3)
     """
     if n_replicas < 1:
         raise ValueError(f"n_replicas is {n_replicas}; write 1 or more")
