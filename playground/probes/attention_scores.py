@@ -22,6 +22,10 @@ Dimension letters: B batch, T query position, S key position, L layer, H attenti
 others are its null), M targets.
 """
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -117,11 +121,12 @@ class AttentionProbe:
         self.tokens, self.rows_from, self.most_ahead = tokens.cpu(), rows_from, most_ahead
         every_BT = torch.ones_like(self.tokens, dtype=torch.bool)
         allowed_BT = every_BT if queries is None else queries.cpu()
-        self._targets: list[_Targets] = []
+        of_scores: list[_Targets] = []
         for back in range(1, most_ahead + 1):
             from_BT = every_BT if queries is None else _sources(self.tokens, back, allowed_BT)
-            self._targets.append(_back_targets(from_BT, back, generator))
-        self._targets += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
+            of_scores.append(_back_targets(from_BT, back, generator))
+        of_scores += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
+        self._targets = _Targets.joined(of_scores)
 
     def __call__(self, model: MTPTransformer) -> AttentionScores:
         """Of one model."""
@@ -137,7 +142,7 @@ class AttentionProbe:
         attention_LRBHTS = torch.stack(list(patterns.values())).unflatten(1, (replicas, -1))
         # Every query and key; every head of every replica.
         flat = rearrange(attention_LRBHTS, "layer r b head q k -> (b q k) (r layer head)")
-        means = torch.stack([targets.to(flat.device).mean(flat) for targets in self._targets], dim=1)
+        means = self._targets.to(flat.device).mean(flat).unflatten(0, (-1, 1 + NULL_DRAWS)).transpose(0, 1)
         draws = means.unflatten(-1, (replicas, -1, n_heads)).double()
         scores, bands = draws[0].cpu().numpy(), draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0).cpu().numpy()
         backs = slice(0, self.most_ahead)
@@ -157,29 +162,44 @@ def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:
     return (match_mask(tokens, ahead) & queries[..., None]).any(dim=1)
 
 
+@dataclass(kw_only=True)
 class _Targets:
     """For each draw the places at which a score looks, and from how many queries.
 
     As a list and not as a mask over all queries and keys, which would be almost empty.
     """
 
-    def __init__(self, row_M: Tensor, query_NM: Tensor, key_NM: Tensor, real_NM: Tensor, shape: torch.Size) -> None:
+    places: Int[Tensor, " target"]
+    """Of all rows, queries and keys; those of the first draw come first."""
+    starts: Int[Tensor, " draw"]
+    queries: Int[Tensor, " draw"]
+
+    @classmethod
+    def of(cls, row_M: Tensor, query_NM: Tensor, key_NM: Tensor, real_NM: Tensor, shape: torch.Size) -> "_Targets":
         """Of the targets, at `key` of `query` in `row`, those count that are real; `shape` is that of the tokens."""
         rows, length = shape
         draw, target = real_NM.nonzero(as_tuple=True)
         query = row_M[target] * length + query_NM[draw, target]
-        self.places = query * length + key_NM[draw, target]
         counts = real_NM.sum(dim=1)
-        self.starts = counts.cumsum(0) - counts
         seen = torch.zeros(len(real_NM), rows * length, dtype=torch.bool)
         seen[draw, query] = True
-        self.queries = seen.sum(dim=1)
+        return cls(
+            places=query * length + key_NM[draw, target], starts=counts.cumsum(0) - counts, queries=seen.sum(dim=1)
+        )
+
+    @classmethod
+    def joined(cls, several: "Sequence[_Targets]") -> "_Targets":
+        """The draws of one score after those of another."""
+        before = itertools.accumulate((len(each.places) for each in several), initial=0)
+        return cls(
+            places=torch.cat([each.places for each in several]),
+            starts=torch.cat([each.starts + first for first, each in zip(before, several, strict=False)]),
+            queries=torch.cat([each.queries for each in several]),
+        )
 
     def to(self, device: torch.device) -> "_Targets":
-        if self.places.device != device:
-            self.places, self.starts, self.queries = (
-                part.to(device) for part in (self.places, self.starts, self.queries)
-            )
+        """Moves there, where it is not there yet."""
+        self.places, self.starts, self.queries = (part.to(device) for part in (self.places, self.starts, self.queries))
         return self
 
     def mean(self, attention: Float[Tensor, "places heads"]) -> Float[Tensor, "draw heads"]:
@@ -194,7 +214,9 @@ def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Ta
     query_M = query_M + back
     random_NM = torch.rand(NULL_DRAWS, len(query_M), generator=generator) * (query_M + 1)
     key_NM = torch.cat([query_M[None] - back, random_NM.long()])
-    return _Targets(row_M, query_M.expand_as(key_NM), key_NM, torch.ones_like(key_NM, dtype=torch.bool), from_BT.shape)
+    return _Targets.of(
+        row_M, query_M.expand_as(key_NM), key_NM, torch.ones_like(key_NM, dtype=torch.bool), from_BT.shape
+    )
 
 
 def _match_targets(tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generator: torch.Generator) -> list[_Targets]:
@@ -210,6 +232,6 @@ def _match_targets(tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generato
     query_NM, earlier_NM = torch.maximum(one_NM, other_NM), torch.minimum(one_NM, other_NM)
     is_allowed = allowed_BT[row_M, query_NM]
     return [
-        _Targets(row_M, query_NM, earlier_NM + ahead, is_allowed & (earlier_NM + ahead <= query_NM), tokens.shape)
+        _Targets.of(row_M, query_NM, earlier_NM + ahead, is_allowed & (earlier_NM + ahead <= query_NM), tokens.shape)
         for ahead in range(most_ahead + 1)
     ]

@@ -8,7 +8,7 @@ the product of the two circuits over the product of their norms, with OV = W_V W
 MINUS what random matrices of the same sizes give, which is about 1/sqrt(d_model) and not 0. An induction head K-composes with
 a previous-token head. Norms are folded in (playground/probes/weights.py); MLPs between the two heads are passed by.
 
-Dimension letters: B receiver, E d_head.
+Dimension letters: A sender, B receiver, D d_model, E d_head.
 """
 
 from functools import lru_cache
@@ -25,6 +25,8 @@ from tasks.base import seeded_generator
 
 DRAWS = 200
 SEED = 20211222
+PAIRS_SIZE = 2**21
+"""Numbers of the d_head x d_head matrices of pairs that are made at a time."""
 
 
 def composition(model: MTPTransformer) -> Composition:
@@ -42,11 +44,12 @@ def composition(model: MTPTransformer) -> Composition:
     W_V, W_O = w.W_V[own], w.W_O[own]
     sender_norm = product_norm(W_V, W_O.mT)
     pairs = {"q": (w.W_Q, w.W_K), "k": (w.W_K, w.W_Q), "v": (w.W_V, w.W_O.mT)}
-    tables: dict[str, np.ndarray] = {}
-    for (kind, (reads, other)), expected in zip(pairs.items(), random, strict=True):
+    shares: list[Tensor] = []
+    for reads, other in pairs.values():
         size = sender_norm[:, None] * product_norm(reads, other)
-        share = path_norms(W_V, W_O, reads, other) / size.clamp(min=torch.finfo(size.dtype).tiny)
-        tables[kind] = np.where(later, share.cpu().numpy() - expected, np.nan)
+        shares.append(path_norms(W_V, W_O, reads, other) / size.clamp(min=torch.finfo(size.dtype).tiny))
+    measured = zip(pairs, torch.stack(shares).cpu().numpy(), random, strict=True)
+    tables = {kind: np.where(later, share - expected, np.nan) for kind, share, expected in measured}
     return Composition(senders=senders, receivers=receivers, random=random, null=null, **tables)
 
 
@@ -61,13 +64,19 @@ def path_norms(
     reads: Float[Tensor, "receiver d e"],
     other: Float[Tensor, "receiver d e"],
 ) -> Float[Tensor, "sender receiver"]:
-    """Frobenius norms of W_V W_O reads other^T for every sender and receiver: no matrix larger than d_model x d_head."""
+    """Frobenius norms of W_V W_O reads other^T for every sender and receiver: no matrix larger than d_model x d_head.
+
+    With M = W_O reads of a pair, the square is the sum of (gram_V M) * (M gram_other).
+    """
     gram_V, gram_other = W_V.mT @ W_V, other.mT @ other
-    rows = []
-    for W_O_a, gram_a in zip(W_O, gram_V, strict=True):
-        middle_BEE = W_O_a @ reads
-        rows.append(((gram_a @ middle_BEE @ gram_other) * middle_BEE).sum(dim=(1, 2)))
-    return torch.stack(rows).clamp(min=0).sqrt() if rows else reads.new_zeros(0, len(reads))
+    at_a_time = max(1, PAIRS_SIZE // max(1, gram_other.numel()))
+    squares = []
+    for W_O_AED, gram_AEE in zip(W_O.split(at_a_time), gram_V.split(at_a_time), strict=True):
+        middle = W_O_AED.flatten(0, 1) @ reads  # [receiver, sender d_head, d_head]
+        right = (middle @ gram_other).unflatten(1, gram_AEE.shape[:2])
+        left = torch.einsum("aef,bafg->baeg", gram_AEE, middle.unflatten(1, gram_AEE.shape[:2]))
+        squares.append((left * right).sum(dim=(2, 3)).mT)
+    return torch.cat(squares).clamp(min=0).sqrt() if len(W_O) else reads.new_zeros(0, len(reads))
 
 
 @lru_cache(maxsize=16)

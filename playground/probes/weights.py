@@ -10,7 +10,7 @@ Rows times matrices: a residual stream x [d_model] gives the query x W_Q, and a 
 Dimension letters: A attention head of any layer, D d_model, E d_head, V d_vocab.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,18 +71,22 @@ def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> 
     for head in heads or ():
         check_known(head, known)
     chosen = known if heads is None else tuple(heads)
-    shape = (len(chosen), model.config.d_model, model.config.d_head)
-    stacks = {name: model.W_E.new_empty(shape, dtype=torch.float64) for name in ("W_Q", "W_K", "W_V")}
-    W_O = stacks["W_Q"].new_empty(len(chosen), model.config.d_head, model.config.d_model)
-    for i, head in enumerate(chosen):
-        block = block_of(model, head)
-        for name, stack in stacks.items():
-            stack[i] = fold(block.ln1, getattr(block.attn, name)[head.index])
-        W_O[i] = block.attn.W_O[head.index]
+    layers = {head.layer: block_of(model, head) for head in chosen or known}
+    own = [list(layers).index(head.layer) * model.config.n_heads + head.index for head in chosen]
+
+    def of_heads(weights: Iterable[Tensor]) -> Tensor:
+        every = torch.cat([weight.detach().double() for weight in weights])
+        return every if heads is None else every[own]
+
+    reading = {
+        name: of_heads(fold(block.ln1, getattr(block.attn, name)) for block in layers.values())
+        for name in ("W_Q", "W_K", "W_V")
+    }
+    W_O = of_heads(block.attn.W_O for block in layers.values())
     W_E = model.W_E.detach().to(torch.float64, copy=True)
     offsets = all_offsets(model) if model.more_unembeds else (1,)
     W_U, *more = (fold(model.ln_final, model.unembed_of(offset).weight.T) for offset in offsets)
-    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=W_U, more_W_U=tuple(more), **stacks)
+    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=W_U, more_W_U=tuple(more), **reading)
 
 
 def known_heads(model: MTPTransformer) -> tuple[Head, ...]:
@@ -90,10 +94,10 @@ def known_heads(model: MTPTransformer) -> tuple[Head, ...]:
     return heads_of(layer_names(model), model.config.n_heads)
 
 
-def fold(norm: Norm, weight: Float[Tensor, "d_model out"]) -> Float[Tensor, "d_model out"]:
+def fold(norm: Norm, weight: Float[Tensor, "*rest d_model out"]) -> Float[Tensor, "*rest d_model out"]:
     """What a matrix behind a norm does to the stream before it, up to the norm's scale; a copy in double precision."""
     folded = weight.detach().double() * norm.weight.detach().double()[:, None]
-    return folded - folded.mean(dim=0, keepdim=True) if norm.centred else folded
+    return folded - folded.mean(dim=-2, keepdim=True) if norm.centred else folded
 
 
 def block_of(model: MTPTransformer, head: Head) -> Block:
