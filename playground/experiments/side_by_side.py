@@ -13,8 +13,10 @@ import torch
 from playground.config import TrainConfig
 from playground.experiments.session import INTERRUPTED, NonFiniteLoss, Session
 from playground.model.stack import Stack
-from playground.probes.registry import make_probes, measure_together
+from playground.probes.registry import make_probes
+from playground.probes.repeated import ProbePass
 from playground.runs.store import Run
+from playground.training.crew import present_crew
 from playground.training.evaluation import evaluate_together
 from playground.training.loop import Clock, Member, fit_together
 from tasks.base import Batch
@@ -59,7 +61,7 @@ class SideBySide:
         one = self.sessions[0]
         self.config, self.task, self.device, self.train = one.config, one.task, one.device, one.config.train
         self.stack: Stack | None = None
-        self.probes = {}
+        self.probes = ProbePass({})
 
     def run(self, should_stop: Callable[[], str]) -> list[Run]:
         """Train to the end, to a stop or to a failure; the records say which.
@@ -101,7 +103,8 @@ class SideBySide:
             one.write_record()
         started = time.perf_counter()
         names = self.train.probes if self.train.probe_steps else ()
-        self.probes = make_probes(names, self.task, self.config.model.n_future)
+        probes = make_probes(names, self.task, self.config.model.n_future)
+        self.probes = ProbePass(probes, recorded=self.train.graphs and present_crew() is None)
         self._count_probe_time(started)
         began = [one.restore() for one in self.sessions]
         if len(self.sessions) > 1:
@@ -156,9 +159,8 @@ class SideBySide:
     def _probe(self) -> None:
         started = time.perf_counter()
         with self.sessions[0].state.clock.paused():
-            models = [one.state.model for one in self.sessions]
-            for name, measure in self.probes.items():
-                for one, result in zip(self.sessions, measure_together(measure, models, self.stack), strict=True):
+            for name, results in self.probes(self.stack or self.sessions[0].state.model).items():
+                for one, result in zip(self.sessions, results, strict=True):
                     if not one.ended:
                         one.store_probe(name, result)
         self._count_probe_time(started)

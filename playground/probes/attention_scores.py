@@ -19,13 +19,14 @@ same mean with the targets moved: for matches the tokens are permuted, all posit
 k back each query's target is a random position before it or its own. A null that cannot be drawn is 1: nothing is above it.
 
 Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws (0 is the score itself, the
-others are its null), M targets.
+others are its null), M targets, A head of all replicas.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -36,6 +37,7 @@ from playground.model.patterns import match_mask
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import layer_names, quietly
+from playground.probes.repeated import RepeatedProbe, device_of, joint_of, replicas_of
 from playground.results import AttentionScores
 from tasks.base import Batch
 from tasks.targets import IGNORED, score_targets
@@ -78,15 +80,24 @@ def attention_patterns(
     model: MTPTransformer, tokens: Int[Tensor, "batch pos"]
 ) -> dict[str, Float[Tensor, "batch head pos pos"]]:
     """Attention pattern of every layer that has one, by the layer's name, trunk first. Leaves no hook behind."""
-    patterns: dict[str, Tensor] = {}
+    return of_patterns(model, tokens, lambda pattern: pattern)
+
+
+def of_patterns(
+    model: MTPTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    figure: Callable[[Float[Tensor, "batch head pos pos"]], Tensor],
+) -> dict[str, Tensor]:
+    """The same, but of each pattern only what `figure` makes of it is kept: all patterns together may be large."""
+    found: dict[str, Tensor] = {}
 
     def keep(pattern: Tensor, hook: object) -> None:
-        patterns[str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")] = pattern.float()
+        found[str(getattr(hook, "name", "")).removesuffix(".attn.hook_pattern")] = figure(pattern.float())
 
     with quietly(model, [(lambda name: name.endswith("hook_pattern"), keep)]):
         tokens = tokens.to(next(model.parameters()).device)
         model.future_resids(model.trunk(tokens), tokens)
-    return {layer: patterns[layer] for layer in layer_names(model)}
+    return {layer: found[layer] for layer in layer_names(model)}
 
 
 def attention_scores(
@@ -106,7 +117,7 @@ def attention_scores(
     return AttentionProbe(tokens, generator, queries=queries, rows_from=rows_from, most_ahead=ahead)(model)
 
 
-class AttentionProbe:
+class AttentionProbe(RepeatedProbe[AttentionScores]):
     """The scores on fixed rows, made ready to be measured many times: `AttentionProbe(tokens, generator)(model)`."""
 
     def __init__(
@@ -128,33 +139,31 @@ class AttentionProbe:
         of_scores += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
         self._targets = _Targets.joined(of_scores)
 
-    def __call__(self, model: MTPTransformer) -> AttentionScores:
-        """Of one model."""
-        return self._measure(model, 1)[0]
+    def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica score_or_band score layer head"]:
+        """Scores and null bands."""
+        model, replicas = joint_of(models), len(replicas_of(models))
+        device = device_of(models)
+        self.tokens, targets = self.tokens.to(device), self._targets.to(device)
 
-    def together(self, stack: Stack) -> list[AttentionScores]:
-        """Of every model of a stack, which runs once."""
-        return self._measure(stack.joint, len(stack.models))
+        def means(pattern: Tensor) -> Tensor:
+            return targets.mean(rearrange(pattern, "(r b) head q k -> (b q k) (r head)", r=replicas))
 
-    def _measure(self, model: MTPTransformer, replicas: int) -> list[AttentionScores]:
-        patterns = attention_patterns(model, self.tokens.repeat(replicas, 1))
-        n_heads = next(iter(patterns.values())).shape[1]
-        attention_LRBHTS = torch.stack(list(patterns.values())).unflatten(1, (replicas, -1))
-        # Every query and key; every head of every replica.
-        flat = rearrange(attention_LRBHTS, "layer r b head q k -> (b q k) (r layer head)")
-        means = self._targets.to(flat.device).mean(flat).unflatten(0, (-1, 1 + NULL_DRAWS)).transpose(0, 1)
-        draws = means.unflatten(-1, (replicas, -1, n_heads)).double()
-        scores, bands = draws[0].cpu().numpy(), draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0).cpu().numpy()
+        layers = of_patterns(model, self.tokens.repeat(replicas, 1), means)
+        means_LMA = torch.stack(list(layers.values())).double()  # layer; score and draw; replica and head
+        draws = rearrange(means_LMA, "layer (s draw) (r head) -> draw r s layer head", draw=1 + NULL_DRAWS, r=replicas)
+        bands = draws[1:].nanquantile(0.99, dim=0).nan_to_num(1.0)
+        return torch.stack([draws[0], bands], dim=1)
+
+    def result(self, model: MTPTransformer, figures: Float[np.ndarray, "*figures"]) -> AttentionScores:
+        """The scores by name."""
+        score, band = figures
         backs = slice(0, self.most_ahead)
         duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
-        return [
-            AttentionScores(
-                layers=tuple(patterns), rows_from=self.rows_from,
-                back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
-                null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
-            )
-            for score, band in zip(scores.swapaxes(0, 1), bands.swapaxes(0, 1), strict=True)
-        ]  # fmt: skip
+        return AttentionScores(
+            layers=layer_names(model), rows_from=self.rows_from,
+            back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
+            null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
+        )  # fmt: skip
 
 
 def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:

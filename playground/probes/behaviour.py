@@ -4,13 +4,16 @@ Worked row of 8 tokens: the early stretch is the positions 1 to 2, the late one 
 whose losses there are 4.0 and 1.5 has an in-context score of 1.5 - 4.0 = -2.5 nats.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import quietly
+from playground.probes.repeated import RepeatedProbe, device_of, joint_of, replicas_of
 from playground.results import Behaviour
 from tasks.base import Batch
 from tasks.targets import IGNORED, future_targets, score_targets
@@ -21,22 +24,16 @@ def measure_behaviour(model: MTPTransformer, batch: Batch) -> Behaviour:
     return BehaviourProbe(batch)(model)
 
 
-class BehaviourProbe:
+class BehaviourProbe(RepeatedProbe[Behaviour]):
     """The figures on fixed rows: `BehaviourProbe(batch)(model)`."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.stretches = batch, stretches(batch.tokens.shape[1])
 
-    def __call__(self, model: MTPTransformer) -> Behaviour:
-        """Of one model."""
-        return self._measure(model, 1)[0]
-
-    def together(self, stack: Stack) -> list[Behaviour]:
-        """Of every model of a stack, which runs once."""
-        return self._measure(stack.joint, len(stack.models))
-
-    def _measure(self, model: MTPTransformer, replicas: int) -> list[Behaviour]:
-        self.batch = batch = self.batch.to(next(model.parameters()).device)
+    def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica offset figure"]:
+        """Loss, loss on scored tokens, accuracy on them, loss early and loss late in the row."""
+        model, replicas = joint_of(models), len(replicas_of(models))
+        self.batch = batch = self.batch.to(device_of(models))
         tokens = batch.tokens.repeat(replicas, 1)
         columns: list[Tensor] = []
         with quietly(model):
@@ -44,15 +41,16 @@ class BehaviourProbe:
             for offset, resid_BTD in enumerate(resids, start=1):
                 own = model.logits(resid_BTD, offset).float().chunk(replicas)
                 columns.append(torch.stack([_figures(logits, batch, offset, self.stretches) for logits in own]))
-        figures_RKF = torch.stack(columns, dim=1).cpu().numpy()
+        return torch.stack(columns, dim=1)
+
+    def result(self, model: MTPTransformer, figures: Float[np.ndarray, "*figures"]) -> Behaviour:
+        """The figures by name."""
         early, late = self.stretches
-        return [
-            Behaviour(
-                loss=loss, score_loss=score_loss, accuracy=accuracy, early=early, late=late,
-                in_context=late_loss - early_loss,
-            )
-            for loss, score_loss, accuracy, early_loss, late_loss in figures_RKF.transpose(0, 2, 1)
-        ]  # fmt: skip
+        loss, score_loss, accuracy, early_loss, late_loss = figures.T
+        return Behaviour(
+            loss=loss, score_loss=score_loss, accuracy=accuracy, early=early, late=late,
+            in_context=late_loss - early_loss,
+        )  # fmt: skip
 
 
 def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -15,12 +15,15 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from playground.config import ModelConfig
+from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
-from playground.probes.weights import head_weights
-from playground.results import Composition
+from playground.probes.repeated import RepeatedProbe, replicas_of
+from playground.probes.weights import head_weights, known_heads
+from playground.results import Composition, heads_of
 from tasks.base import seeded_generator
 
 DRAWS = 200
@@ -34,23 +37,55 @@ def composition(model: MTPTransformer) -> Composition:
 
     Where future heads read one another, heads of those that are read are senders, too.
     """
-    w, paths = head_weights(model), model.config.paths
-    receivers = w.heads
-    after = np.array([[receiver.comes_after(sender, paths) for receiver in receivers] for sender in receivers])
-    sends = after.any(axis=1) | (np.arange(len(receivers)) < w.n_trunk)
-    senders, later = tuple(head for head, one in zip(receivers, sends, strict=True) if one), after[sends]
-    random, null = random_values(*w.W_V.shape[1:])
-    own = torch.from_numpy(sends).to(w.W_V.device)
-    W_V, W_O = w.W_V[own], w.W_O[own]
+    return CompositionProbe()(model)
+
+
+class CompositionProbe(RepeatedProbe[Composition]):
+    """The same as a probe that is measured many times."""
+
+    def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica qkv sender receiver"]:
+        """What is read of what is written, random matrices included."""
+        return torch.stack([_shares(model) for model in replicas_of(models)])
+
+    def result(self, model: MTPTransformer, figures: Float[np.ndarray, "qkv sender receiver"]) -> Composition:
+        """The scores by name."""
+        sends, later = _order(model.config)
+        receivers = known_heads(model)
+        random, null = random_values(model.config.d_model, model.config.d_head)
+        tables = {
+            kind: np.where(later, share - expected, np.nan)
+            for kind, share, expected in zip("qkv", figures, random, strict=True)
+        }
+        return Composition(
+            senders=tuple(receivers[index] for index in sends), receivers=receivers, random=random, null=null, **tables
+        )
+
+
+@lru_cache(maxsize=16)
+def _order(config: ModelConfig) -> tuple[tuple[int, ...], np.ndarray]:
+    """Which heads write for others, by their number, and of each of them which heads come after it."""
+    heads = heads_of(config.attention_layers, config.n_heads)
+    after = np.array([[receiver.comes_after(sender, config.paths) for receiver in heads] for sender in heads])
+    in_trunk = np.array([head.layer.startswith("blocks.") for head in heads])
+    sends = np.flatnonzero(after.any(axis=1) | in_trunk)
+    return tuple(sends.tolist()), after[sends]
+
+
+@lru_cache(maxsize=16)
+def _senders(config: ModelConfig, device: torch.device) -> Int[Tensor, " sender"]:
+    return torch.tensor(_order(config)[0], dtype=torch.long, device=device)
+
+
+def _shares(model: MTPTransformer) -> Float[Tensor, "qkv sender receiver"]:
+    w = head_weights(model)
+    senders = _senders(model.config, w.W_V.device)
+    W_V, W_O = w.W_V[senders], w.W_O[senders]
     sender_norm = product_norm(W_V, W_O.mT)
-    pairs = {"q": (w.W_Q, w.W_K), "k": (w.W_K, w.W_Q), "v": (w.W_V, w.W_O.mT)}
     shares: list[Tensor] = []
-    for reads, other in pairs.values():
+    for reads, other in ((w.W_Q, w.W_K), (w.W_K, w.W_Q), (w.W_V, w.W_O.mT)):
         size = sender_norm[:, None] * product_norm(reads, other)
         shares.append(path_norms(W_V, W_O, reads, other) / size.clamp(min=torch.finfo(size.dtype).tiny))
-    measured = zip(pairs, torch.stack(shares).cpu().numpy(), random, strict=True)
-    tables = {kind: np.where(later, share - expected, np.nan) for kind, share, expected in measured}
-    return Composition(senders=senders, receivers=receivers, random=random, null=null, **tables)
+    return torch.stack(shares)
 
 
 def product_norm(left: Float[Tensor, "n d e"], right: Float[Tensor, "n d e"]) -> Float[Tensor, " n"]:

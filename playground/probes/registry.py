@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from playground.config import nearest
-from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import ablate, all_components, induction_after_ablation
 from playground.probes.agreement import offset_agreement
 from playground.probes.attention_scores import MOST_AHEAD, AttentionProbe, probe_tokens, scored_queries
 from playground.probes.behaviour import BehaviourProbe
-from playground.probes.composition import composition
+from playground.probes.composition import CompositionProbe
 from playground.probes.copying import copying
 from playground.probes.gradients import gradient_shares
 from playground.probes.knockout import knockout
@@ -25,6 +24,7 @@ from playground.probes.linear import LinearProbe, linear_rows, token_targets, va
 from playground.probes.pairs import Corruption, Pairs, make_pairs
 from playground.probes.patching import patch_heads, patch_positions
 from playground.probes.path_patching import path_patching
+from playground.probes.repeated import Measure
 from playground.probes.rows import ROWS, probe_batch
 from playground.results import (
     AblationEffects,
@@ -49,9 +49,8 @@ from tasks.polynomial import Polynomial
 PROBE_SEED = 20240430
 """Seed of the probe rows and the null bands; the same for every run."""
 ABLATION_ROWS = 64
-Make = Callable[[Task, int], "Measure"]
+Make = Callable[[Task, int], Measure]
 """From the task and n_future."""
-Measure = Callable[[MTPTransformer], Result]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +155,7 @@ PROBES: dict[str, Probe] = {
             name="composition",
             summary="Q-, K- and V-composition of every trunk head with every later head, minus the random value.",
             result=Composition,
-            make=_of_weights(composition),
+            make=lambda _task, _n_future: CompositionProbe(),
         ),
         Probe(
             name="copying",
@@ -238,12 +237,6 @@ PROBES: dict[str, Probe] = {
         ),
     )
 }
-
-
-def measure_together(measure: Measure, models: Sequence[MTPTransformer], stack: Stack | None) -> Sequence[Result]:
-    """What a probe measures on each model. Those in a stack run as one where the probe knows how (it has `together`)."""
-    together = getattr(measure, "together", None)
-    return [measure(model) for model in models] if stack is None or together is None else together(stack)
 
 
 def find_probe(name: str) -> Probe:

@@ -7,7 +7,8 @@ import pytest
 
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
-from playground.probes.registry import make_probes, measure_together
+from playground.probes.registry import make_probes
+from playground.probes.repeated import ProbePass
 from playground.training.evaluation import evaluate, evaluate_together
 from tasks.base import seeded_generator
 from tasks.induction import Induction, InductionConfig
@@ -45,10 +46,11 @@ def test_probes_of_a_stack_are_those_of_each_model(task, kind):
     probes = make_probes(ALONG_TRAINING, made, 2)
     alone = {name: [measure(model) for model in models] for name, measure in probes.items()}
     stack = Stack(models)
-    for name, measure in probes.items():
-        together = measure_together(measure, models, stack)
-        assert len(together) == 3
-        for ours, theirs in zip(together, alone[name], strict=True):
+    together = ProbePass(probes)(stack)
+    assert list(together) == list(probes)
+    for name, results in together.items():
+        assert len(results) == 3
+        for ours, theirs in zip(results, alone[name], strict=True):
             assert_equal(ours, theirs)
 
 
