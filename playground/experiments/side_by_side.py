@@ -157,6 +157,7 @@ class SideBySide:
                 (one.finish if full else one.store_evaluation)(result)
 
     def _probe(self) -> None:
+        self._each(Session.check_pending)  # waits for the steps before, whose time is training time
         started = time.perf_counter()
         with self.sessions[0].state.clock.paused():
             for name, results in self.probes(self.stack or self.sessions[0].state.model).items():

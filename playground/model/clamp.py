@@ -76,10 +76,11 @@ def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
 def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     def forbid(scores_BHTS: Tensor) -> Tensor:
         scores_BHTS = scores_BHTS.clone()
-        left = scores_BHTS[:, heads].masked_fill(rows.mask(pattern, scores_BHTS), -torch.inf)
-        nothing_left = left.isneginf().all(dim=-1, keepdim=True)
-        itself = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
-        scores_BHTS[:, heads] = left.masked_fill(nothing_left & itself, 0.0)
+        for some in _in_a_row(heads):
+            left = scores_BHTS[:, some].masked_fill(rows.mask(pattern, scores_BHTS), -torch.inf)
+            nothing_left = left.isneginf().all(dim=-1, keepdim=True)
+            itself = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
+            scores_BHTS[:, some] = left.masked_fill(nothing_left & itself, 0.0)
         return scores_BHTS
 
     return lambda tensor, hook: forbid(tensor)
@@ -91,10 +92,22 @@ def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
         target[..., 0] += (target.sum(dim=-1) == 0).to(target.dtype)
         target = target / target.sum(dim=-1, keepdim=True)
         pattern_BHTS = pattern_BHTS.clone()
-        pattern_BHTS[:, heads] = target.expand(len(pattern_BHTS), len(heads), -1, -1)
+        for some in _in_a_row(heads):
+            pattern_BHTS[:, some] = target
         return pattern_BHTS
 
     return lambda tensor, hook: force(tensor)
+
+
+def _in_a_row(heads: list[int]) -> list[slice]:
+    """Sorted heads as stretches. A list of indices would have to be copied to the device, which a CUDA graph cannot hold.
+
+    >>> _in_a_row([0, 1, 3])
+    [slice(0, 2, None), slice(3, 4, None)]
+    """
+    first = [head for head in heads if head - 1 not in heads]
+    last = [head for head in heads if head + 1 not in heads]
+    return [slice(begin, end + 1) for begin, end in zip(first, last, strict=True)]
 
 
 def frozen_slices(model: MTPTransformer, clamp: ClampConfig) -> list[tuple[nn.Parameter, Tensor]]:

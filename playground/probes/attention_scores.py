@@ -24,7 +24,7 @@ others are its null), M targets, A head of all replicas.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ from tasks.targets import IGNORED, score_targets
 
 NULL_DRAWS = 100
 PROBE_CTX = 64
+PIECE = 128
+"""Targets that are summed in one go."""
 MOST_AHEAD = 4
 """k-ahead scores are measured up to this k, or up to n_future where that is larger."""
 
@@ -175,12 +177,16 @@ def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:
 class _Targets:
     """For each draw the places at which a score looks, and from how many queries.
 
-    As a list and not as a mask over all queries and keys, which would be almost empty.
+    As a list and not as a mask over all queries and keys, which would be almost empty. It is summed piece by piece, because a
+    device sums many short pieces at once, and a long one number by number.
     """
 
     places: Int[Tensor, " target"]
     """Of all rows, queries and keys; those of the first draw come first."""
-    starts: Int[Tensor, " draw"]
+    pieces: Int[Tensor, " piece"]
+    """Where each piece of `places` begins; a piece belongs to one draw."""
+    draws: Int[Tensor, " draw"]
+    """Which piece is the first of each draw."""
     queries: Int[Tensor, " draw"]
 
     @classmethod
@@ -189,32 +195,44 @@ class _Targets:
         rows, length = shape
         draw, target = real_NM.nonzero(as_tuple=True)
         query = row_M[target] * length + query_NM[draw, target]
-        counts = real_NM.sum(dim=1)
         seen = torch.zeros(len(real_NM), rows * length, dtype=torch.bool)
         seen[draw, query] = True
+        count_N = real_NM.sum(dim=1)
+        pieces_N = (count_N + PIECE - 1) // PIECE
+        first_N = pieces_N.cumsum(0) - pieces_N
+        number_in_draw = torch.arange(int(pieces_N.sum())) - first_N.repeat_interleave(pieces_N)
         return cls(
-            places=query * length + key_NM[draw, target], starts=counts.cumsum(0) - counts, queries=seen.sum(dim=1)
+            places=query * length + key_NM[draw, target],
+            pieces=(count_N.cumsum(0) - count_N).repeat_interleave(pieces_N) + PIECE * number_in_draw,
+            draws=first_N,
+            queries=seen.sum(dim=1),
         )
 
     @classmethod
     def joined(cls, several: "Sequence[_Targets]") -> "_Targets":
         """The draws of one score after those of another."""
-        before = itertools.accumulate((len(each.places) for each in several), initial=0)
+        places, pieces = (
+            list(itertools.accumulate(map(len, parts), initial=0))
+            for parts in ([each.places for each in several], [each.pieces for each in several])
+        )
         return cls(
             places=torch.cat([each.places for each in several]),
-            starts=torch.cat([each.starts + first for first, each in zip(before, several, strict=False)]),
+            pieces=torch.cat([each.pieces + before for before, each in zip(places, several, strict=False)]),
+            draws=torch.cat([each.draws + before for before, each in zip(pieces, several, strict=False)]),
             queries=torch.cat([each.queries for each in several]),
         )
 
     def to(self, device: torch.device) -> "_Targets":
         """Moves there, where it is not there yet."""
-        self.places, self.starts, self.queries = (part.to(device) for part in (self.places, self.starts, self.queries))
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name).to(device))
         return self
 
     def mean(self, attention: Float[Tensor, "places heads"]) -> Float[Tensor, "draw heads"]:
         """Attention summed over each draw's places, over its number of queries; NaN when there are none."""
-        total = F.embedding_bag(self.places, attention, self.starts, mode="sum")
-        return total / self.queries[:, None]
+        of_pieces = F.embedding_bag(self.places, attention, self.pieces, mode="sum")
+        every = torch.arange(len(of_pieces), device=of_pieces.device)
+        return F.embedding_bag(every, of_pieces, self.draws, mode="sum") / self.queries[:, None]
 
 
 def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Targets:

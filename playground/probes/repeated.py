@@ -21,8 +21,8 @@ from playground.results import Result
 R = TypeVar("R", bound=Result)
 Measure = Callable[[MTPTransformer], Result]
 """A probe made ready for a task."""
-PLAIN = 5
-"""Times that probes run kernel by kernel before they are recorded: the training step has been recorded by then."""
+PLAIN = 2
+"""Times that probes run kernel by kernel before they are recorded: libraries set themselves up, rows move to the device."""
 
 
 def replicas_of(models: MTPTransformer | Stack) -> list[MTPTransformer]:

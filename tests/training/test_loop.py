@@ -1,11 +1,14 @@
 """The loop with fakes around it: schedule, counters, callbacks, stopping, the clock."""
 
+import dataclasses
 import time
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from playground.config import OptimConfig, RunConfig, TrainConfig
+from playground.config import ClampConfig, FutureHeads, OptimConfig, RunConfig, TrainConfig
+from playground.model.clamp import apply_clamp
 from playground.training.evaluation import evaluate, evaluating
 from playground.training.loop import Clock, Member, fit, fit_together, start_state
 from playground.training.optim import learning_rate, make_optimizer
@@ -94,6 +97,37 @@ def test_a_recorded_step_is_the_plain_one(way, replicas):
         fit_together(members)
         results.append(torch.stack([torch.stack(member.state.pending) for member in members]))
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if way else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(results[1], results[0], **tolerance)
+
+
+RECORDED: dict[str, tuple[ClampConfig, dict[str, Any]]] = {
+    "forbidden": (ClampConfig(forbid_previous_token=("blocks.0.0", "blocks.1")), {}),
+    "forced": (ClampConfig(force_induction=("blocks.1.1", "future_heads.1")), {}),
+    "frozen": (ClampConfig(freeze_heads=("blocks.0",)), {}),
+    "layer norm": (ClampConfig(), {"normalization": "LN", "positions": "standard"}),
+    "replicated": (ClampConfig(), {"unembedding": "replicated"}),
+    **{kind: (ClampConfig(), {"future_heads": kind}) for kind in get_args(FutureHeads)},
+}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("case", RECORDED)
+def test_recorded_steps_of_every_kind_of_training(case, replicas, compiled):
+    clamp, options = RECORDED[case]
+    results = []
+    for way in ({"graphs": False}, {"graphs": True, "compiled": compiled}):
+        config = dataclasses.replace(_config(steps=6, **way), clamp=clamp, model=small_config(n_future=2, **options))
+        members = []
+        for seed in range(replicas):
+            model = apply_clamp(small_model(seed, n_future=2, **options).cuda(), clamp)
+            state = start_state(model, config, torch.Generator("cuda").manual_seed(seed))
+            batches = iter([make_batch(random_tokens(seed=10 * seed + step)).to("cuda") for step in range(6)])
+            members.append(Member(state=state, sample=batches.__next__, config=config))
+        fit_together(members)
+        results.append(torch.stack([torch.stack(member.state.pending) for member in members]))
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if compiled else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(results[1], results[0], **tolerance)
 
 
