@@ -238,7 +238,8 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, number, s
 
 
 def test_a_diverging_training_exits_with_1(tmp_path, capsys):
-    argv = ["train", *TINY, "--steps", "30", "--lr", "1e30", "--clip", "1e30", "--warmup-steps", "0", "--runs-dir", str(tmp_path)]  # fmt: skip
+    argv = ["train", *TINY, "--steps", "30", "--lr", "1e30", "--clip", "1e30", "--warmup-steps", "0", "--probe-points", "0",
+            "--runs-dir", str(tmp_path)]  # fmt: skip
     assert main([*argv, "--json"]) == 1
     printed = capsys.readouterr()
     assert "offset" in printed.err

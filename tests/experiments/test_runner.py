@@ -138,7 +138,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
 
 
 def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
-    config = dataclasses.replace(tiny(), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
+    config = dataclasses.replace(tiny(probe_points=0), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
     with pytest.raises(
         NonFiniteLoss, match=r"the loss of offset 1 became (nan|inf) at step \d+; a lower learning rate"
     ):
@@ -147,6 +147,14 @@ def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
     assert record.state == "failed"
     assert "offset" in record.reason and "step" in record.reason
     assert compare_run(load_run(tmp_path / "diverged")).status == "failed"
+
+
+def test_a_gradient_that_diverges_is_noticed_before_probes_look_at_the_model(tmp_path):
+    config = dataclasses.replace(tiny(log_every=20), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
+    with pytest.raises(NonFiniteLoss, match="the gradient became nan at step 2; a lower learning rate") as raised:
+        train(config, tmp_path)
+    assert raised.value.run.record.step == 2
+    assert list(raised.value.run.attention.steps) == [0, 1]
 
 
 def test_a_loss_that_diverges_is_noticed_before_anything_is_measured_or_stored(tmp_path):
