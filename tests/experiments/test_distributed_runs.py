@@ -29,6 +29,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+PATIENCE = 120
+"""Seconds in which torchrun and two processes start or end, on a machine that is busy with other tests."""
 SAID = {"--no-such-option": "error: Unrecognized", "--json": "error: the "}
 """What a training that diverges says with these options."""
 
@@ -182,7 +184,7 @@ def _torchrun(folder: Path, *command: str) -> subprocess.Popen[bytes]:
             cwd=ROOT,
             env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         )
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while torchrun.poll() is None and _last_checkpoint(folder) < before + 20 and time.monotonic() < end:
         time.sleep(0.05)
     assert torchrun.poll() is None and _last_checkpoint(folder) >= before + 20, (folder / "said").read_text()
@@ -200,9 +202,9 @@ def test_torchrun_is_stopped_then_a_process_is_killed_and_the_run_goes_on_each_t
 
     torchrun = _torchrun(tmp_path, "train", "--config", str(tmp_path / "config.json"), "--run-id", "run")
     torchrun.terminate()
-    assert torchrun.wait(60) != 0
+    assert torchrun.wait(PATIENCE) != 0
     stopped = load_run(tmp_path / "run").record
-    assert (stopped.state, stopped.reason) == ("stopped", "stopped by SIGTERM")
+    assert (stopped.state, stopped.reason) == ("stopped", "stopped by SIGTERM"), (tmp_path / "said").read_text()
     assert load_run(tmp_path / "run").checkpoints[-1] == stopped.step
     go_on = f"go on with: torchrun --nproc-per-node 2 -m playground resume run --runs-dir {tmp_path}"
     assert f"stopped by SIGTERM at step {stopped.step}; {go_on}" in (tmp_path / "said").read_text()
@@ -210,12 +212,12 @@ def test_torchrun_is_stopped_then_a_process_is_killed_and_the_run_goes_on_each_t
     torchrun = _torchrun(tmp_path, "resume", "run")
     workers = psutil.Process(torchrun.pid).children()
     next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
-    assert torchrun.wait(60) != 0
+    assert torchrun.wait(PATIENCE) != 0
     said = (tmp_path / "said").read_text()
     line = f"error: another process of this training ended; {go_on}"
     assert line in said and "Traceback" not in said.split(line)[0]  # what comes later is torchrun's
     failed = load_run(tmp_path / "run").record
-    assert (failed.state, failed.reason) == ("failed", "another process of this training ended")
+    assert (failed.state, failed.reason) == ("failed", "another process of this training ended"), said
 
     steps = _last_checkpoint(tmp_path) + 4
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
