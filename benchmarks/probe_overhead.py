@@ -68,7 +68,7 @@ def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float]
     measure = ProbePass(made, recorded=config.train.graphs)
 
     def probes() -> None:
-        for results in measure(model).values():
+        for _, results in measure(model):
             results[0].to_dict()
 
     first = [seconds(probes, device) for _ in range(PLAIN + 1)]

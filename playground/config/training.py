@@ -67,7 +67,7 @@ class TrainConfig:
     recompute: bool = False
     """Keep only what goes into each trunk layer and compute the rest again when going backward: less memory, more work."""
     graphs: bool = True
-    """On CUDA, record a step once and replay it: small models train several times as fast."""
+    """On CUDA, record a step, and the default probes, once and replay them: small models train several times as fast."""
     compiled: bool = False
     """On CUDA, have torch.compile fuse the layers, which takes a minute at the start."""
     parallel: Literal["ddp", "fsdp"] = "ddp"

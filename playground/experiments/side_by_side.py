@@ -160,7 +160,7 @@ class SideBySide:
         self._each(Session.check_pending)  # waits for the steps before, whose time is training time
         started = time.perf_counter()
         with self.sessions[0].state.clock.paused():
-            for name, results in self.probes(self.stack or self.sessions[0].state.model).items():
+            for name, results in self.probes(self.stack or self.sessions[0].state.model):
                 for one, result in zip(self.sessions, results, strict=True):
                     if not one.ended:
                         one.store_probe(name, result)

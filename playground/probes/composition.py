@@ -22,7 +22,7 @@ from playground.config import ModelConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.repeated import RepeatedProbe, replicas_of
-from playground.probes.weights import head_weights, known_heads
+from playground.probes.weights import attention_weights, known_heads
 from playground.results import Composition, heads_of
 from tasks.base import seeded_generator
 
@@ -43,9 +43,12 @@ def composition(model: MTPTransformer) -> Composition:
 class CompositionProbe(RepeatedProbe[Composition]):
     """The same as a probe that is measured many times."""
 
+    def __init__(self) -> None:
+        self._senders: dict[tuple[ModelConfig, torch.device], Tensor] = {}
+
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica qkv sender receiver"]:
         """What is read of what is written, random matrices included."""
-        return torch.stack([_shares(model) for model in replicas_of(models)])
+        return torch.stack([_shares(model, self._sending(model)) for model in replicas_of(models)])
 
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, "qkv sender receiver"]) -> Composition:
         """The scores by name."""
@@ -60,6 +63,13 @@ class CompositionProbe(RepeatedProbe[Composition]):
             senders=tuple(receivers[index] for index in sends), receivers=receivers, random=random, null=null, **tables
         )
 
+    def _sending(self, model: MTPTransformer) -> Int[Tensor, " sender"]:
+        """Numbers of the heads that write for others, on the model's device."""
+        kind = (model.config, model.W_E.device)
+        if kind not in self._senders:
+            self._senders[kind] = torch.tensor(_order(model.config)[0], dtype=torch.long, device=model.W_E.device)
+        return self._senders[kind]
+
 
 @lru_cache(maxsize=16)
 def _order(config: ModelConfig) -> tuple[tuple[int, ...], np.ndarray]:
@@ -71,14 +81,8 @@ def _order(config: ModelConfig) -> tuple[tuple[int, ...], np.ndarray]:
     return tuple(sends.tolist()), after[sends]
 
 
-@lru_cache(maxsize=16)
-def _senders(config: ModelConfig, device: torch.device) -> Int[Tensor, " sender"]:
-    return torch.tensor(_order(config)[0], dtype=torch.long, device=device)
-
-
-def _shares(model: MTPTransformer) -> Float[Tensor, "qkv sender receiver"]:
-    w = head_weights(model)
-    senders = _senders(model.config, w.W_V.device)
+def _shares(model: MTPTransformer, senders: Int[Tensor, " sender"]) -> Float[Tensor, "qkv sender receiver"]:
+    w = attention_weights(model)
     W_V, W_O = w.W_V[senders], w.W_O[senders]
     sender_norm = product_norm(W_V, W_O.mT)
     shares: list[Tensor] = []

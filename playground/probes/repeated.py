@@ -6,7 +6,7 @@ microseconds, and starting them one by one takes several times as long as they d
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,8 +21,8 @@ from playground.results import Result
 R = TypeVar("R", bound=Result)
 Measure = Callable[[MTPTransformer], Result]
 """A probe made ready for a task."""
-PLAIN = 2
-"""Times that probes run kernel by kernel before they are recorded: libraries set themselves up, rows move to the device."""
+PLAIN = 4
+"""Times that probes run kernel by kernel before they are recorded, which the training step is first (training/step.py)."""
 
 
 def replicas_of(models: MTPTransformer | Stack) -> list[MTPTransformer]:
@@ -47,8 +47,8 @@ class RepeatedProbe(ABC, Generic[R]):
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica *figures"]:
         """All figures of each replica, on its device.
 
-        From the second call on it must neither wait for the device nor copy from the host, and shapes must stay as they are:
-        then a CUDA graph can hold it.
+        From the second call with a model on it must neither wait for the device nor copy from the host, and shapes must stay as
+        they are: then a CUDA graph can hold it. What it moved to the device it keeps until it is called with another one.
         """
 
     @abstractmethod
@@ -61,11 +61,11 @@ class RepeatedProbe(ABC, Generic[R]):
 
 
 class ProbePass:
-    """All probes of a training, measured together: `ProbePass(probes)(model)`, or with a stack.
+    """All probes of a training, measured together: `dict(ProbePass(probes)(model))`, or with a stack.
 
-    `recorded`, on CUDA, replays the probes that know how instead of launching their kernels, for the model or stack that comes
-    first. Its parameters must then stay where they lie and its hooks must stay as they are, as they do while a training runs.
-    Where the graph does not fit into memory, the probes go on kernel by kernel.
+    `recorded`, on CUDA, replays the probes in two parts instead of launching their kernels. The parameters of the model or
+    stack must then stay where they lie and its hooks must stay as they are, as they do while a training runs, and nobody else
+    may call the probes. Where the graph does not fit into memory, and when another model comes, they go on kernel by kernel.
     """
 
     def __init__(self, probes: Mapping[str, Measure], *, recorded: bool = False) -> None:
@@ -77,21 +77,21 @@ class ProbePass:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._figures: dict[str, Tensor] = {}
 
-    def __call__(self, models: MTPTransformer | Stack) -> dict[str, list[Result]]:
-        """A result of each probe for each replica."""
+    def __call__(self, models: MTPTransformer | Stack) -> Iterator[tuple[str, list[Result]]]:
+        """Each probe's name, and its result for each replica."""
         replicas = replicas_of(models)
         figures = {name: read.cpu().numpy() for name, read in self._read(models).items()}
-        results: dict[str, list[Result]] = {}
         for name, probe in self.probes.items():
             if isinstance(probe, RepeatedProbe):
-                results[name] = [probe.result(model, own) for model, own in zip(replicas, figures[name], strict=True)]
+                yield name, [probe.result(model, own) for model, own in zip(replicas, figures[name], strict=True)]
             else:
-                results[name] = [probe(model) for model in replicas]
-        return results
+                yield name, [probe(model) for model in replicas]
 
     def _read(self, models: MTPTransformer | Stack) -> dict[str, Tensor]:
         self._models = self._models or models
-        if not self._recorded or models is not self._models or device_of(models).type != "cuda":
+        if models is not self._models:  # its rows may be moved away from where the graph reads them
+            self._recorded, self._graph = False, None
+        if not self._recorded or device_of(models).type != "cuda":
             return self._plainly(models)
         self._passes += 1
         if self._passes <= PLAIN or (self._graph is None and not self._record(models)):
@@ -109,7 +109,9 @@ class ProbePass:
         try:
             with torch.cuda.graph(graph):
                 self._figures = self._plainly(models)
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            if not any(isinstance(each, torch.cuda.OutOfMemoryError) for each in (error, error.__context__)):
+                raise
             self._recorded = False
         else:
             self._graph = graph

@@ -25,7 +25,7 @@ from playground.results import Head, heads_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadWeights:
+class AttentionWeights:
     """Folded weights of all heads, trunk first, or of those that were asked for, in that order."""
 
     heads: tuple[Head, ...]
@@ -33,17 +33,28 @@ class HeadWeights:
     W_K: Float[Tensor, "all_heads d_model d_head"]
     W_V: Float[Tensor, "all_heads d_model d_head"]
     W_O: Float[Tensor, "all_heads d_head d_model"]
+
+    def index(self, head: Head) -> int:
+        """Place of a head in the stacked arrays. Raises ValueError for a head that is not there."""
+        check_known(head, self.heads)
+        return self.heads.index(head)
+
+    @cached_property
+    def n_trunk(self) -> int:
+        """How many of the heads are in the trunk."""
+        return sum(head.layer.startswith("blocks.") for head in self.heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadWeights(AttentionWeights):
+    """The same with what stands before and behind all layers."""
+
     W_E: Float[Tensor, "d_vocab d_model"]
     """Embedding; what reads it has the norm folded in."""
     W_U: Float[Tensor, "d_model d_vocab"]
     """Unembedding of offset 1 (of all offsets unless it is replicated) with the final norm folded in."""
     more_W_U: tuple[Float[Tensor, "d_model d_vocab"], ...] = ()
     """The same of the offsets 2, 3, .. where it is replicated."""
-
-    def index(self, head: Head) -> int:
-        """Place of a head in the stacked arrays. Raises ValueError for a head that is not there."""
-        check_known(head, self.heads)
-        return self.heads.index(head)
 
     @property
     def W_Us(self) -> tuple[Float[Tensor, "d_model d_vocab"], ...]:
@@ -55,14 +66,9 @@ class HeadWeights:
         kind, _, number = head.layer.partition(".")
         return int(number) if kind == "future_heads" and self.more_W_U else 0
 
-    @cached_property
-    def n_trunk(self) -> int:
-        """How many of the heads are in the trunk."""
-        return sum(head.layer.startswith("blocks.") for head in self.heads)
-
 
 @torch.no_grad()
-def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> HeadWeights:
+def attention_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> AttentionWeights:
     """Gather and fold the weights; copies, in double precision on the model's device.
 
     With `heads`, of these alone. Raises ValueError for a head that the model does not have.
@@ -82,11 +88,17 @@ def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> 
         name: of_heads(fold(block.ln1, getattr(block.attn, name)) for block in layers.values())
         for name in ("W_Q", "W_K", "W_V")
     }
-    W_O = of_heads(block.attn.W_O for block in layers.values())
-    W_E = model.W_E.detach().to(torch.float64, copy=True)
+    return AttentionWeights(heads=chosen, W_O=of_heads(block.attn.W_O for block in layers.values()), **reading)
+
+
+@torch.no_grad()
+def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> HeadWeights:
+    """`attention_weights` with the embedding and the unembeddings."""
+    own = attention_weights(model, heads)
     offsets = all_offsets(model) if model.more_unembeds else (1,)
     W_U, *more = (fold(model.ln_final, model.unembed_of(offset).weight.T) for offset in offsets)
-    return HeadWeights(heads=chosen, W_O=W_O, W_E=W_E, W_U=W_U, more_W_U=tuple(more), **reading)
+    W_E = model.W_E.detach().to(torch.float64, copy=True)
+    return HeadWeights(**vars(own), W_E=W_E, W_U=W_U, more_W_U=tuple(more))
 
 
 def known_heads(model: MTPTransformer) -> tuple[Head, ...]:

@@ -41,15 +41,15 @@ def test_a_pass_gives_what_each_probe_gives_alone_in_the_order_of_the_probes():
     model = model_of()
     probes = make_probes(("behaviour", "agreement", "attention"), TASK, 2)
     with leaves_no_trace(model):
-        found = ProbePass(probes)(model)
+        found = dict(ProbePass(probes)(model))
     assert list(found) == ["behaviour", "agreement", "attention"]
     model = model_of()
-    for name, [result] in ProbePass(probes)(model).items():
+    for name, [result] in ProbePass(probes)(model):
         assert_equal(result, probes[name](model))
 
 
 def test_without_probes_nothing_is_measured():
-    assert ProbePass({})(model_of()) == {}
+    assert list(ProbePass({})(model_of())) == []
 
 
 class FakeGraph:
@@ -78,23 +78,23 @@ def on_a_fake_gpu(monkeypatch):
     monkeypatch.setattr(repeated, "device_of", lambda models: torch.device("cuda"))
 
 
-def test_it_is_recorded_once_after_the_first_passes_and_only_for_the_model_that_came_first(on_a_fake_gpu):
+def test_it_is_recorded_once_after_the_first_passes_and_no_longer_replayed_once_another_model_came(on_a_fake_gpu):
     first, other = model_of(0), model_of(1)
     measure = ProbePass(make_probes(("behaviour", "agreement"), TASK, 2), recorded=True)
     for _ in range(PLAIN):
-        measure(first)
+        dict(measure(first))
     assert (FakeGraph.recorded, FakeGraph.replayed) == (0, 0)
-    expected = measure(first)
-    assert (FakeGraph.recorded, FakeGraph.replayed) == (1, 1)
-    assert measure(other)["behaviour"][0].loss[0] != expected["behaviour"][0].loss[0]
-    measure(first)
+    expected = [dict(measure(first)) for _ in range(2)][-1]
+    assert (FakeGraph.recorded, FakeGraph.replayed) == (1, 2)
+    assert dict(measure(other))["behaviour"][0].loss[0] != expected["behaviour"][0].loss[0]
+    assert_equal(dict(measure(first))["behaviour"][0], expected["behaviour"][0])
     assert (FakeGraph.recorded, FakeGraph.replayed) == (1, 2)
 
 
 def test_it_is_not_recorded_unless_asked_for(on_a_fake_gpu):
     measure = ProbePass(make_probes(("behaviour",), TASK, 2))
     for _ in range(PLAIN + 2):
-        measure(model_of())
+        dict(measure(model_of()))
     assert FakeGraph.recorded == 0
 
 
@@ -102,9 +102,33 @@ def test_what_does_not_fit_into_memory_goes_on_kernel_by_kernel(on_a_fake_gpu):
     FakeGraph.fits = False
     measure = ProbePass(make_probes(("behaviour",), TASK, 2), recorded=True)
     model = model_of()
-    results = [measure(model)["behaviour"][0] for _ in range(PLAIN + 3)]
+    results = [dict(measure(model))["behaviour"][0] for _ in range(PLAIN + 3)]
     assert (FakeGraph.recorded, FakeGraph.replayed) == (0, 0)
     assert_equal(results[-1], results[0])
+
+
+@pytest.mark.parametrize("on_the_way_out", [False, True])
+def test_running_out_of_memory_is_known_by_what_the_end_of_the_capture_says_too(
+    on_a_fake_gpu, monkeypatch, on_the_way_out
+):
+    @contextlib.contextmanager
+    def invalid(graph: FakeGraph) -> Iterator[None]:
+        try:
+            yield
+            if on_the_way_out:
+                raise torch.cuda.OutOfMemoryError("no room")
+        finally:
+            raise RuntimeError("the capture is not valid")
+
+    monkeypatch.setattr(torch.cuda, "graph", invalid)
+    measure, model = ProbePass(make_probes(("behaviour",), TASK, 2), recorded=True), model_of()
+    for _ in range(PLAIN):
+        dict(measure(model))
+    if on_the_way_out:
+        assert dict(measure(model))["behaviour"]
+    else:
+        with pytest.raises(RuntimeError, match="the capture is not valid"):
+            dict(measure(model))
 
 
 @needs_gpu
@@ -117,9 +141,9 @@ def test_recorded_probes_read_the_weights_of_now(kind, clamp):
     measure = ProbePass(make_probes(ALONG_TRAINING, TASK, 2), recorded=True)
     losses = set()
     for step in range(PLAIN + 4):
-        for name, [result] in measure(model).items():
+        for name, [result] in measure(model):
             assert_equal(result, probes[name](model))
-        losses.add(float(measure(model)["behaviour"][0].loss[0]))
+        losses.add(float(dict(measure(model))["behaviour"][0].loss[0]))
         change(model, step)
     assert measure._graph is not None
     assert len(losses) == PLAIN + 4
@@ -132,12 +156,12 @@ def test_recorded_probes_of_a_stack_one_of_which_diverged():
     probes = make_probes(ALONG_TRAINING, TASK, 2)
     measure = ProbePass(make_probes(ALONG_TRAINING, TASK, 2), recorded=True)
     for step in range(PLAIN + 3):
-        measure(stack)
+        dict(measure(stack))
         for model in models:
             change(model, step)
     with torch.no_grad():
         models[1].embed.weight.fill_(torch.nan)
-    found = measure(stack)
+    found = dict(measure(stack))
     assert measure._graph is not None
     assert np.isnan(found["behaviour"][1].loss).all()
     for name, results in found.items():

@@ -46,7 +46,7 @@ def test_probes_of_a_stack_are_those_of_each_model(task, kind):
     probes = make_probes(ALONG_TRAINING, made, 2)
     alone = {name: [measure(model) for model in models] for name, measure in probes.items()}
     stack = Stack(models)
-    together = ProbePass(probes)(stack)
+    together = dict(ProbePass(probes)(stack))
     assert list(together) == list(probes)
     for name, results in together.items():
         assert len(results) == 3

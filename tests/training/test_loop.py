@@ -103,6 +103,8 @@ def test_a_recorded_step_is_the_plain_one(way, replicas):
 RECORDED: dict[str, tuple[ClampConfig, dict[str, Any]]] = {
     "forbidden": (ClampConfig(forbid_previous_token=("blocks.0.0", "future_heads.0")), {}),
     "forced": (ClampConfig(force_induction=("blocks.0.1", "future_heads.1")), {}),
+    "previous token forced": (ClampConfig(force_previous_token=("all",)), {}),
+    "induction forbidden": (ClampConfig(forbid_induction=("trunk",)), {}),
     "frozen": (ClampConfig(freeze_heads=("blocks.0",)), {}),
     "layer norm": (ClampConfig(), {"normalization": "LN", "positions": "standard"}),
     "replicated": (ClampConfig(), {"unembedding": "replicated"}),
