@@ -9,9 +9,11 @@ import torch
 
 from playground.config import ClampConfig, FutureHeads, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
+from playground.model.transformer import MTPTransformer
 from playground.training.evaluation import evaluate, evaluating
 from playground.training.loop import Clock, Member, fit, fit_together, start_state
 from playground.training.optim import learning_rate, make_optimizer
+from tasks.base import seeded_generator
 from tasks.induction import Induction, InductionConfig
 from tests.cases import make_batch, random_tokens, small_config, small_model
 
@@ -82,22 +84,27 @@ def test_parts_must_be_equal():
         TrainConfig(batch_size=8, accumulate=3)
 
 
+def _losses_on_a_gpu(config: RunConfig, replicas: int) -> torch.Tensor:
+    """Losses and gradient norms of all steps, for models trained side by side."""
+    members = []
+    for seed in range(replicas):
+        model = apply_clamp(MTPTransformer(config.model, seeded_generator(seed)).cuda(), config.clamp)
+        state = start_state(model, config, seeded_generator(seed, "cuda"))
+        tokens = [random_tokens(seed=10 * seed + step) for step in range(config.train.steps)]
+        batches = iter([make_batch(rows).to("cuda") for rows in tokens])
+        members.append(Member(state=state, sample=batches.__next__, config=config))
+    fit_together(members)
+    return torch.stack([torch.stack(member.state.pending) for member in members])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("way", [{}, {"accumulate": 3}, {"recompute": True}, {"compiled": True}], ids=str)
 def test_a_recorded_step_is_the_plain_one(way, replicas):
-    results = []
-    for graphs in (False, True):
-        config = _config(steps=12, graphs=graphs, **({} if not graphs else way))
-        members = []
-        for seed in range(replicas):
-            state = start_state(small_model(seed, n_future=2).cuda(), config, torch.Generator("cuda").manual_seed(seed))
-            batches = iter([make_batch(random_tokens(seed=10 * seed + step)).to("cuda") for step in range(12)])
-            members.append(Member(state=state, sample=batches.__next__, config=config))
-        fit_together(members)
-        results.append(torch.stack([torch.stack(member.state.pending) for member in members]))
+    plain = _losses_on_a_gpu(_config(steps=12, graphs=False), replicas)
+    recorded = _losses_on_a_gpu(_config(steps=12, graphs=True, **way), replicas)
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if way else {"rtol": 1e-5, "atol": 1e-6}
-    torch.testing.assert_close(results[1], results[0], **tolerance)
+    torch.testing.assert_close(recorded, plain, **tolerance)
 
 
 RECORDED: dict[str, tuple[ClampConfig, dict[str, Any]]] = {
@@ -118,19 +125,12 @@ RECORDED: dict[str, tuple[ClampConfig, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", RECORDED)
 def test_recorded_steps_of_every_kind_of_training(case, replicas, compiled):
     clamp, options = RECORDED[case]
-    results = []
-    for way in ({"graphs": False}, {"graphs": True, "compiled": compiled}):
-        config = dataclasses.replace(_config(steps=6, **way), clamp=clamp, model=small_config(n_future=2, **options))
-        members = []
-        for seed in range(replicas):
-            model = apply_clamp(small_model(seed, n_future=2, **options).cuda(), clamp)
-            state = start_state(model, config, torch.Generator("cuda").manual_seed(seed))
-            batches = iter([make_batch(random_tokens(seed=10 * seed + step)).to("cuda") for step in range(6)])
-            members.append(Member(state=state, sample=batches.__next__, config=config))
-        fit_together(members)
-        results.append(torch.stack([torch.stack(member.state.pending) for member in members]))
+    plain, recorded = (
+        dataclasses.replace(_config(steps=6, **way), clamp=clamp, model=small_config(n_future=2, **options))
+        for way in ({"graphs": False}, {"graphs": True, "compiled": compiled})
+    )
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if compiled else {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(results[1], results[0], **tolerance)
+    torch.testing.assert_close(_losses_on_a_gpu(recorded, replicas), _losses_on_a_gpu(plain, replicas), **tolerance)
 
 
 def test_stopping_is_asked_before_every_step():
