@@ -130,6 +130,8 @@ class SideBySide:
         wanted = due(self.train, self.sessions[0].state.step)
         if wanted.log:
             self._each(Session.log)
+        if wanted.model:
+            self._each(Session.check_pending)  # which waits for the device: the steps that are queued are training time
         if wanted.evaluation:
             self._evaluate()
         if wanted.probes:
@@ -148,7 +150,6 @@ class SideBySide:
                     raise
 
     def _evaluate(self, *, full: bool = False) -> None:
-        self._each(Session.check_pending)
         with self.sessions[0].state.clock.paused():
             models = [one.state.model for one in self.sessions]
             results = evaluate_together(models, self.task, self.stack, full=full)
@@ -157,7 +158,6 @@ class SideBySide:
                 (one.finish if full else one.store_evaluation)(result)
 
     def _probe(self) -> None:
-        self._each(Session.check_pending)  # waits for the steps before, whose time is training time
         started = time.perf_counter()
         with self.sessions[0].state.clock.paused():
             for name, results in self.probes(self.stack or self.sessions[0].state.model):
@@ -172,13 +172,13 @@ class SideBySide:
             one.count_probe_time(spent)
 
     def _checkpoint(self) -> None:
-        self._each(Session.check_pending)
         with self.sessions[0].state.clock.paused():
             for one in self.going:
                 one.checkpoint()
 
     def _end(self, reason: str) -> None:
         if self.going and reason and self.sessions[0].state.step < self.train.steps:
+            self._each(Session.check_pending)
             self._checkpoint()
             for one in self.going:
                 one.stop(reason)

@@ -22,8 +22,8 @@ from playground.config import ModelConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.repeated import RepeatedProbe, replicas_of
-from playground.probes.weights import attention_weights, known_heads
-from playground.results import Composition, heads_of
+from playground.probes.weights import attention_weights
+from playground.results import Composition, Head, heads_of
 from tasks.base import seeded_generator
 
 DRAWS = 200
@@ -52,8 +52,7 @@ class CompositionProbe(RepeatedProbe[Composition]):
 
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, "qkv sender receiver"]) -> Composition:
         """The scores by name."""
-        sends, later = _order(model.config)
-        receivers = known_heads(model)
+        receivers, sends, later = _order(model.config)
         random, null = random_values(model.config.d_model, model.config.d_head)
         tables = {
             kind: np.where(later, share - expected, np.nan)
@@ -67,18 +66,18 @@ class CompositionProbe(RepeatedProbe[Composition]):
         """Numbers of the heads that write for others, on the model's device."""
         kind = (model.config, model.W_E.device)
         if kind not in self._senders:
-            self._senders[kind] = torch.tensor(_order(model.config)[0], dtype=torch.long, device=model.W_E.device)
+            self._senders[kind] = torch.tensor(_order(model.config)[1], dtype=torch.long, device=model.W_E.device)
         return self._senders[kind]
 
 
 @lru_cache(maxsize=16)
-def _order(config: ModelConfig) -> tuple[tuple[int, ...], np.ndarray]:
-    """Which heads write for others, by their number, and of each of them which heads come after it."""
+def _order(config: ModelConfig) -> tuple[tuple[Head, ...], tuple[int, ...], np.ndarray]:
+    """All heads, which of them write for others, by their number, and of each of those which heads come after it."""
     heads = heads_of(config.attention_layers, config.n_heads)
     after = np.array([[receiver.comes_after(sender, config.paths) for receiver in heads] for sender in heads])
     in_trunk = np.array([head.layer.startswith("blocks.") for head in heads])
     sends = np.flatnonzero(after.any(axis=1) | in_trunk)
-    return tuple(sends.tolist()), after[sends]
+    return heads, tuple(sends.tolist()), after[sends]
 
 
 def _shares(model: MTPTransformer, senders: Int[Tensor, " sender"]) -> Float[Tensor, "qkv sender receiver"]:

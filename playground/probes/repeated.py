@@ -93,18 +93,18 @@ class ProbePass:
             self._recorded, self._graph = False, None
         if not self._recorded or device_of(models).type != "cuda":
             return self._plainly(models)
+        if self._graph is None and self._passes >= PLAIN:
+            self._record(models)
         self._passes += 1
-        if self._passes <= PLAIN or (self._graph is None and not self._record(models)):
+        if self._graph is None:
             return self._plainly(models)
-        assert self._graph is not None
         self._graph.replay()
         return self._figures
 
     def _plainly(self, models: MTPTransformer | Stack) -> dict[str, Tensor]:
         return {name: probe.read(models) for name, probe in self._repeated.items()}
 
-    def _record(self, models: MTPTransformer | Stack) -> bool:
-        """Whether it worked."""
+    def _record(self, models: MTPTransformer | Stack) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
@@ -115,4 +115,3 @@ class ProbePass:
             self._recorded = False
         else:
             self._graph = graph
-        return self._recorded

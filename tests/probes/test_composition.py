@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from playground.probes import composition as module
 from playground.probes.composition import DRAWS, SEED, composition, random_values
 from playground.probes.weights import block_of, head_weights
 from playground.results import Composition, Head
@@ -28,6 +29,14 @@ def test_every_pair_equals_the_explicit_d_model_by_d_model_matrices(options):
             second = (qk[j], qk[j].T, ov[j])
             explicit = [(norm(ov[i] @ matrix) / (norm(ov[i]) * norm(matrix))).item() for matrix in second]
             assert values == pytest.approx([e - r for e, r in zip(explicit, found.random, strict=True)], abs=1e-12)
+
+
+def test_pairs_are_the_same_however_many_are_made_at_a_time(monkeypatch):
+    model = small_model(n_layers=6, n_future=2)
+    whole = composition(model)
+    monkeypatch.setattr(module, "PAIRS_SIZE", 3 * len(whole.receivers) * 8 * 8)  # three senders, of eight
+    for kind in "qkv":
+        np.testing.assert_allclose(getattr(composition(model), kind), getattr(whole, kind), atol=1e-14)
 
 
 @pytest.mark.parametrize(("d_model", "d_head"), [(16, 8), (32, 8)])
