@@ -227,10 +227,15 @@ def _due_at_end(train: TrainConfig, step: int) -> Due:
 
 
 def _agreed(crew: Crew, should_stop: Callable[[], str]) -> str:
-    """Why all processes stop before the next step, if any of them was asked to."""
+    """Why all processes stop before the next step, if any of them was asked to; the first process knows the reason.
+
+    A signal that torchrun passes on may reach the others a step before the first process, so their reasons count as its own.
+    """
     reason = should_stop()
-    code = _listen(crew, STOP if reason else GO_ON)
-    return reason or ("another process was asked to stop" if code == STOP else "")
+    if _listen(crew, STOP if reason else GO_ON) == GO_ON:
+        return ""
+    others = crew.gather(reason)
+    return next(filter(None, [reason, *others]), "another process was asked to stop")
 
 
 def _listen(crew: Crew, code: int) -> int:
