@@ -234,8 +234,7 @@ def _agreed(crew: Crew, should_stop: Callable[[], str]) -> str:
     reason = should_stop()
     if _listen(crew, STOP if reason else GO_ON) == GO_ON:
         return ""
-    others = crew.gather(reason)
-    return next(filter(None, [reason, *others]), "another process was asked to stop")
+    return next(filter(None, crew.gather(reason)), "another process was asked to stop")
 
 
 def _listen(crew: Crew, code: int) -> int:
