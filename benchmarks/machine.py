@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 import torch
 
-from playground.experiments.environment import describe_device, environment, threads
+from playground.experiments.cores import threads
+from playground.experiments.environment import describe_device, environment
 
 
 def describe(device: torch.device, quick: bool) -> dict[str, Any]:

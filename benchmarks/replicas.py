@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from benchmarks.steps import times_over
 from benchmarks.timing import Row, Work, in_turns, ratio, summary
 from playground.config import RunConfig
-from playground.experiments.environment import threads
+from playground.experiments.cores import threads
 from playground.experiments.presets import make_config
 from playground.experiments.replicas import train_many
 from playground.experiments.runner import train

@@ -75,7 +75,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU where there is one. On CUDA matrix products run in bfloat16, on the CPU in float32."""
     threads: int | None = None
-    """CPU threads; None takes all cores. Numbers repeat exactly only with the same number of threads."""
+    """CPU threads; None: all cores, at most OMP_NUM_THREADS. Numbers repeat exactly only with the same number of threads."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,7 +1,6 @@
 """What a run ran on: device, threads, versions, commit; and the seeds derived from the run's one seed."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import time
@@ -13,8 +12,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-
-from playground.experiments.torchrun import here
 
 try:
     import resource
@@ -31,14 +28,6 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
-
-
-def threads(wanted: int | None) -> int:
-    """CPU threads to use: the wanted number, or one for each core, shared out among torchrun's processes."""
-    if wanted is not None:
-        return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // here())
 
 
 def describe_device(device: torch.device, n_threads: int) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from playground.config import Control
+from playground.experiments.cores import cores, threads
 from playground.runs.record import is_alive, parse_record, this_process, write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
@@ -97,10 +98,9 @@ def start_job(
 
     folder = jobs_folder(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = len(n_futures) * len(seeds)
-    parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores))
-    threads = max(1, cores // max(1, parallel))
+    parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores()))
+    each = threads(None, side_by_side=max(1, parallel))
     entries: list[Entry] = []
     for seed in seeds:
         for n_future in n_futures:
@@ -110,7 +110,7 @@ def start_job(
                 control=control,
                 seed=seed,
                 steps=steps,
-                threads=threads,
+                threads=each,
             )
             taken = {entry.run for entry in entries}
             entries.append(
@@ -119,7 +119,7 @@ def start_job(
             )  # fmt: skip
     job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
     stacked = pick_device(device).type == "cuda"
-    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=threads, device=device, stacked=stacked,
+    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=each, device=device, stacked=stacked,
               entries=tuple(entries))  # fmt: skip
     write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
     path = (folder / f"{job.id}.json").resolve()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground.config import RunConfig
-from playground.experiments.environment import threads
+from playground.experiments.cores import cores, threads
 from playground.experiments.reporter import Reporter
 from playground.runs.record import RunRecord, parse_record, read_lines, write_json
 from playground.runs.store import Run, RunError
@@ -44,9 +44,8 @@ def train_in_processes(
     Threads are shared out: with k trainings at a time on c cores each has c / k. A reason to stop reaches all of them; they
     write a checkpoint and end. Raises RunError when a process ends without having made its run.
     """
-    cores = threads(None)
-    each = configs[0].train.threads or max(1, cores // len(configs))
-    at_once = max(1, cores // each)
+    each = threads(configs[0].train.threads, side_by_side=len(configs))
+    at_once = max(1, cores() // each)
     waiting = list(range(len(configs)))
     going: dict[int, _Training] = {}
     begun: list[int] = []

@@ -13,8 +13,9 @@ import torch
 
 from playground.config import RunConfig
 from playground.experiments.base import describe_base, open_base
+from playground.experiments.cores import threads
 from playground.experiments.distributed_runs import check_rows, on_all_processes, work_on
-from playground.experiments.environment import describe_device, environment, matmul_rate, pick_device, threads
+from playground.experiments.environment import describe_device, environment, matmul_rate, pick_device
 from playground.experiments.reporter import Reporter, Silent
 from playground.experiments.session import NonFiniteLoss, Session
 from playground.model.parameters import count_parameters

@@ -2,13 +2,13 @@
 
 import heapq
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from playground.config import Control
+from playground.experiments.cores import cores
 from playground.runs.record import RunRecord
 from playground.ui.words import duration, plural
 
@@ -57,11 +57,6 @@ class Estimate:
 def times(ratio: float) -> str:
     """A factor with two digits: `1x`, `2.5x`, `16x`."""
     return f"{ratio:.2g}x" if ratio < 99.5 else f"{ratio:.0f}x"
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> float:

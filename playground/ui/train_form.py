@@ -7,9 +7,10 @@ from typing import cast
 import streamlit as st
 
 from playground.config import Control, ModelConfig, RunConfig
+from playground.experiments.cores import cores
 from playground.experiments.presets import Preset
 from playground.runs.record import RunRecord
-from playground.ui.estimate import Plan, cores, estimate
+from playground.ui.estimate import Plan, estimate
 from playground.ui.words import CONTROL_HELP, TASKS, plural, task_title
 
 CHOICES_OF_N = (1, 2, 3, 4, 8)

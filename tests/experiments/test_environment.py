@@ -1,6 +1,5 @@
 """Seeds of the streams of one run, devices and threads, and what a record says of the machine."""
 
-import os
 import platform
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.experiments.environment import describe_device, environment, pick_device, stream, threads
+from playground.experiments.environment import describe_device, environment, pick_device, stream
 from tasks.base import seeded_generator
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -55,11 +54,6 @@ def test_a_gpu_that_is_not_there_is_refused():
 @pytest.mark.parametrize(("count", "name"), [(1, "cpu (1 thread)"), (2, "cpu (2 threads)")])
 def test_the_cpu_is_named_with_its_threads(count, name):
     assert describe_device(torch.device("cpu"), count) == name
-
-
-def test_threads_are_those_wanted_or_all_there_are():
-    assert threads(3) == 3
-    assert 1 <= threads(None) <= (os.cpu_count() or 1)
 
 
 def test_versions_and_commit(repository_root):

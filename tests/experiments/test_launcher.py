@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from playground.experiments.cores import cores
 from playground.experiments.launcher import (
     Entry,
     Job,
@@ -158,9 +159,8 @@ def nothing_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(program))
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PLANS = [
-    ("induction-cpu", [1, 2], [0, 1, 2], None, min(6, CORES)),
+    ("induction-cpu", [1, 2], [0, 1, 2], None, min(6, cores())),
     ("induction-cpu", [1], [0], None, 1),
     ("induction-cpu", [1, 2], [0], 1, 1),
     ("induction-cpu", [1, 2], [0], 9, 2),
@@ -170,11 +170,12 @@ PLANS = [
 
 @pytest.mark.parametrize(("preset", "n_futures", "seeds", "parallel", "expected"), PLANS, ids=str)
 def test_the_cores_are_shared_by_what_runs_side_by_side(
-    tmp_path, nothing_starts, preset, n_futures, seeds, parallel, expected
+    tmp_path, nothing_starts, monkeypatch, preset, n_futures, seeds, parallel, expected
 ):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     job = start_job(tmp_path, preset, n_futures=n_futures, seeds=seeds, parallel=parallel, control="trunk")
     assert job.parallel == expected
-    assert job.threads == max(1, CORES // expected)
+    assert job.threads == max(1, cores() // expected)
     assert [(entry.seed, entry.n_future) for entry in job.entries] == list(itertools.product(seeds, n_futures))
     assert {entry.control for entry in job.entries} == {"trunk"}
     assert {entry.steps for entry in job.entries} == {make_config(preset).train.steps}

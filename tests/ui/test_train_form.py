@@ -7,9 +7,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from playground.experiments import launcher
+from playground.experiments.cores import cores
 from playground.experiments.presets import PRESETS, make_config
 from playground.ui import train_form
-from playground.ui.estimate import cores, replica_cost, times
+from playground.ui.estimate import replica_cost, times
 from playground.ui.train_form import CHOICES_OF_N
 from tests.fake_runs import write_run
 from tests.ui.support import assert_well, entry, go, labels, open_page, widget, words, write_job

@@ -11,11 +11,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from playground.experiments import launcher
+from playground.experiments.cores import cores
 from playground.experiments.launcher import Job
 from playground.experiments.presets import make_config
 from playground.runs.record import append_line
 from playground.runs.store import Run
-from playground.ui.estimate import cores
 from playground.ui.words import short
 from tests.fake_runs import write_run
 from tests.ui.support import (
