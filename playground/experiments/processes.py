@@ -41,11 +41,12 @@ def train_in_processes(
 ) -> list[Run]:
     """Train each configuration in a process of its own, and wait; the runs of those that began, in order.
 
-    Threads are shared out: with k trainings at a time on c cores each has c / k. A reason to stop reaches all of them; they
-    write a checkpoint and end. Raises RunError when a process ends without having made its run.
+    Threads are shared out: with k trainings at a time on c cores each has c / k, unless its configuration says how many. A
+    reason to stop reaches all of them; they write a checkpoint and end. Raises RunError when a process ends without having
+    made its run.
     """
-    each = threads(configs[0].train.threads, side_by_side=len(configs))
-    at_once = max(1, cores() // each)
+    n_threads = [threads(config.train.threads, side_by_side=len(configs)) for config in configs]
+    at_once = max(1, cores() // max(n_threads, default=1))
     waiting = list(range(len(configs)))
     going: dict[int, _Training] = {}
     begun: list[int] = []
@@ -54,7 +55,7 @@ def train_in_processes(
             while going or (waiting and not should_stop()):
                 while waiting and len(going) < at_once and not should_stop():
                     place = waiting.pop(0)
-                    going[place] = _start(configs[place], ids[place], folder, Path(scratch), each)
+                    going[place] = _start(configs[place], ids[place], folder, Path(scratch), n_threads[place])
                     begun.append(place)
                 if reason := should_stop():
                     _ask_to_stop(going, reason)

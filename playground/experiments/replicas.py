@@ -44,9 +44,10 @@ def train_many(
 ) -> list[Run]:
     """Train a model of each configuration, as `train` would each alone; returns the runs in the order of the configurations.
 
-    Those that differ in seed and optimizer alone are trained together: stacked in this process (by default on a GPU), or in
-    processes of their own. The others come one after another. More than fit the memory are split into groups. One that diverges
-    fails alone: its run's status is `failed`. `should_stop` stops all; those that never began are left out of what is returned.
+    Stacked (by default on a GPU), those that differ in seed and optimizer alone are trained together in this process, and the
+    others one group after another; more than fit the memory are split. Otherwise each is a process, as many at a time as there
+    are cores for. One that diverges fails alone: its run's status is `failed`. `should_stop` stops all; those that never began
+    are left out of what is returned.
     Raises ValueError for an impossible configuration, and under torchrun, and RunError for a taken id, before anything starts.
     """
     _refuse_torchrun()
@@ -54,17 +55,16 @@ def train_many(
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
     ids = _ids(configs, folder, run_ids)
+    on_cuda = [pick_device(config.train.device).type == "cuda" for config in configs]
+    in_stacks = [place for place in range(len(configs)) if (on_cuda[place] if stacked is None else stacked)]
+    in_processes = [place for place in range(len(configs)) if place not in in_stacks]
+    stacks = [[in_stacks[index] for index in group] for group in _alike([configs[place] for place in in_stacks])]
     done: dict[int, Run] = {}
-    for places in _alike(configs):
+    for way, places in [*((_train_stacked, stack) for stack in stacks), (train_in_processes, in_processes)]:
         if should_stop():
             break
         group, names = [configs[place] for place in places], [ids[place] for place in places]
-        on_cuda = pick_device(group[0].train.device).type == "cuda"
-        if on_cuda if stacked is None else stacked:
-            runs = _train_stacked(group, names, folder, reporter, should_stop)
-        else:
-            runs = train_in_processes(group, names, folder, reporter, should_stop)
-        done |= dict(zip(places, runs, strict=False))
+        done |= dict(zip(places, way(group, names, folder, reporter, should_stop), strict=False))
     return [done[place] for place in sorted(done)]
 
 

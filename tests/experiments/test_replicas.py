@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from playground import load_run, train_many
 from playground.config import OptimConfig, RunConfig
+from playground.experiments import processes
 from playground.experiments.replicas import fitting_groups, resume_many
 from playground.experiments.reporter import Silent
 from playground.experiments.runner import train
@@ -188,6 +189,21 @@ def test_taken_and_missing_ids_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="2 trainings and 1 different run ids; write one id for each"):
         train_many(seeds(0, 1), tmp_path, run_ids=["new", "new"], stacked=True)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_processes_side_by_side_may_differ_in_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    two, one = seeds(0, 1)
+    one = dataclasses.replace(one, model=dataclasses.replace(one.model, n_future=1))
+    runs = train_many([two, one], tmp_path, stacked=False)
+    assert [(run.record.n_future, run.record.seed, run.record.replicas) for run in runs] == [(2, 0, 1), (1, 1, 1)]
+    assert runs[1].record.created < (runs[0].record.finished or 0), "one waited for the other"
+    for config, run in zip((two, one), runs, strict=True):
+        assert run.record.final == pytest.approx(train(config, tmp_path / "alone").record.final, rel=1e-5)
+
+
+def test_nothing_to_train_is_nothing_trained(tmp_path):
+    assert train_many([], tmp_path) == train_many([], tmp_path, stacked=False) == []
 
 
 COMMAND = [

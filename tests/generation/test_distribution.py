@@ -14,6 +14,8 @@ from playground.generation.sampling import distribution, draw
 from tests.cases import FUTURE_HEADS
 from tests.generation.cases import TREES, behind, sharpened, tiny_model
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
+
 ROWS, COUNT, PROMPT = 1000, 4, [1, 2, 3]
 DRAFTS = {"plain": {}, "K=2": {"speculative": 2}, "K=3": {"speculative": 3}, "K=4": {"speculative": 4}}
 DRAFTS |= {name: {"tree": TREES[name]} for name in ("siblings", "bushy", "depth first")}

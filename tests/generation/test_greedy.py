@@ -11,6 +11,8 @@ from tasks import make_task
 from tests.cases import FUTURE_HEADS
 from tests.generation.cases import PROMPTS, TREES, always, count_up, counting_model, never, plainly, tiny_model
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
+
 POLYNOMIAL = {"prime": 2, "coefficients": 2, "n_ctx": 40, "test_per_m": 4, "quick_per_m": 4, "hold_out": False}
 STORIES = {"n_ctx": 40, "n_first_names": 16, "n_second_names": 16, "n_templates": 12, "n_words": 4}
 OFFSETS = [(2, 2), *((4, K) for K in (2, 3, 4)), *((8, K) for K in range(2, 9))]

@@ -17,6 +17,8 @@ from playground.training.step import Learner, PlainStep
 from tasks.induction import Induction, InductionConfig
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_config, small_model
 
+pytestmark = pytest.mark.usefixtures("no_shape_checks")
+
 REPLICAS = 3
 TASK = InductionConfig(n_ctx=12, d_vocab=11, min_distance=3, max_distance=6, test_rows=16)
 

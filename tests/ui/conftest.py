@@ -21,6 +21,11 @@ def no_search_for_components() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def quick(no_shape_checks: None) -> None:
+    """The pages call functions whose own tests check the shapes."""
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of runs, chosen through the environment as a user would."""
