@@ -192,12 +192,20 @@ def test_taken_and_missing_ids_are_refused_before_anything_starts(tmp_path):
 
 
 def test_processes_side_by_side_may_differ_in_everything(tmp_path, monkeypatch):
+    begun, start = [], processes._start
+
+    def watched(*given):
+        assert all(training.process.poll() is None for training in begun), "one waited for the other"
+        begun.append(start(*given))
+        return begun[-1]
+
+    monkeypatch.setattr(processes, "_start", watched)
     monkeypatch.setattr(processes, "cores", lambda: 2)
     two, one = seeds(0, 1)
     one = dataclasses.replace(one, model=dataclasses.replace(one.model, n_future=1))
     runs = train_many([two, one], tmp_path, stacked=False)
     assert [(run.record.n_future, run.record.seed, run.record.replicas) for run in runs] == [(2, 0, 1), (1, 1, 1)]
-    assert runs[1].record.created < (runs[0].record.finished or 0), "one waited for the other"
+    assert len(begun) == 2
     for config, run in zip((two, one), runs, strict=True):
         assert run.record.final == pytest.approx(train(config, tmp_path / "alone").record.final, rel=1e-5)
 
