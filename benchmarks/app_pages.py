@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.timing import Row, summary
 
 ROOT = Path(__file__).parents[1]
-RUNS, REPEATS = 200, 3
+RUNS, REPEATS, WARM_UPS = 200, 3, 2
 FIRST_PAINT, RERUN = 5.0, 0.5
 """Targets in seconds."""
 SWITCHES = {
@@ -48,10 +48,10 @@ def run(_device: str, quick: bool = False) -> Iterator[Row]:
     if browser_path() is None:
         yield {"benchmark": "app_pages", "skipped": NO_BROWSER}
         return
-    yield from _measure(8 if quick else RUNS, 1 if quick else REPEATS)
+    yield from _measure(8, 1, 0) if quick else _measure(RUNS, REPEATS, WARM_UPS)
 
 
-def _measure(runs: int, repeats: int) -> Iterator[Row]:
+def _measure(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
     from tests.browser_support import open_browser, serve_app
     from tests.fake_runs import write_run
 
@@ -73,22 +73,22 @@ def _measure(runs: int, repeats: int) -> Iterator[Row]:
                 page.goto(f"{server.url}/{'' if name == 'train' else name}")
                 page.get_by_role("radiogroup", name=group).wait_for()
                 page.wait_for_function(SETTLED)
-                yield _row(f"rerun of {name}", runs, _reruns(page, group, labels, repeats), RERUN)
+                yield _row(f"rerun of {name}", runs, _reruns(page, group, labels, repeats, warm_ups), RERUN)
 
 
-def _reruns(page: Any, group: str, labels: tuple[str, str], repeats: int) -> list[float]:
+def _reruns(page: Any, group: str, labels: tuple[str, str], repeats: int, warm_ups: int) -> list[float]:
     buttons = page.get_by_role("radiogroup", name=group)
     if labels[0] in buttons.get_by_role("radio", checked=True).all_inner_texts():
         labels = (labels[1], labels[0])  # a button that is pressed already would set nothing off
     times: list[float] = []
-    for number in range(2 + 2 * repeats):
+    for number in range(warm_ups + 2 * repeats):
         page.wait_for_timeout(600)
         page.evaluate(WATCH)
         buttons.get_by_text(labels[number % 2], exact=True).click()
         page.wait_for_function(DONE)
         page.wait_for_timeout(600)
         times.append(page.evaluate("((window.settled || window.changed) - window.clicked) / 1000"))
-    return times[2:]
+    return times[warm_ups:]
 
 
 def _row(what: str, runs: int, seconds: list[float], target: float) -> Row:
