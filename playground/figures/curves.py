@@ -195,9 +195,12 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
     """Ends, seeds that do not count, seeds that do, bands, means: what is drawn last lies on top."""
     counted = [curve for curve in group if curve.in_mean] or list(group)
     alone = len(counted) == 1
-    ordered = [curve for curve in group if curve not in counted] + counted
-    traces = [_end(curve, x, quantity) for curve in ordered if curve.ended and curve.last_step >= 0]
-    traces += [_seed_line(curve, x, quantity, bold=alone and curve is counted[0]) for curve in ordered]
+    others = [curve for curve in group if curve not in counted]
+    traces = [_end(curve, x, quantity) for curve in others + counted if curve.ended and curve.last_step >= 0]
+    if thin := others + ([] if alone else counted):
+        traces.append(_seed_lines(thin, x, quantity, bold=False))
+    if alone:
+        traces.append(_seed_lines(counted, x, quantity, bold=True))
     for part in [] if alone else mean_parts(counted, x):
         traces += _mean_lines(part, counted, quantity)
     label = counted[0].label
@@ -215,18 +218,32 @@ def seeds_text(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def _seed_line(curve: Curve, x: X, quantity: str, *, bold: bool) -> dict[str, Any]:
-    every = -(-len(curve.steps) // MOST_POINTS) or 1
-    keep = slice((len(curve.steps) - 1) % every, None, every)
-    color, dash = color_of(curve.n_future, curve.variant), dash_of(curve.control)
-    return {
-        "mode": "lines", "x": curve.at(x)[keep], "y": curve.values[keep],
-        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash}, "opacity": 1.0 if bold else 0.4,
-        "customdata": np.stack([curve.steps[keep], curve.tokens[keep]], axis=1),
+def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool) -> dict[str, Any]:
+    """Lines of single runs of a group as one trace with gaps between them.
+
+    With a trace for each of fifty runs a browser takes half as long again.
+    """
+    rows: list[NDArray[np.float64]] = []
+    told: list[str] = []
+    for curve in curves:
+        every = -(-len(curve.steps) // MOST_POINTS) or 1
+        keep = slice((len(curve.steps) - 1) % every, None, every)
+        kept = np.stack([part[keep] for part in (curve.at(x), curve.values, curve.steps, curve.tokens)], axis=1)
+        rows += [np.full((1, 4), np.nan)] * bool(rows) + [kept]
+        seed = (
+            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}</b>{' (1 seed, no interval)' if bold else ''}"
+        )
+        told += [""] * bool(told) + [f"{seed}<br>{curve.run}"] * len(kept)
+    table, first = np.concatenate(rows), curves[0]
+    color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
+    several = {"text": told} if len(curves) > 1 else {}
+    return several | {
+        "mode": "lines", "x": table[:, 0], "y": table[:, 1], "opacity": 1.0 if bold else 0.4,
+        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash},
+        "customdata": table[:, 2:],
         "hovertemplate": (
-            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
-            f"{quantity} %{{y:.4g}}<br>"
-            f"step %{{customdata[0]:,}}, %{{customdata[1]:.3s}} tokens<br>{curve.run}<extra></extra>"
+            f"{'%{text}' if several else told[0] if told else ''}<br>{quantity} %{{y:.4g}}<br>"
+            "step %{customdata[0]:,}, %{customdata[1]:.3s} tokens<extra></extra>"
         ),
     }  # fmt: skip
 

@@ -278,7 +278,13 @@ def test_filters_hold_for_all_that_is_shown(
     assert set(table(app)["seed"]) == seeds
     assert set(pd.read_csv(io.StringIO(downloads["measurements.csv"]))["seed"]) == seeds
     assert set(pd.read_csv(io.StringIO(downloads["runs.csv"]))["seed"]) == seeds
-    drawn = {line["hovertemplate"].split("seed ")[1][0] for line in figures(app)["induction-repeat_accuracy"]["data"]}
+    lines = figures(app)["induction-repeat_accuracy"]["data"]
+    drawn = {
+        part[0]
+        for line in lines
+        for told in (line["hovertemplate"], *line.get("text", ()))
+        for part in told.split("seed ")[1:]
+    }
     assert drawn == {str(seed) for seed in seeds}
 
 

@@ -30,7 +30,7 @@ def test_seeds_are_thin_and_their_mean_is_bold(runs: Path) -> None:
     paths = [write_run(runs, seed=seed) for seed in range(3)]
     figure = figures(compare())["induction-repeat_accuracy"]
     lines = figure["data"]
-    assert [line["line"]["width"] for line in lines] == [1.0] * 3 + [0, 3]
+    assert [line["line"]["width"] for line in lines] == [1.0, 0, 3]
     mean = np.mean([evaluations(path)["repeat_accuracy"] for path in paths], axis=0)
     np.testing.assert_allclose(array(lines[-1]["y"]), mean)
     assert "mean of 3 seeds" in lines[-1]["hovertemplate"]
