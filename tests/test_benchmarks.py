@@ -61,14 +61,8 @@ def test_a_benchmark_runs_and_its_rows_have_median_quartiles_repeats_and_seed(na
 @pytest.mark.slow
 @pytest.mark.skipif(browser_path() is None, reason="needs a browser")
 def test_the_pages_of_the_app_are_timed():
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks",
-        "--quick",
-        "--only",
-        "app_pages",
-    ]  # another process: a browser of its own
+    # In another process: this one may have a browser open, and there can be only one.
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "app_pages"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     _, *rows = map(json.loads, done.stdout.splitlines())

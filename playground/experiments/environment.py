@@ -1,4 +1,4 @@
-"""What a run ran on: device, threads, versions, commit; and the seeds derived from the run's one seed."""
+"""What a run ran on: device, versions, commit; and the seeds derived from the run's one seed."""
 
 import importlib.metadata
 import platform

@@ -55,12 +55,12 @@ def train_many(
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
     ids = _ids(configs, folder, run_ids)
-    on_cuda = [pick_device(config.train.device).type == "cuda" for config in configs]
-    in_stacks = [place for place in range(len(configs)) if (on_cuda[place] if stacked is None else stacked)]
-    in_processes = [place for place in range(len(configs)) if place not in in_stacks]
-    stacks = [[in_stacks[index] for index in group] for group in _alike([configs[place] for place in in_stacks])]
+    alike = _alike(configs)
+    on_cuda = [pick_device(configs[places[0]].train.device).type == "cuda" for places in alike]
+    stacks = [places for places, cuda in zip(alike, on_cuda, strict=True) if (cuda if stacked is None else stacked)]
+    others = sorted(place for places in alike if places not in stacks for place in places)
     done: dict[int, Run] = {}
-    for way, places in [*((_train_stacked, stack) for stack in stacks), (train_in_processes, in_processes)]:
+    for way, places in [*((_train_stacked, places) for places in stacks), (train_in_processes, others)]:
         if should_stop():
             break
         group, names = [configs[place] for place in places], [ids[place] for place in places]

@@ -197,10 +197,8 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
     alone = len(counted) == 1
     others = [curve for curve in group if curve not in counted]
     traces = [_end(curve, x, quantity) for curve in others + counted if curve.ended and curve.last_step >= 0]
-    if thin := others + ([] if alone else counted):
-        traces.append(_seed_lines(thin, x, quantity, bold=False))
-    if alone:
-        traces.append(_seed_lines(counted, x, quantity, bold=True))
+    traces += [_seed_lines([curve], x, quantity) for curve in others]
+    traces.append(_seed_lines(counted, x, quantity, bold=alone))
     for part in [] if alone else mean_parts(counted, x):
         traces += _mean_lines(part, counted, quantity)
     label = counted[0].label
@@ -218,32 +216,31 @@ def seeds_text(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool) -> dict[str, Any]:
-    """Lines of single runs of a group as one trace with gaps between them.
+def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = False) -> dict[str, Any]:
+    """Lines of single runs of a group as one trace with gaps between them; a run alone is named in the hover text.
 
     With a trace for each of fifty runs a browser takes half as long again.
     """
-    rows: list[NDArray[np.float64]] = []
-    told: list[str] = []
+    numbers: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float64]] = []
     for curve in curves:
         every = -(-len(curve.steps) // MOST_POINTS) or 1
-        keep = slice((len(curve.steps) - 1) % every, None, every)
-        kept = np.stack([part[keep] for part in (curve.at(x), curve.values, curve.steps, curve.tokens)], axis=1)
-        rows += [np.full((1, 4), np.nan)] * bool(rows) + [kept]
-        seed = (
-            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}</b>{' (1 seed, no interval)' if bold else ''}"
-        )
-        told += [""] * bool(told) + [f"{seed}<br>{curve.run}"] * len(kept)
-    table, first = np.concatenate(rows), curves[0]
+        keep = np.arange(len(curve.steps))[(len(curve.steps) - 1) % every :: every]
+        closed = np.append(keep, keep[-1:])  # the last point again, without a value: the gap
+        seeds = np.full(len(closed), curve.seed)
+        numbers.append(np.stack([curve.at(x)[closed], curve.steps[closed], curve.tokens[closed], seeds], axis=1))
+        values.append(np.append(curve.values[keep], np.full(len(closed) - len(keep), np.nan)))
+    table, first = np.concatenate(numbers)[:-1], curves[0]
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
-    several = {"text": told} if len(curves) > 1 else {}
-    return several | {
-        "mode": "lines", "x": table[:, 0], "y": table[:, 1], "opacity": 1.0 if bold else 0.4,
-        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash},
-        "customdata": table[:, 2:],
+    seed, run = (first.seed, f"<br>{first.run}") if len(curves) == 1 else ("%{customdata[2]}", "")
+    return {
+        "mode": "lines", "x": table[:, 0], "y": np.concatenate(values)[:-1],
+        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash}, "opacity": 1.0 if bold else 0.4,
+        "customdata": table[:, 1:],
         "hovertemplate": (
-            f"{'%{text}' if several else told[0] if told else ''}<br>{quantity} %{{y:.4g}}<br>"
-            "step %{customdata[0]:,}, %{customdata[1]:.3s} tokens<extra></extra>"
+            f"<b>n = {first.n_future}, {first.control}, seed {seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
+            f"{quantity} %{{y:.4g}}<br>"
+            f"step %{{customdata[0]:,}}, %{{customdata[1]:.3s}} tokens{run}<extra></extra>"
         ),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Seeds of the streams of one run, devices and threads, and what a record says of the machine."""
+"""Seeds of the streams of one run, devices, and what a record says of the machine."""
 
 import platform
 

@@ -200,12 +200,12 @@ def test_processes_side_by_side_may_differ_in_everything(tmp_path, monkeypatch):
         return begun[-1]
 
     monkeypatch.setattr(processes, "_start", watched)
-    monkeypatch.setattr(processes, "cores", lambda: 2)
-    two, one = seeds(0, 1)
+    monkeypatch.setattr(processes, "cores", lambda: 4)
+    two, one = *seeds(0), *seeds(1, threads=2)
     one = dataclasses.replace(one, model=dataclasses.replace(one.model, n_future=1))
     runs = train_many([two, one], tmp_path, stacked=False)
     assert [(run.record.n_future, run.record.seed, run.record.replicas) for run in runs] == [(2, 0, 1), (1, 1, 1)]
-    assert len(begun) == 2
+    assert len(begun) == 2 and [run.record.threads for run in runs] == [1, 2]
     for config, run in zip((two, one), runs, strict=True):
         assert run.record.final == pytest.approx(train(config, tmp_path / "alone").record.final, rel=1e-5)
 

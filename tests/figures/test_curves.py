@@ -37,12 +37,12 @@ def parts(figure) -> dict[str, list]:
 
 def lines(trace) -> list[SimpleNamespace]:
     """The lines of single runs in a trace, which has gaps between them."""
-    gaps = np.flatnonzero(np.isnan(np.asarray(trace.customdata)[:, 0]))
+    gaps = np.flatnonzero(np.isnan(trace.y))
     starts, ends = [0, *(gaps + 1)], [*gaps, len(trace.x)]
     return [
         SimpleNamespace(
             x=trace.x[start:end], y=trace.y[start:end], line=trace.line, name=trace.name, opacity=trace.opacity,
-            said="".join(set(trace.text[start:end])) if trace.text is not None else trace.hovertemplate,
+            seeds={number[2] for number in np.asarray(trace.customdata).tolist()[start:end]},
         )
         for start, end in zip(starts, ends, strict=True)
     ]  # fmt: skip
@@ -88,28 +88,27 @@ def test_the_mean_tells_its_interval_in_the_hover_text():
 
 def test_a_line_tells_run_seed_step_and_tokens_in_the_hover_text():
     line = curves_figure([curve([1.0, 2.0], seed=7)], y_title="loss").data[0]
-    assert np.asarray(line.customdata).tolist() == [[0, 0], [10, 10 * TOKENS_A_STEP]]
+    assert np.asarray(line.customdata).tolist() == [[0, 0, 7], [10, 10 * TOKENS_A_STEP, 7]]
     assert "n = 1, layers, seed 7" in line.hovertemplate
     assert "run-n1-s7" in line.hovertemplate
 
 
-def test_the_lines_of_a_group_are_one_trace_and_each_point_tells_its_run():
+def test_the_counted_lines_of_a_group_are_one_trace_and_each_point_tells_its_seed():
     curves = [*group(), *group(2, panel="b"), curve([9.0, 8.0], seed=5, in_mean=False), curve([], seed=6)]
     figure = curves_figure(curves, y_title="loss")
-    thin = [trace for trace in figure.data if trace.line.width == 1.0]
+    other, *thin = [trace for trace in figure.data if trace.line.width == 1.0]
+    assert "seed 5</b>" in other.hovertemplate and "run-n1-s5" in other.hovertemplate
     assert [(trace.legendgroup, trace.xaxis) for trace in thin] == [("n = 1", "x"), ("n = 2", "x2")]
-    drawn = lines(thin[0])
-    assert [line.said for line in drawn if len(line.x)] == [
-        f"<b>n = 1, layers, seed {seed}</b><br>run-n1-s{seed}" for seed in (5, 0, 1, 2)]  # fmt: skip
-    assert [list(line.y) for line in drawn if len(line.x)] == [[9.0, 8.0], *SEEDS]
-    assert np.isnan(thin[0].x).sum() == np.isnan(thin[0].y).sum() == len(drawn) - 1 and not thin[0].connectgaps
-    assert thin[0].hovertemplate.startswith("%{text}<br>loss %{y")
+    for trace in thin:
+        assert [list(line.y) for line in lines(trace)] == SEEDS and not trace.connectgaps
+        assert [line.seeds for line in lines(trace)] == [{0}, {1}, {2}]
+        assert "seed %{customdata[2]}</b>" in trace.hovertemplate and "run-" not in trace.hovertemplate
 
 
 def test_what_is_drawn_last_lies_on_top():
     figure = curves_figure([*group()[:2], curve([9.0, 9.0], seed=5, in_mean=False)], y_title="loss")
     found = parts(figure)
-    assert ["seed 5" in line.said for line in lines(figure.data[0])] == [True, False, False]
+    assert "seed 5" in figure.data[0].hovertemplate
     assert list(figure.data[-2:]) == [*found["band"], *found["mean"]]
 
 
