@@ -1,22 +1,30 @@
-"""The playground in the browser: `streamlit run app.py`. Page set-up and navigation; the pages are in playground/ui/pages."""
+"""The playground in the browser: `streamlit run app.py`. The server, page set-up and navigation; pages: playground/ui/pages.
+
+Streamlit imports this file once for the server, `app`, and then runs it as a script, `__main__`, each time it draws a page.
+"""
 
 import streamlit as st
 
-from playground.ui.guard import guarded
-from playground.ui.memory import spare_libraries
-from playground.ui.sidebar import sidebar
+if __name__ != "__main__":
+    from playground.ui.server import GUARDED, browser_opened
 
-st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
-page = st.navigation(
-    [
-        st.Page("playground/ui/pages/train.py", title="Train", default=True),
-        st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
-        st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
-        st.Page("playground/ui/pages/lens.py", title="Lens", url_path="lens"),
-        st.Page("playground/ui/pages/decode.py", title="Decode", url_path="decode"),
-        st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
-    ]
-)
-guarded(sidebar)()
-guarded(page.run)()
-spare_libraries()
+    app = st.App(__file__, middleware=GUARDED, lifespan=browser_opened)
+else:
+    from playground.ui.guard import guarded
+    from playground.ui.memory import spare_libraries
+    from playground.ui.sidebar import sidebar
+
+    st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
+    page = st.navigation(
+        [
+            st.Page("playground/ui/pages/train.py", title="Train", default=True),
+            st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
+            st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
+            st.Page("playground/ui/pages/lens.py", title="Lens", url_path="lens"),
+            st.Page("playground/ui/pages/decode.py", title="Decode", url_path="decode"),
+            st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
+        ]
+    )
+    guarded(sidebar)()
+    guarded(page.run)()
+    spare_libraries()

@@ -7,6 +7,16 @@
 Names are loaded when first used, so that reading stored runs does not import torch.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "playground" in sys.orig_argv:
+    # `python -m playground` loads this file first. Until its main function catches signals, Ctrl-C ends the process without a
+    # traceback; the default handler would raise KeyboardInterrupt inside the import system.
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -3,10 +3,6 @@
 import sys
 
 if __name__ == "__main__":
-    try:
-        from playground.cli import main
+    from playground.cli import main
 
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # while the libraries load
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+    sys.exit(main(sys.argv[1:]))

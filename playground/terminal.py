@@ -1,4 +1,7 @@
-"""What the command line shows: a live line while training, and tables of runs."""
+"""What the command line shows: a live line while training, and tables of runs.
+
+Every text is printed through `shown`, on its own or in a cell: a stored string moves no cursor and is no markup of rich.
+"""
 
 import math
 import sys
@@ -12,23 +15,42 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from playground.experiments.commands import command_line
 from playground.experiments.compare import Comparison
 from playground.experiments.reporter import Reporter, Silent
 from playground.results import Result, Row
-from playground.runs.record import RunRecord
+from playground.runs.record import RunRecord, default_runs_dir
 from playground.runs.store import BrokenRun, Run
+from playground.text import visible, writable
+
+
+def shown(text: str, encoding: str | None) -> str:
+    """The text on one line, with escapes for control characters and for what a stream of this encoding cannot write."""
+    return writable(visible(text), encoding)
 
 
 def say(text: str) -> None:
     """One line for people, on stderr, so that stdout stays machine-readable."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """One line on stdout."""
+    print(shown(text, sys.stdout.encoding), flush=True)
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
-    """A live display on a terminal, a line at start and end elsewhere, nothing when quiet."""
+    """A live display on a terminal, a line at start and end elsewhere, only notes when quiet."""
     if quiet:
-        return Silent()
+        return Quiet()
     return Live() if sys.stderr.isatty() else Lines()
+
+
+class Quiet(Silent):
+    """Nothing but what must be known, such as a damaged checkpoint that was passed over."""
+
+    def note(self, text: str) -> None:
+        say(text)
 
 
 class Lines:
@@ -52,7 +74,8 @@ class Live(Lines):
     def __init__(self) -> None:
         self.progress = Progress(
             SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[losses]}"), TextColumn("{task.fields[score]}"), TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[losses]}"), TextColumn("{task.fields[score]}", markup=False),
+            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
         )  # fmt: skip
         self.bars: dict[str, TaskID] = {}
@@ -74,7 +97,7 @@ class Live(Lines):
         if row["kind"] == "eval":
             if record.scores and row.get(record.scores[0].name) is not None:
                 info = record.scores[0]
-                self.progress.update(bar, score=f"{info.name} {row[info.name]:.3f}")
+                self.progress.update(bar, score=shown(f"{info.name} {row[info.name]:.3f}", sys.stderr.encoding))
             return
         losses = " ".join(f"{row[f'loss_{offset}']:.3f}" for offset in range(1, record.n_future + 1))
         since, tokens = self.before[record.run]
@@ -126,16 +149,17 @@ def comparison_table(rows: Sequence[Comparison]) -> None:
     in_columns = len(rows) <= MOST_SIDE_BY_SIDE
     table = Table(title="Comparison", title_justify="left", show_header=not in_columns)
     for name in ("", *(row.run for row in rows)) if in_columns else names:
-        table.add_column(name, overflow="fold")
+        table.add_column(_text(name), overflow="fold")
     for line in zip(names, *lines, strict=True) if in_columns else lines:
-        table.add_row(*line)
+        table.add_row(*map(_text, line))
     _print(table)
 
 
 def runs_table(runs: Sequence[Run], runs_dir: Path) -> None:
     """Print the stored runs, or how to make the first one."""
     if not runs:
-        print(f"no runs in {runs_dir}; make one with: python -m playground train --preset induction-cpu")
+        where = () if runs_dir == default_runs_dir() else ("--runs-dir", runs_dir)
+        tell(f"no runs in {runs_dir}; make one with: {command_line('train', '--preset', 'induction-cpu', *where)}")
         return
     table = Table()
     for column in ("run", "status", "step", "score", "seconds"):
@@ -144,7 +168,8 @@ def runs_table(runs: Sequence[Run], runs_dir: Path) -> None:
         record = run.record
         name, value = next(iter(record.final.items()), ("", math.nan))
         score = f"{name} {value:.4g}" if name else ""
-        table.add_row(run.id, record.state, f"{record.step}/{record.steps}", score, f"{record.seconds:.1f}")
+        line = (run.id, record.state, f"{record.step}/{record.steps}", score, f"{record.seconds:.1f}")
+        table.add_row(*map(_text, line))
     _print(table)
 
 
@@ -154,10 +179,16 @@ def print_broken(broken: Sequence[BrokenRun]) -> None:
         say(f"left out: {folder.problem}")
 
 
+def print_problems(run: Run) -> None:
+    """Say what of a run cannot be read, or what it does not hold since an older version stored it."""
+    for problem in (*run.problems, *filter(None, [run.lacks])):
+        say(f"{run.id}: {problem}")
+
+
 def print_run(run: Run) -> None:
     """Print one run: what it is, its parameters, where it stands, its scores."""
     record = run.record
-    table = Table(show_header=False, title=run.id, title_justify="left")
+    table = Table(show_header=False, title=_text(run.id), title_justify="left")
     facts: dict[str, Any] = {
         "folder": run.path, "status": f"{record.state} {record.reason}".strip(), "step": f"{record.step}/{record.steps}",
         "training time": f"{record.seconds:.1f} s ({record.tokens_per_second:,.0f} tokens/s)", "device": record.device,
@@ -173,7 +204,7 @@ def print_run(run: Run) -> None:
     for part, values in run.config.to_dict().items():
         facts[part] = ", ".join(f"{k}={v}" for k, v in values.items()) if isinstance(values, dict) else values
     for name, value in facts.items():
-        table.add_row(name, str(value))
+        table.add_row(_text(name), _text(str(value)))
     _print(table)
 
 
@@ -191,18 +222,19 @@ def result_table(result: Result, title: str) -> None:
     rows_table(rows, title)
 
 
-def rows_table(rows: Sequence[Row], title: str) -> None:
-    """Print rows with equal keys as a table, or that there are none."""
+def rows_table(rows: Sequence[Row], *title: str) -> None:
+    """Print rows with equal keys as a table under the lines of its title, or that there are none."""
+    for line in title[:-1]:
+        tell(line)
+    tell(title[-1] if rows else f"{title[-1]}: nothing to show")  # a title of the table would be cut to its width
     if not rows:
-        print(f"{title}: nothing to show")
         return
-    print(title)  # a title of the table would be cut to its width
     table = Table()
     for name in rows[0]:
         is_number = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(_text(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))  # brackets in a text are no markup
+        table.add_row(*(_text(_cell(value)) for value in row.values()))
     _print(table)
 
 
@@ -218,6 +250,11 @@ def _cell(value: str | int | float | None) -> str:
             return "-"
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _text(text: str) -> Text:
+    """A cell, a heading or a title; brackets in it are no markup."""
+    return Text(shown(text, sys.stdout.encoding))
 
 
 def _number(value: float | None) -> str:

@@ -7,19 +7,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasks.base import Batch, Evaluation, Predict, Score, Task
+    from tasks.base import Batch, Evaluation, Predict, ReadsText, Score, Task, TextChanged, TextMissing
     from tasks.config import TaskConfig
-    from tasks.registry import config_class, make_task, register_task, task_names
+    from tasks.registry import config_class, make_task, needs_text, open_task, register_task, task_names
 
 _HOMES = {
     "Batch": "tasks.base",
     "Evaluation": "tasks.base",
     "Predict": "tasks.base",
+    "ReadsText": "tasks.base",
     "Score": "tasks.base",
     "Task": "tasks.base",
     "TaskConfig": "tasks.config",
+    "TextChanged": "tasks.base",
+    "TextMissing": "tasks.base",
     "config_class": "tasks.registry",
     "make_task": "tasks.registry",
+    "needs_text": "tasks.registry",
+    "open_task": "tasks.registry",
     "register_task": "tasks.registry",
     "task_names": "tasks.registry",
 }
@@ -28,11 +33,16 @@ __all__ = [
     "Batch",
     "Evaluation",
     "Predict",
+    "ReadsText",
     "Score",
     "Task",
     "TaskConfig",
+    "TextChanged",
+    "TextMissing",
     "config_class",
     "make_task",
+    "needs_text",
+    "open_task",
     "register_task",
     "task_names",
 ]

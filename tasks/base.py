@@ -8,6 +8,7 @@ Dimension letters in this package: B batch, T position, K offset, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -21,9 +22,12 @@ __all__ = [
     "Device",
     "Evaluation",
     "Predict",
+    "ReadsText",
     "Score",
     "Task",
     "TaskConfig",
+    "TextChanged",
+    "TextMissing",
     "seeded_generator",
 ]
 
@@ -150,6 +154,35 @@ class Task(Protocol):
         place and what is near it, for a word that is no token.
         """
         ...
+
+
+@runtime_checkable
+class ReadsText(Protocol):
+    """A task whose batches come from files. A run keeps what it needs of them, apart from the text to train on."""
+
+    @property
+    def data_hash(self) -> str:
+        """Fingerprint of the text: equal texts have equal ones."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what everything but `sample` needs into an existing empty folder: small files in plain formats."""
+        ...
+
+    def read_text(self) -> None:
+        """Read the text to train on, unless it has been read. `sample` does so by itself.
+
+        Raises TextMissing or TextChanged when it is not the text that the task was built from.
+        """
+        ...
+
+
+class TextMissing(ValueError):
+    """The text of a task is not where it is looked for, or cannot be read."""
+
+
+class TextChanged(ValueError):
+    """The text of a task is not the one that its run was trained on."""
 
 
 def seeded_generator(seed: int, device: Device = "cpu") -> torch.Generator:

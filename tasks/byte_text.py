@@ -17,20 +17,25 @@ entropy of the text itself is unknown. Half way between them, at 4 bits, a model
 byte is: compare models by their curves and final values here, not by when they cross it.
 """
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
-from tasks.corpus import load_corpus
-from tasks.scoring import teacher_forced
+from tasks.config import MOST_CONTEXT, MOST_SEED, MOST_TEST_TOKENS, check_fields, check_test_size
+from tasks.corpus import Corpus, corpus_root, load_corpus
+from tasks.saved import PUT_BACK, Fingerprint, TextOfRun, read_tensors, write_tensors
+from tasks.scoring import rows_at_once, teacher_forced
+from tasks.text_files import named
 
+WINDOWS = "test_windows.safetensors"
+"""The file that keeps the test windows with a run."""
 _SHOWN = {ord("\n"): "⏎", ord("\t"): "⇥"}
 
 
@@ -56,39 +61,110 @@ class ByteTextConfig(TaskConfig):
     """Seed of the choice of test windows."""
 
     def __post_init__(self) -> None:
-        if self.n_ctx < 2:
-            raise ValueError(f"n_ctx is {self.n_ctx}; write at least 2")
+        check_fields(
+            self, n_ctx=(2, MOST_CONTEXT), test_fraction=(0, 1), test_rows=(1, MOST_TEST_TOKENS),
+            quick_rows=(1, MOST_TEST_TOKENS), test_seed=(0, MOST_SEED),
+        )  # fmt: skip
+        if self.suffixes == ():
+            raise ValueError("suffixes is empty; write at least one ending of file names, or leave it out for all")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction is {self.test_fraction}; write a number between 0 and 1, such as 0.1")
-        if not 1 <= self.quick_rows <= self.test_rows:
+        if self.quick_rows > self.test_rows:
             raise ValueError(f"quick_rows {self.quick_rows} is not within 1..test_rows; write 1 to {self.test_rows}")
+        check_test_size("test_rows", self.test_rows, self.n_ctx)
+
+    @property
+    def reads_text(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """The text to train on, on any device."""
+
+    text_on: Callable[[torch.device], Tensor]
+    """All files that hold a window, end to end."""
+    room_on: Callable[[torch.device], Tensor]
+    """For each file, how many windows start in it or in one before it."""
+    n_starts: int
 
 
 class ByteText:
     """Byte windows with bits per byte as the score."""
 
-    def __init__(self, config: ByteTextConfig) -> None:
-        self.config = config
-        corpus = load_corpus(config.path, config.suffixes, config.test_fraction)
-        text, lengths = self._fitting(corpus.train, "train on")
-        self._text_on = cache(text.to)
-        room = lengths - config.n_ctx + 1  # places per file where a window may start
-        self._n_starts = int(room.sum())
-        # A number drawn below n_starts counts those places; each file before it adds n_ctx - 1 places where none starts.
-        self._room_on = cache(room.cumsum(dim=0).to)
+    def __init__(
+        self, config: ByteTextConfig, *, of_run: TextOfRun | None = None, windows: Tensor | None = None
+    ) -> None:
+        """Reads the text, save where the test windows of a run and the text that they are of are given."""
+        self.config, self._of_run = config, of_run
+        self._training: _Training | None = None
+        if of_run is not None and windows is not None:
+            self._test_windows, self._text = windows, of_run.fingerprint
+            return
+        corpus = self._load()
+        self._training = self._prepare(corpus)
         self._test_windows = self._windows(*self._fitting(corpus.test, "test on"))
-        self.data_hash = hashlib.sha256(b"".join((*corpus.train, *corpus.test))).hexdigest()[:16]
+        self._text = corpus.fingerprint
+
+    @classmethod
+    def open_saved(cls, config: ByteTextConfig, folder: Path | None, data_hash: str, path: str | None) -> "ByteText":
+        """The task of a run that keeps its test windows in `folder`; without one they are cut out of the text anew.
+
+        `path` is where the text lies now, if that is not where the configuration says.
+        """
+        windows, text = None, Fingerprint(data_hash=data_hash, boundaries="")
+        if folder is not None:
+            tensors, text = read_tensors(folder / WINDOWS, config.n_ctx, data_hash, windows=torch.uint8)
+            windows = tensors["windows"]
+        place = config.path if path is None else path
+        lacks = "test set" if folder is None else ""
+        return cls(
+            config, of_run=TextOfRun(fingerprint=text, path=place, lacks=lacks, advice=_advice(config)), windows=windows
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the test windows."""
+        write_tensors(folder / WINDOWS, {"windows": self._test_windows}, self._text)
+
+    @property
+    def data_hash(self) -> str:
+        """Fingerprint of the text."""
+        return self._text.data_hash
+
+    def read_text(self) -> None:
+        """Read the text to train on, unless it has been read. Raises TextMissing or TextChanged when it is another one."""
+        self._trained_on()
+
+    def _trained_on(self) -> _Training:
+        if self._training is None:
+            self._training = self._prepare(self._load())
+        return self._training
+
+    def _load(self) -> Corpus:
+        config, run = self.config, self._of_run
+        if run is None:
+            return load_corpus(config.path, config.suffixes, config.test_fraction)
+        with run.reading():
+            corpus = load_corpus(run.path, config.suffixes, config.test_fraction, is_library=config.path is None)
+            run.check(corpus.fingerprint, corpus_root(run.path))
+        return corpus
+
+    def _prepare(self, corpus: Corpus) -> _Training:
+        text, lengths = self._fitting(corpus.train, "train on")
+        room = lengths - self.n_ctx + 1  # places per file where a window may start
+        # A number drawn below n_starts counts those places; each file before it adds n_ctx - 1 places where none starts.
+        return _Training(text_on=cache(text.to), room_on=cache(room.cumsum(dim=0).to), n_starts=int(room.sum()))
 
     def _fitting(self, texts: tuple[bytes, ...], use: str) -> tuple[Tensor, Tensor]:
         """The texts that hold a window, end to end, and the length of each."""
         fitting = [text for text in texts if len(text) >= self.n_ctx]
         if not fitting:
-            where = self.config.path or "the standard library"
+            where = named(self.config.path or "the standard library")
             raise ValueError(
                 f"no text to {use} in {where} holds a window of {self.n_ctx} bytes (the longest has "
                 f"{max(map(len, texts))}); write a smaller n_ctx, another test_fraction or another path"
             )
-        joined = torch.frombuffer(bytearray(b"".join(fitting)), dtype=torch.uint8)
+        joined = torch.frombuffer(bytearray().join(fitting), dtype=torch.uint8)
         return joined, torch.tensor([len(text) for text in fitting])
 
     def _windows(self, text: Tensor, lengths: Tensor) -> Tensor:
@@ -110,10 +186,11 @@ class ByteText:
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
         """Draw windows out of the training files."""
-        place_B = torch.randint(self._n_starts, (batch_size,), generator=generator, device=device)
-        file_B = torch.searchsorted(self._room_on(place_B.device), place_B, right=True)
+        training = self._trained_on()
+        place_B = torch.randint(training.n_starts, (batch_size,), generator=generator, device=device)
+        file_B = torch.searchsorted(training.room_on(place_B.device), place_B, right=True)
         start_B = place_B + file_B * (self.n_ctx - 1)
-        return _batch(self._text_on(place_B.device).unfold(0, self.n_ctx, 1)[start_B])
+        return _batch(training.text_on(place_B.device).unfold(0, self.n_ctx, 1)[start_B])
 
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
         """The first test windows."""
@@ -124,7 +201,8 @@ class ByteText:
     ) -> Evaluation:
         """Bits per byte on the test windows, per offset."""
         rows = self.config.test_rows if full else self.config.quick_rows
-        result = teacher_forced(predict, self.test_batch(rows, device).split(64), n_future)
+        at_once = rows_at_once(64, self.n_ctx * self.d_vocab * n_future)
+        result = teacher_forced(predict, self.test_batch(rows, device).split(at_once), n_future)
         scores = [
             Score(name="bits_per_byte" if row == 0 else f"bits_per_byte_offset_{row + 1}", value=loss / math.log(2),
                   chance=8.0, ceiling=0.0, unit="bits per byte", higher_is_better=False, count=count)
@@ -152,10 +230,16 @@ class ByteText:
             ) from error
 
 
+def _advice(config: ByteTextConfig) -> str:
+    if config.path is not None:
+        return PUT_BACK
+    return "use the Python that it was trained with, or name the folder of that Python's standard library with --path"
+
+
 def _batch(windows: Tensor) -> Batch:
     tokens = windows.long()
     mask = torch.ones_like(tokens, dtype=torch.bool)
     return Batch(tokens=tokens, loss_mask=mask, score_mask=mask, documents=torch.zeros_like(tokens))
 
 
-CONFIG, TASK = ByteTextConfig, ByteText
+CONFIG, TASK, OPEN_SAVED = ByteTextConfig, ByteText, ByteText.open_saved

@@ -6,10 +6,13 @@ first ceil(0.3 x 4) = 2 are the test files. A single file is cut instead: its la
 
 import hashlib
 import math
-import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+
+from tasks.base import TextMissing
+from tasks.saved import Fingerprint, fingerprint
+from tasks.text_files import RUN_FILE, check_size, expand, files_below, kind_of, named, read_file
 
 LEFT_OUT_FOLDERS = frozenset(
     {
@@ -45,22 +48,36 @@ class Corpus:
     train: tuple[bytes, ...]
     test: tuple[bytes, ...]
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return fingerprint(self.train, self.test)
 
-def load_corpus(path: str | None, suffixes: tuple[str, ...] | None, test_fraction: float) -> Corpus:
+
+def corpus_root(path: str | None) -> Path:
+    """Where the files are: at `path`, or (None) where the standard library of the Python that runs is."""
+    return Path(sysconfig.get_path("stdlib")) if path is None else expand(path)
+
+
+def load_corpus(
+    path: str | None, suffixes: tuple[str, ...] | None, test_fraction: float, *, is_library: bool | None = None
+) -> Corpus:
     """Read a file, a folder, or (None) the sources of the standard library of the Python that runs.
 
-    Files that cannot be read are left out, as are hidden ones. Raises ValueError where nothing is left.
+    `is_library`: the folder holds the sources of a standard library, of which some are left out; by default that of None.
+    Files that cannot be read are left out, as are hidden ones and stored runs. Raises ValueError where nothing is left.
     """
-    root = Path(sysconfig.get_path("stdlib") if path is None else path).expanduser()
-    if not root.exists():
-        raise ValueError(f"there is nothing at {root}; write the path of a file or folder, or leave path out")
-    if root.is_file():
-        return _cut(root.read_bytes(), test_fraction)
-    wanted = (".py",) if path is None and suffixes is None else suffixes
-    texts = {name: text for name in _names(root, wanted, path is None) if (text := _read(root / name))}
+    is_library = path is None if is_library is None else is_library
+    root = corpus_root(path)
+    if kind_of(root, "write the path of a file or folder, or leave path out") == "file":
+        return _cut(read_file(root), test_fraction)
+    wanted = (".py",) if is_library and suffixes is None else suffixes
+    texts = {name: text for name in _names(root, wanted, is_library) if (text := _read(root / name))}
     if not texts:
-        endings = f" that ends in {' or '.join(wanted)}" if wanted else ""
-        raise ValueError(f"no file{endings} was found in {root}; write another path or other suffixes")
+        endings = f" that ends in {named(' or '.join(wanted))}" if wanted else ""
+        raise TextMissing(
+            f"no file{endings} was found in {named(root)}; write another path or other suffixes (hidden files are left out, "
+            f"and folders with a {RUN_FILE}, which are stored runs)"
+        )
     if len(texts) == 1:
         return _cut(next(iter(texts.values())), test_fraction)
     ordered = sorted(texts, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
@@ -81,24 +98,23 @@ def _cut(text: bytes, test_fraction: float) -> Corpus:
 def _names(root: Path, suffixes: tuple[str, ...] | None, is_library: bool) -> list[str]:
     """Relative paths of the wanted files below `root`, sorted, with "/" between their parts."""
 
-    def wanted(name: str) -> bool:
+    def shown(name: str) -> bool:
         return not name.startswith(".") and not (is_library and name.startswith(LEFT_OUT_PREFIXES))
 
-    found: list[str] = []
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if wanted(name) and not (is_library and name in LEFT_OUT_FOLDERS)]
-        relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in files
-            if wanted(name) and (suffixes is None or name.endswith(suffixes))
-        ]
-    return sorted(found)
+    def wanted(name: str) -> bool:
+        return shown(name) and (suffixes is None or name.endswith(suffixes))
+
+    def enters(name: str) -> bool:
+        return shown(name) and not (is_library and name in LEFT_OUT_FOLDERS)
+
+    found = files_below(root, wanted, enters, links=False)
+    check_size(root, sum(found.values()))
+    return sorted("/".join(parts) for parts in found)
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a regular file, or nothing where it cannot be read (or is a link, a pipe, ...)."""
+    """The bytes of a file, or nothing where it cannot be read."""
     try:
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-    except OSError:
+        return read_file(path)
+    except TextMissing:
         return b""

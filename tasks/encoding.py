@@ -7,8 +7,12 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
+from tasks.config import shown
+
 MOST_NEAR = 3
 """How many near tokens an error names."""
+MOST_COMPARED = 100
+"""Letters of the longest word that tokens are compared with: that takes long for a long one."""
 
 
 def encode_words(text: str, token_of: Mapping[str, int]) -> list[int]:
@@ -31,10 +35,11 @@ def empty_text(known: Iterable[str]) -> ValueError:
 def unknown_word(word: str, number: int, known: Iterable[str]) -> ValueError:
     """The error for a word (the `number`-th, counted from 1) that is none of the `known` ones; near is what looks alike."""
     as_written = {text.lower(): text for text in known}
-    near = [as_written[text] for text in difflib.get_close_matches(word.lower(), as_written, MOST_NEAR, cutoff=0.5)]
+    compared = word.lower() if len(word) <= MOST_COMPARED else ""
+    near = [as_written[text] for text in difflib.get_close_matches(compared, as_written, MOST_NEAR, cutoff=0.5)]
     some = [text for text in as_written.values() if text.isalnum()]
     said = "near it are" if near else "some that it has are"
     return ValueError(
-        f"word {number}, '{word}', is no token of this task; {said} "
+        f"word {number}, {shown(word)}, is no token of this task; {said} "
         + ", ".join(f"'{text}'" for text in near or some[:MOST_NEAR])
     )

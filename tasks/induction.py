@@ -22,8 +22,14 @@ from typing import ClassVar
 import torch
 
 from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.config import MOST_CONTEXT, MOST_SEED, MOST_VOCAB, check_fields, check_test_size
 from tasks.encoding import encode_words
-from tasks.scoring import teacher_forced
+from tasks.scoring import rows_at_once, teacher_forced
+
+MOST_ROWS = 10**6
+"""Most rows in the fixed test set."""
+MOST_NUMBERS = 2**23
+"""Most tokens in the test set, and most random numbers for it, of which a row takes as many as there are different tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,10 @@ class InductionConfig(TaskConfig):
     """Seed of the fixed test set."""
 
     def __post_init__(self) -> None:
+        check_fields(
+            self, n_ctx=(3, MOST_CONTEXT), d_vocab=(2, MOST_VOCAB), min_distance=(1, MOST_CONTEXT), test_rows=(1, MOST_ROWS),
+            quick_rows=(1, MOST_ROWS), test_seed=(0, MOST_SEED),
+        )  # fmt: skip
         if not 1 <= self.min_distance <= self.max_distance:
             raise ValueError(
                 f"min_distance {self.min_distance} and max_distance {self.max_distance} do not make a range; "
@@ -58,11 +68,7 @@ class InductionConfig(TaskConfig):
                 f"max_distance {self.max_distance} leaves nothing to score in a context of {self.n_ctx}; "
                 f"write max_distance <= {self.n_ctx - 2} or a larger n_ctx"
             )
-        for field in ("test_rows", "quick_rows"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}; write at least 1")
-        if self.d_vocab < 2:
-            raise ValueError(f"d_vocab is {self.d_vocab}; write at least 2")
+        check_test_size("test_rows", self.test_rows, max(self.n_ctx, self.d_vocab), MOST_NUMBERS)
 
 
 class Induction:
@@ -124,7 +130,8 @@ class Induction:
     ) -> Evaluation:
         """Accuracy and loss on the tokens that an earlier occurrence determines, per offset."""
         rows = self.config.test_rows if full else self.config.quick_rows
-        result = teacher_forced(predict, self.test_batch(rows, device).split(256), n_future)
+        at_once = rows_at_once(256, self.n_ctx * self.d_vocab * n_future)
+        result = teacher_forced(predict, self.test_batch(rows, device).split(at_once), n_future)
         accuracy, loss = self.chance
         scores: list[Score] = []
         for row in range(n_future):

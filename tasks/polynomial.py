@@ -26,13 +26,14 @@ No expression of the test set is a target in training (`hold_out`), apart from n
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from tasks.base import Batch, Device, Evaluation, Predict, Score, TaskConfig, seeded_generator
+from tasks.config import MOST_SEED, check_fields, shown
 from tasks.encoding import encode_words
 from tasks.polynomial_expressions import sample_expressions
 from tasks.polynomial_grammar import OPERATIONS, Grammar, Notation, TreeShape
@@ -40,6 +41,17 @@ from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack
 from tasks.polynomial_scoring import exact_matches
 from tasks.polynomial_values import intermediate_values
 from tasks.scoring import TeacherForced
+
+MOST_CONTEXT = 2**14
+MOST_PRIME = 2**16
+MOST_COEFFICIENTS = 64
+MOST_OPERATIONS = 256
+MOST_TEST = 10**6
+"""The largest values of the fields."""
+MOST_NUMBERS = 2**25
+"""Most numbers in a tensor while the test set is made."""
+WORK = 16
+"""Multiplications that take as long as the other work on a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +92,20 @@ class PolynomialConfig(TaskConfig):
     """Seed of the fixed test set."""
 
     def __post_init__(self) -> None:
+        check_fields(
+            self, n_ctx=(4, MOST_CONTEXT), prime=(2, MOST_PRIME), coefficients=(1, MOST_COEFFICIENTS),
+            max_operations=(1, MOST_OPERATIONS), test_operations=(1, MOST_OPERATIONS), pause=(0, MOST_CONTEXT),
+            test_per_m=(1, MOST_TEST), quick_per_m=(1, MOST_TEST), test_seed=(0, MOST_SEED),
+        )  # fmt: skip
         _check(_is_prime(self.prime), f"prime is {self.prime}, which is not a prime; write 2, 3, 5, 7, ..")
-        _check(self.coefficients >= 1, f"coefficients is {self.coefficients}; write at least 1")
         known = set(self.operations) <= set(OPERATIONS) and len(set(self.operations)) == len(self.operations) > 0
-        _check(known, f"operations is {self.operations}; write some of {', '.join(OPERATIONS)}, each once")
-        _check(self.max_operations >= 1, f"max_operations is {self.max_operations}; write at least 1")
+        _check(known, f"operations is {shown(self.operations)}; write some of {', '.join(OPERATIONS)}, each once")
         _check(
             self.test_operations >= self.max_operations,
             f"test_operations {self.test_operations} does not reach max_operations; write at least {self.max_operations}",
         )
-        for field, choices in (("notation", Notation), ("tree_shape", TreeShape), ("loss_on", LossOn)):
-            allowed = " or ".join(f"'{choice}'" for choice in get_args(choices))
-            value = getattr(self, field)
-            _check(value in get_args(choices), f"{field} is '{value}'; write {allowed}")
-        _check(self.pause >= 0, f"pause is {self.pause}; write 0 or more")
         _check(
-            1 <= self.quick_per_m <= self.test_per_m,
+            self.quick_per_m <= self.test_per_m,
             f"quick_per_m {self.quick_per_m} is not within 1..test_per_m; write 1 to {self.test_per_m}",
         )
         needed = self.grammar.longest(self.test_operations)
@@ -104,6 +114,20 @@ class PolynomialConfig(TaskConfig):
             f"n_ctx {self.n_ctx} is too short for expressions of {self.test_operations} operations; "
             f"write n_ctx={needed} or more, or fewer test_operations",
         )
+        most = MOST_NUMBERS // max(needed, self._work) // self.test_operations
+        advice = f"a test_per_m of at most {most}, or fewer of the others" if most else "fewer of the last two"
+        _check(
+            self.test_per_m <= most,
+            f"test_per_m {self.test_per_m} with {self.coefficients} coefficients and {self.test_operations} test_operations "
+            f"takes too long to make; write {advice}",
+        )
+
+    @property
+    def _work(self) -> int:
+        """How many numbers one test expression goes through while it is drawn and evaluated, in units of WORK."""
+        slots, size = 2 * self.test_operations + 1, self.coefficients
+        power = 3 if "composition" in self.operations else 2 if "multiplication" in self.operations else 1
+        return max(slots * size, slots * size**power // WORK)
 
     @property
     def grammar(self) -> Grammar:
@@ -143,8 +167,9 @@ class Polynomial:
     def held_out_operations(self) -> tuple[int, ...]:
         """The numbers of operations whose test expressions are never training targets."""
         config = self.config
-        numbers = range(1, config.max_operations + 1) if config.hold_out else ()
-        return tuple(number for number in numbers if self._grammar.count(number) >= 100 * config.test_per_m)
+        enough = 100 * config.test_per_m
+        counts = self._grammar.counts(config.max_operations if config.hold_out else 0, enough)
+        return tuple(number for number, count in enumerate(counts) if number and count == enough)
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
         """Draw rows of expressions; `info["operations"]` is, per token, m of its expression (0 in the padding)."""

@@ -59,10 +59,15 @@ class Grammar:
 
     def count(self, operations: int) -> int:
         """How many different expressions of that many operations there are."""
+        return self.counts(operations)[operations]
+
+    def counts(self, operations: int, most: int | None = None) -> list[int]:
+        """`count` of 0, 1, .. operations; with `most`, of more than that it is that (the exact numbers grow without bound)."""
         unary = len(self.operations) - self.binary
-        counts = [self.prime**self.coefficients]
-        for rest in range(operations):
+        counts: list[int] = []
+        for rest in range(-1, operations):
             splits = range(rest + 1) if self.tree_shape == "split" else (rest,)
-            pairs = sum(counts[left] * counts[rest - left] for left in splits)
-            counts.append(unary * counts[rest] + self.binary * pairs)
-        return counts[operations]
+            pairs = sum(counts[left] * counts[rest - left] for left in splits) if self.binary and counts else 0
+            count = unary * counts[rest] + self.binary * pairs if counts else self.prime**self.coefficients
+            counts.append(count if most is None else min(count, most))
+        return counts

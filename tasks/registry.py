@@ -1,39 +1,54 @@
 """From a name to a task. Every module of this folder that defines `CONFIG` and `TASK` is one; no list is kept.
 
-A task defined elsewhere (in a notebook, say) is added with `register_task`.
+`OPEN_SAVED`, beside them, opens the task of a stored run from what the run keeps of its text. A task defined elsewhere (in a
+notebook, say) is added with `register_task`.
 """
 
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.base import Task, TaskConfig
+from tasks.base import Task, TaskConfig, TextChanged
+from tasks.config import shown
 
-_registered: dict[str, tuple[type[TaskConfig], type]] = {}
+OpenSaved = Callable[[Any, Path | None, str, str | None], Task]
+"""A task from its configuration, the folder its run keeps (None: nothing kept), the text's hash, and where it lies now."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    config: type[TaskConfig]
+    build: Callable[[Any], Any]
+    open_saved: OpenSaved | None
+
+
+_registered: dict[str, _Known] = {}
 
 
 @cache
-def _shipped() -> dict[str, tuple[type[TaskConfig], type]]:
-    found: dict[str, tuple[type[TaskConfig], type]] = {}
+def _shipped() -> dict[str, _Known]:
+    found: dict[str, _Known] = {}
     for info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"tasks.{info.name}")
         if hasattr(module, "TASK") and hasattr(module, "CONFIG"):
-            found[module.CONFIG.name] = (module.CONFIG, module.TASK)
+            found[module.CONFIG.name] = _Known(module.CONFIG, module.TASK, getattr(module, "OPEN_SAVED", None))
     return found
 
 
-def register_task(config: type[TaskConfig], task: type) -> None:
+def register_task(config: type[TaskConfig], task: Callable[[Any], Any], open_saved: OpenSaved | None = None) -> None:
     """Make a task known under `config.name`, for a task that lives outside this folder.
 
     Raises ValueError when the name is taken by another configuration class.
     """
     known = (_shipped() | _registered).get(config.name)
-    if known is not None and known[0].__qualname__ != config.__qualname__:
-        raise ValueError(f"the task name '{config.name}' is taken by {known[0].__qualname__}; choose another name")
-    _registered[config.name] = (config, task)
+    if known is not None and known.config.__qualname__ != config.__qualname__:
+        raise ValueError(f"the task name '{config.name}' is taken by {known.config.__qualname__}; choose another name")
+    _registered[config.name] = _Known(config, task, open_saved)
 
 
 def task_names() -> list[str]:
@@ -43,7 +58,7 @@ def task_names() -> list[str]:
 
 def config_class(name: str) -> type[TaskConfig]:
     """The configuration class of a task. Raises ValueError, with the nearest name, for an unknown one."""
-    return _find(name)[0]
+    return _find(name).config
 
 
 def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
@@ -55,25 +70,58 @@ def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
     if isinstance(task, TaskConfig):
         if overrides:
             raise ValueError("give either a configuration or a name with overrides, not both")
-        return _find(task.name)[1](task)
-    config, implementation = _find(task)
-    unknown = sorted(set(overrides) - set(config.__dataclass_fields__))
+        return _find(task.name).build(task)
+    known = _find(task)
+    fields = known.config.__dataclass_fields__
+    unknown = sorted(set(overrides) - set(fields))
     if unknown:
+        raise ValueError(f"task '{task}' has no field {shown(unknown[0])}{_nearest(unknown[0], fields)}")
+    return known.build(known.config(**overrides))
+
+
+def needs_text(config: TaskConfig) -> bool:
+    """Whether the task of this configuration reads files."""
+    return config.reads_text
+
+
+def open_task(config: TaskConfig, *, saved: Path | None = None, data_hash: str = "", path: str | None = None) -> Task:
+    """The task of a stored run.
+
+    `saved` is the folder that `ReadsText.save` wrote, so that the text is read by `sample` alone; without one (a run of an
+    older version) the task is built anew from its text. `data_hash` is the text's fingerprint as the run has it, and `path`
+    where the text lies now, if it was moved. Raises TextMissing or TextChanged where the text is read and not as it was,
+    and ValueError, with the file's name, where a file in `saved` is missing or damaged.
+    """
+    known = _find(config.name)
+    if not config.reads_text:
+        if path is not None:
+            raise ValueError(f"the task {config.name} of this run reads no text; leave the path out")
+        return known.build(config)
+    if known.open_saved is not None:
+        return known.open_saved(config, saved, data_hash, path)
+    if path is not None or saved is not None:
         raise ValueError(
-            f"task '{task}' has no field '{unknown[0]}'{_nearest(unknown[0], config.__dataclass_fields__)}"
+            f"the task {config.name} has no way to open what a run keeps; give register_task an open_saved"
         )
-    return implementation(config(**overrides))
+    task = known.build(config)
+    if data_hash not in ("", getattr(task, "data_hash", "")):
+        raise TextChanged(
+            f"the text of the task {config.name} is not the one its run was trained on; put the files back"
+        )
+    return task
 
 
-def _find(name: str) -> tuple[type[TaskConfig], type]:
+def _find(name: str) -> _Known:
     known = _shipped() | _registered
     if name not in known:
         raise ValueError(
-            f"there is no task '{name}'{_nearest(name, known)} (a task of your own: register_task(Config, Task) first)"
+            f"there is no task {shown(name)}{_nearest(name, known)} (a task of your own: register_task(Config, Task) first)"
         )
     return known[name]
 
 
 def _nearest(name: str, names: Any) -> str:
+    if len(name) > 100:  # comparing long texts takes long
+        name = ""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(sorted(names))}"

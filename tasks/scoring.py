@@ -10,6 +10,9 @@ from torch import Tensor
 from tasks.base import Batch, Predict
 from tasks.targets import IGNORED, future_targets, score_targets
 
+MOST_LOGITS = 2**30
+"""Most logits of one forward: four gigabytes of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherForced:
@@ -23,6 +26,11 @@ class TeacherForced:
     score_loss: tuple[float, ...]
     accuracy: tuple[float, ...]
     count: tuple[int, ...]
+
+
+def rows_at_once(usual: int, logits_of_row: int) -> int:
+    """Rows of one forward: the `usual` number, or as many as have MOST_LOGITS together, but at least one."""
+    return max(1, min(usual, MOST_LOGITS // logits_of_row))
 
 
 @torch.no_grad()

@@ -73,6 +73,7 @@ class GeneratedStories:
         first, second = first_parts(names.n_first), second_parts(names.n_second)
         self._strings = (*grammar.words, *first, *second)
         self._token_of = {string: token for token, string in enumerate(self._strings)}
+        self._longest = max(map(len, self._strings))
         self.first_start = len(grammar.words)
         self.second_start = self.first_start + len(first)
         self._training, self._reserved = training_casts(names), reserved_casts(names)
@@ -123,15 +124,23 @@ class GeneratedStories:
         return tokens
 
     def _tokens_of(self, piece: str) -> list[int]:
-        """A word, or a word with second parts of names behind it; nothing when it is neither."""
-        if piece in self._token_of:
-            return [self._token_of[piece]]
-        for cut in range(1, len(piece)):
-            second = self._token_of.get(piece[cut:], -1)
-            before = self._tokens_of(piece[:cut]) if second >= self.second_start else []
-            if before:
-                return [*before, second]
-        return []
+        """A word, or a word with second parts of names after it; nothing when it is neither."""
+        last: dict[int, tuple[int, int]] = {}  # the end of what can be read: its last token, and where that begins
+        for end in range(1, len(piece) + 1):
+            if end <= self._longest and piece[:end] in self._token_of:
+                last[end] = (self._token_of[piece[:end]], 0)
+                continue
+            for start in range(max(1, end - self._longest), end):
+                second = self._token_of.get(piece[start:end], -1)
+                if second >= self.second_start and start in last:
+                    last[end] = (second, start)
+                    break
+        tokens: list[int] = []
+        end = len(piece)
+        while end in last:
+            token, end = last[end]
+            tokens.append(token)
+        return tokens[::-1]
 
     def _names_like(self, piece: str) -> list[str]:
         """Whole names that begin as `piece` does."""

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,19 +49,26 @@ class AppServer:
 
 
 @contextlib.contextmanager
-def serve_app(root: Path, folder: Path, script: str = "app.py", deadline: float = 60.0) -> Iterator[AppServer]:
-    """Run the app until the block ends; then stop it and every process it started."""
+def serve_app(
+    root: Path, folder: Path, script: str = "app.py", deadline: float = 60.0, options: Sequence[str] = (),
+    address: str = "localhost",
+) -> Iterator[AppServer]:  # fmt: skip
+    """Run the app until the block ends; then stop it and every process it started.
+
+    `options` are added to its command; `address` is where it is reached.
+    """
     runs, log = folder / "runs", folder / "server.log"
     runs.mkdir(exist_ok=True)
     port = _free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
-    command += ["--server.headless", "true"]
+    command += ["--server.headless", "true", *options]
     environment = {**os.environ, "PLAYGROUND_RUNS_DIR": str(runs)}
     with log.open("w") as output:
         process = psutil.Popen(command, cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _wait_until_healthy(process, port, log, deadline)
-        yield AppServer(url=f"http://localhost:{port}", runs=runs, log=log)
+        url = f"http://{address}:{port}"
+        _wait_until_healthy(process, url, log, deadline)
+        yield AppServer(url=url, runs=runs, log=log)
     finally:
         _stop(process)
 
@@ -72,15 +79,15 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait_until_healthy(process: psutil.Popen, port: int, log: Path, deadline: float) -> None:
+def _wait_until_healthy(process: psutil.Popen, url: str, log: Path, deadline: float) -> None:
     end = time.monotonic() + deadline
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         time.sleep(0.1)
-    raise RuntimeError(f"the app did not answer on port {port}; it printed:\n{log.read_text()}")
+    raise RuntimeError(f"the app did not answer at {url}; it printed:\n{log.read_text()}")
 
 
 def _stop(process: psutil.Popen) -> None:

@@ -1,6 +1,7 @@
 """Stored runs without training: folders as the runner writes them, with curves as real ones look."""
 
 import dataclasses
+import json
 import math
 import os
 import socket
@@ -15,8 +16,10 @@ import psutil
 from playground.config import RunConfig
 from playground.experiments.presets import make_config
 from playground.results import AttentionScores, Behaviour, Composition, ScoreInfo, heads_of
+from playground.runs.lock import acquire
 from playground.runs.probes import store_result
-from playground.runs.record import RunRecord, append_line, write_json
+from playground.runs.record import FORMAT, RunRecord
+from playground.runs.writing import append_line, write_json
 
 STATES = ("running", "finished", "stopped", "failed", "interrupted")
 GONE = 2**22 + 1
@@ -63,7 +66,22 @@ def write_run(
     share = (1.0 if state == "finished" else 0.6) if done is None else done
     rows = _write_rows(path, config, share)
     write_json(path / "run.json", dataclasses.replace(_record(path.name, config, state, rows), **record).to_dict())
+    if state == "running":
+        hold(path)
     return path
+
+
+_held: dict[Path, Any] = {}
+
+
+def hold(path: Path) -> None:
+    """Keep a run's lock, as the process that trains it does, until `let_go`."""
+    _held[path] = acquire(path)
+
+
+def let_go(path: Path) -> None:
+    """Give up a run's lock, as the end of its process does."""
+    _held.pop(path).release()
 
 
 def write_many(folder: Path, presets: Iterable[str] = ("induction-cpu",), **options: Any) -> list[Path]:
@@ -82,7 +100,7 @@ def write_weights(path: Path, steps: Iterable[int]) -> None:
 
     from playground.model.transformer import MTPTransformer
     from playground.runs.checkpoint import save_checkpoint
-    from playground.runs.store import read_config
+    from playground.runs.config import read_config
     from playground.training.optim import make_optimizer
     from tasks.registry import make_task
 
@@ -90,10 +108,13 @@ def write_weights(path: Path, steps: Iterable[int]) -> None:
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     write_json(path / "config.json", config.to_dict())
+    record = json.loads((path / "run.json").read_text())
+    write_json(path / "run.json", record | {"config_hash": config.hash()})
     model = MTPTransformer(config.model, torch.Generator().manual_seed(config.seed))
     for step in steps:
         save_checkpoint(
-            path / "checkpoints", step, model, make_optimizer(model, config.optim), {"step": torch.tensor(step)}
+            path / "checkpoints", step, model, make_optimizer(model, config.optim), {"step": torch.tensor(step)},
+            config.hash(),
         )
 
 
@@ -113,7 +134,7 @@ def _record(run: str, config: RunConfig, state: str, rows: dict[str, Any]) -> Ru
         parameters={"total": 212_000 + 1000 * model.n_future, "non_embedding": 196_000},
         next_token_depth=model.next_token_depth, scores=tuple(scores),
         final=rows["final"] if state == "finished" else {}, pid=pid,
-        pid_started=psutil.Process().create_time() if alive else 0.0, host=socket.gethostname(),
+        pid_started=psutil.Process().create_time() if alive else 0.0, host=socket.gethostname(), format=FORMAT,
         device="cpu (1 thread)", threads=1, versions={"python": "3.11"},
     )  # fmt: skip
 

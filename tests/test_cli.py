@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from playground import load_run
@@ -19,6 +18,7 @@ from playground.cli import main
 from playground.cli.training import _say_how_it_ended
 from playground.runs.lock import run_lock
 from playground.runs.store import Run
+from tests.conftest import ROOT
 from tests.fake_runs import write_run
 
 TINY = ["--task", "induction", "--n-layers", "3", "--n-future", "2", "--d-model", "16", "--n-heads", "2", "--n-ctx", "16",
@@ -97,12 +97,15 @@ def test_a_stored_configuration_is_where_another_training_starts(tmp_path, capsy
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     assert main(["train", "--config", str(broken)]) == 2
-    assert "broken.json is no JSON (line 1); write the config.json of a run" in capsys.readouterr().err
+    assert (
+        "broken.json is damaged: it is no JSON (line 1, column 2); write the config.json of a run"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_training_whose_process_was_killed_is_no_success(tmp_path, capsys):
     runs = [Run(write_run(tmp_path, seed=seed, state=state)) for seed, state in enumerate(("finished", "interrupted"))]
-    assert _say_how_it_ended(runs, as_json=False, received=[]) == 1
+    assert _say_how_it_ended(runs, as_json=False) == 1
     error = capsys.readouterr().err
     assert error.startswith(
         f"error: {runs[1].id}: its process was killed; go on with: python -m playground resume {runs[1].id}"
@@ -125,25 +128,61 @@ BAD = [
     (["train", "--preset", "induction-cpu", "--steps", "many"], "Error parsing --steps: "),
     (["train", "--preset", "induction-cpu", "--control", "foo"], "invalid choice 'foo' for argument '--control'"),
     (["train", "--preset", "induction-cpu", "--task", "bytes"], "leave one out"),
-    (["train", "--preset", "induction-cpu", "--eps", "-5"], "eps is -5.0; write a small number above 0"),
+    (["train", "--preset", "induction-cpu", "--eps", "-5"], "eps is -5.0; write a number above 0, such as 1e-05"),
     (["train", "--preset", "induction-cpu", "--lr", "inf"], "lr is inf; write a finite number"),
     (["train", "--preset", "induction-cpu", "--threads", "100000"], "threads is 100000; write at most 1024"),
     (["train", "--preset", "induction-cpu", "--test-rows", "0"], "test_rows is 0; write at least 1"),
-    (["train", "--preset", "induction-cpu", "--run-id", "x" * 300], "File name too long"),
+    (["train", "--preset", "induction-cpu", "--run-id", "x" * 300], "cannot name a folder; write letters"),
     (["train", "--preset", "induction-cpu", "--seeds", "3..1"], "'3..1' is no seed or range; write 0..15, or 0,3,5"),
     (["train", "--preset", "induction-cpu", "--seeds", "a"], "'a' is no seed or range; write 0..15, or 0,3,5"),
     (["train", "--preset", "induction-cpu", "--seeds", "0..3,2"], "--seeds is '0..3,2', which names a seed twice"),
     (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--seed", "1"], "--seed and --seeds were both given"),
     (["train", "--preset", "induction-cpu", "--lrs", "fast"], "--lrs is 'fast'; write numbers with commas between"),
     (["train", "--preset", "induction-cpu", "--lrs", "1e-3,0.001"], "which names a rate twice"),
-    (["train", "--preset", "induction-cpu", "--lrs", "0,1e-3"], "lr is 0.0; write a learning rate above 0"),
+    (["train", "--preset", "induction-cpu", "--lrs", "0,1e-3"], "lr is 0.0; write a number above 0"),
     (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--run-id", "a"], "2 trainings and 1 different run ids"),
     (
         ["train", "--preset", "induction-cpu", "--seeds", "0,1", "--run-id", "a,b/c"],
         "run id 'b/c' cannot name a folder",
     ),
     (["train", "--preset", "induction-cpu", "--config", "x.json"], "--config and --preset were both given"),
-    (["train", "--config", "x.json"], "cannot read the configuration x.json: No such file or directory"),
+    (
+        ["train", "--config", "x.json"],
+        "cannot read the configuration: x.json is missing; write the config.json of a run",
+    ),
+    *(
+        (["train", "--preset", "induction-cpu", *options], message)
+        for options, message in [
+            (["--n-layers", "1000000"], "n_layers is 1000000; write at most 1000"),
+            (["--steps", "9" * 400], "steps is an integer of 400 digits; write at most 1000000000"),
+            (["--steps", "9" * 5000], "limit (4300 digits) for integer string conversion: value has 5000 digits"),
+            (["--seed", str(2**63)], "seed is 9223372036854775808; write at most 9223372036854775807"),
+            (["--seed=1", "--seeds", "0,1"], "--seed and --seeds were both given"),
+            (
+                ["--seeds", "0..10000000000"],
+                "--seeds is '0..10000000000', which are too many; write at most 10000 seeds",
+            ),
+            (["--seeds", "0.." + "9" * 5000], "is no seed or range"),
+            (["--seeds", "²"], "'²' is no seed or range"),
+            (
+                ["--seeds", "0..9999", "--lrs", "1,2"],
+                "10000 seeds and 2 learning rates are 20000 trainings; write at most",
+            ),
+            (["--lrs", "1e-3,nan"], "--lrs is '1e-3,nan'; write numbers with commas between"),
+            (["--lrs", "inf"], "--lrs is 'inf'; write numbers with commas between"),
+            (["--lrs", ",".join(map(str, range(1, 20_000)))], "--lrs names 19999 rates; write at most 10000"),
+            (["--backward", "x" * 100_000], "invalid choice"),
+            (["--clip", "1e300"], "clip is 1e+300; write at most 1e+30"),
+        ]
+    ),
+    (["train", "--preset", ""], "there is no preset ''"),
+    (["train", "--preset", "x" * 10**5], "there is no preset 'xxx"),
+    (["generate", "run-0", "--samples", "9" * 400], "--samples is an integer of 400 digits; write at most 100000"),
+    (["generate", "run-0", "--max-new-tokens", str(10**9)], "--max-new-tokens is 1000000000; write at most 1000000"),
+    (["generate", "run-0", "--tree", "10000"], "--tree is 10000; write at most 256"),
+    (["generate", "run-0", "--top-k", str(10**30)], "--top-k is an integer of 31 digits; write at most 10000000"),
+    (["generate", "run-0", "--seed", str(2**63)], "--seed is 9223372036854775808; write at most 9223372036854775807"),
+    (["generate", "run-0", "--step", "-1"], "--step is -1; write at least 0"),
     (["runs"], "write what to do: runs list"),
     (["runs", "lst"], "there is no command 'runs lst'; did you mean 'list'?"),
     (["compare", "--jsn"], "Unrecognized options: --jsn"),
@@ -169,7 +208,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "message"), BAD, ids=str)
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=lambda value: str(value)[:100])
 def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys):
     takes_folder = ("train", "resume", "compare", "probe", "formation")
     where = ["--runs-dir", str(runs_dir)] if argv and argv[0] in takes_folder else []
@@ -206,20 +245,56 @@ def test_a_run_named_twice_is_removed_once(tmp_path, capsys):
     assert capsys.readouterr().err.count("removed") == 1
 
 
-def test_ctrl_c_while_the_libraries_load_is_quiet(tmp_path):
-    command = [sys.executable, "-m", "playground", "train", *TINY, "--runs-dir", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    while not any("numpy" in file.path for file in psutil.Process(process.pid).memory_maps()):
-        time.sleep(0.01)
-    while process.poll() is None:  # a library that is just being loaded may swallow the first one
+def test_ctrl_c_is_quiet_from_the_first_moment_on(tmp_path):
+    """While Python starts, before it has found this program, its own handler answers, with a traceback."""
+    command = [sys.executable, "-m", "playground", "train", *TINY, "--steps", "100000", "--runs-dir", str(tmp_path)]
+    for delay in (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT)
+        time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(2)
-    assert "Traceback" not in process.communicate()[1]
-    assert process.returncode in (130, -signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+        not_yet_here = "Fatal Python error: init_" in error or "<frozen runpy>" in error
+        if not_yet_here and f'File "{ROOT / "playground"}' not in error:
+            continue
+        assert process.returncode in (130, -signal.SIGINT), (delay, error)
+        assert "Traceback" not in error, (delay, error)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ENDLESS = """
+import sys, time
+from playground.cli import main
+from playground.experiments import runner
+def make_task(config):
+    sys.stderr.write("loading\\n")
+    time.sleep(600)
+runner.make_task = make_task
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line with a task whose text is endless."""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGINT, 130, "stopped by Ctrl-C"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM"),
+        (signal.SIGHUP, 129, "stopped by SIGHUP"),
+    ],
+)
+def test_a_signal_ends_a_load_that_never_ends(tmp_path, number, status, said):
+    argv = ["train", *TINY, "--runs-dir", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, *argv], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stderr is not None and process.stderr.readline() == "loading\n"
+    process.send_signal(number)
+    sent = time.monotonic()
+    assert process.communicate(timeout=60)[1] == f"{said}\n"
+    assert process.returncode == status and time.monotonic() - sent < 10
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, number, status):
     command = [sys.executable, "-m", "playground", "train", *TINY, "--steps", "100000", "--runs-dir", str(tmp_path),
                "--run-id", "long"]  # fmt: skip

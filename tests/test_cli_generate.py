@@ -14,8 +14,9 @@ from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
 from playground.runs.checkpoint import WEIGHTS, save_checkpoint
-from playground.runs.record import RunRecord, write_json
+from playground.runs.record import RunRecord
 from playground.runs.store import load_run
+from playground.runs.writing import write_json
 from playground.training.optim import make_optimizer
 from tasks import make_task
 from tasks.byte_text import ByteTextConfig

@@ -1,6 +1,6 @@
 """The command line, `python -m playground COMMAND`; `--help` behind a command describes it.
 
-Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM.
+Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 import errno
@@ -12,6 +12,10 @@ from playground.cli.probing import formation_command, probe_command
 from playground.cli.stored import compare_command, runs_command
 from playground.cli.training import resume_command, train_command
 from playground.config import nearest
+from playground.config.values import shortened
+from playground.experiments.children import attach
+from playground.experiments.stopping import Interrupted, catching_signals
+from playground.terminal import say
 
 COMMANDS = {
     "train": "Train one model on one task and store the run.",
@@ -37,16 +41,21 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if command not in commands:
             raise ValueError(f"there is no command '{command}'{nearest(command, COMMANDS)}")
-        return commands[command](rest)
+        with catching_signals() as stopping:
+            attach(stopping)
+            return commands[command](rest)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {shortened(str(error))}")
         return 2
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             return 0
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        say(f"error: {error.strerror or error}{where}")
         return 1 if error.errno in (errno.ENOSPC, errno.EIO) else 2
+    except Interrupted as interrupted:
+        say(str(interrupted))
+        return 128 + interrupted.number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from playground.cli.parsing import Json, RunName, RunsDir
+from playground.cli.parsing import Json, RunName, RunsDir, Text
+from playground.config import MOST_SEED, short_value
 from playground.runs.record import default_runs_dir
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 TREE_ROWS = 16
 """Test rows by which a tree is chosen; not those that are shown."""
 BENCHMARK_PROMPTS = 8
+MOST_NODES = 256
+"""Of a tree, all of whose tokens go through the model at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Generate:
     """Measure every K, and trees of 16 and 32 nodes, at batch 1 and 8."""
     evaluate: bool = False
     """Score what is decoded for test rows: answers (polynomial), or continuations (bytes)."""
+    text: Text = None
     runs_dir: RunsDir = field(default_factory=default_runs_dir)
     as_json: Json = False
 
@@ -67,11 +71,14 @@ class Generate:
 
 def check_options(given: Generate) -> None:
     """Raises ValueError for options that contradict each other or are out of range, whatever the run."""
-    least = {"--samples": (given.samples, 1), "--max-new-tokens": (given.max_new_tokens, 1),
-             "--speculative": (given.speculative, 1), "--tree": (given.tree, 2)}  # fmt: skip
-    for name, (value, bound) in least.items():
-        if value is not None and value < bound:
-            raise ValueError(f"{name} is {value}; write at least {bound}")
+    bounds = {"--samples": (given.samples, 1, 10**5), "--max-new-tokens": (given.max_new_tokens, 1, 10**6),
+              "--speculative": (given.speculative, 1, 10**3), "--tree": (given.tree, 2, MOST_NODES),
+              "--top-k": (given.top_k, 1, 10**7), "--step": (given.step, 0, 10**9),
+              "--seed": (given.seed, 0, MOST_SEED)}  # fmt: skip
+    for name, (value, least, most) in bounds.items():
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most}"
+            raise ValueError(f"{name} is {short_value(value)}; write {bound}")
     drafts = _named_drafts(given)
     if len(drafts) > 1:
         why = ", and a tree chooses by itself how far it reaches" if drafts[-1] == "--tree" else ""

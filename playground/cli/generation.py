@@ -50,7 +50,7 @@ def generate_command(argv: list[str]) -> int:
     """Continue text with a stored run."""
     given: Generate = parse(Generate, argv, "generate", description=DESCRIPTION, config=(FlagCreatePairsOff,))
     check_options(given)
-    found = find_run(given.run, given.runs_dir)
+    found = find_run(given.run, given.runs_dir, text=given.text)
 
     from playground.experiments.decoding import load_for_decoding
 
@@ -159,16 +159,16 @@ def _benchmark(given: Generate, loaded: "LoadedRun") -> int:
             else:
                 say(f"{name}, batch {batch}: {speed.speedup:.2f} times as fast as plain decoding")
     if not given.as_json:
-        rows_table(rows, _heading(loaded, len(prompts), plain.max_new_tokens, where))
+        rows_table(rows, *_heading(loaded, len(prompts), plain.max_new_tokens, where))
     return 0
 
 
-def _heading(loaded: "LoadedRun", prompts: int, new_tokens: int, where: str) -> str:
+def _heading(loaded: "LoadedRun", prompts: int, new_tokens: int, where: str) -> tuple[str, str]:
     of = f"{prompts} prompt{'s' if prompts > 1 else ''}"
     return (
-        f"Decoding with {loaded.run.id}, step {loaded.step:,}: {of}, {new_tokens} new tokens each, {where}.\n"
+        f"Decoding with {loaded.run.id}, step {loaded.step:,}: {of}, {new_tokens} new tokens each, {where}.",
         "Acceptance of the offsets from 2 on in percent; ms per forward; speed-up over plain decoding, and whether the text is "
-        "the same"
+        "the same",
     )
 
 

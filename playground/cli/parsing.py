@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,14 @@ from tyro.conf import Positional, arg
 
 RunsDir = Annotated[Path, arg(help="Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default.")]
 Json = Annotated[bool, arg(name="json", help="Print JSON lines and nothing else.")]
+Text = Annotated[
+    str | None,
+    arg(
+        name="path",
+        metavar="PATH",
+        help="Where the text of the run's task lies now, if it was moved: a file or a folder.",
+    ),
+]
 RunName = Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")]
 RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique beginnings of them.")]
 
@@ -25,7 +34,9 @@ def parse(command: Callable[..., Any], argv: list[str], name: str, **options: An
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ValueError(_sentence(said.getvalue())) from None
+        # Python's own sentence on a number of thousands of digits ends with advice that no command takes
+        sentence = _sentence(said.getvalue()).partition("; use sys.set_int")[0]
+        raise ValueError(re.sub(r"\S{200,}", lambda word: f"{word[0][:60]}..", sentence)) from None
 
 
 def run_command(command: Callable[..., int], argv: list[str], name: str) -> int:

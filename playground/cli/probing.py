@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
+from playground.cli.parsing import Json, RunName, RunNames, RunsDir, Text, run_command
 from playground.results import Formation
+from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
-from playground.runs.store import Run, RunError, find_run
+from playground.runs.store import Run, find_run
 from playground.terminal import result_table, rows_table, say
 
 DEFAULT_PROBES = ("task_attention", "composition", "knockout")
@@ -24,6 +25,7 @@ def probe_command(argv: list[str]) -> int:
         probe: Probes = DEFAULT_PROBES,
         step: Step = "last",
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        text: Text = None,
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
@@ -35,7 +37,7 @@ def probe_command(argv: list[str]) -> int:
             raise ValueError(f"--probe needs a name; there are: {', '.join(PROBES)}")
         for name in probe:
             find_probe(name)
-        found = find_run(run, runs_dir)
+        found = find_run(run, runs_dir, text=text)
         steps = _steps(found, step)
         for probed in probe_run(found, probe, steps, device=device):
             if as_json:

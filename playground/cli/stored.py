@@ -3,15 +3,21 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from tyro.conf import arg
 
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
 from playground.config import nearest
 from playground.experiments.compare import compare_run
 from playground.runs.record import default_runs_dir
-from playground.runs.store import RunError, find_run, list_runs, remove_run
-from playground.terminal import comparison_table, print_broken, print_run, runs_table, say
+from playground.runs.removal import removable, remove_run
+from playground.runs.store import find_run, list_runs
+from playground.terminal import comparison_table, print_broken, print_problems, print_run, runs_table, say
+
+MOST_NAMED = 10
+Force = Annotated[bool, arg(help="Remove runs also that say that another machine trains them.")]
 
 
 def compare_command(argv: list[str]) -> int:
@@ -19,27 +25,32 @@ def compare_command(argv: list[str]) -> int:
         """Set stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
         if not runs:
             raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
-        rows = [compare_run(find_run(name, runs_dir)) for name in runs]
+        found = [find_run(name, runs_dir) for name in runs]
+        rows = [compare_run(run) for run in found]
         if as_json:
             for row in rows:
                 print(json.dumps(row.to_dict()))
         else:
             comparison_table(rows)
+        for run in found:
+            for problem in run.problems:
+                say(f"{run.id}: {problem}")
         return 0
 
     return run_command(compare, argv, "compare")
 
 
-def _remove(names: Sequence[str], runs_dir: Path) -> int:
+def _remove(names: Sequence[str], runs_dir: Path, *, force: bool) -> int:
     if not names:
         raise ValueError("write at least one run: python -m playground runs rm RUN ...")
-    found = {run.path: run for run in (find_run(name, runs_dir) for name in names)}.values()
+    found = {run.path.resolve(): run for run in (find_run(name, runs_dir) for name in names)}.values()
     for run in found:
-        if run.record.state == "running":
-            raise RunError(f"run {run.id} is still training; stop it first")
+        removable(run, runs_dir, force=force)
     for run in found:
-        remove_run(run)
-        say(f"removed {run.id}")
+        kept = remove_run(run, runs_dir, force=force)
+        named = f"; kept in {run.path}, since they are not the run's: {', '.join(kept[:MOST_NAMED])}" if kept else ""
+        more = f" and {len(kept) - MOST_NAMED} more" if len(kept) > MOST_NAMED else ""
+        say(f"removed {run.id}{named}{more}")
     return 0
 
 
@@ -66,11 +77,12 @@ def runs_command(argv: list[str]) -> int:
             print(json.dumps(found.record.to_dict() | {"config": found.config.to_dict()}))
         else:
             print_run(found)
+        print_problems(found)
         return 0
 
-    def rm(runs: RunNames, runs_dir: RunsDir = default_runs_dir()) -> int:
-        """Remove stored runs, for good. Runs that are still training are refused."""
-        return _remove(runs, runs_dir)
+    def rm(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), force: Force = False) -> int:
+        """Remove stored runs, for good. Runs in training are refused. Files that are not a run's are kept and named."""
+        return _remove(runs, runs_dir, force=force)
 
     commands: dict[str, Callable[..., int]] = {"list": list_, "show": show, "rm": rm}
     chosen = argv[0] if argv else ""

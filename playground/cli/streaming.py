@@ -14,13 +14,13 @@ from rich.text import Text
 
 from playground.figures.head_colors import offset_color
 from playground.results import DecodedRow, Decoding, DecodingSpeed, DecodingStep
+from playground.terminal import shown
 
 Decode = Callable[[Sequence[int]], str]
 UNFINISHED = "\ufffd"
 """What stands for bytes that are no character, or not yet one."""
 LONGEST = 3
 """Bytes of a character of UTF-8 behind its first."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class GrowingText:
@@ -81,7 +81,7 @@ class Screen:
         self._write("\n", "")
 
     def _write(self, piece: str, style: str) -> None:
-        piece = _printable(piece, sys.stdout.encoding)
+        piece = _shown_lines(piece)
         if self.console.is_terminal:
             self.console.print(Text(piece, style=style), end="")
         else:
@@ -128,12 +128,6 @@ def _style(offset: int) -> str:
     return f"underline {offset_color(offset)}" if offset > 1 else ""
 
 
-def _printable(text: str, encoding: str | None) -> str:
-    """No control characters but tab and new line, and nothing that the stream cannot write.
-
-    >>> _printable("a\\x1b[1m\\n\\t", "utf-8"), _printable("€", "ascii")
-    ('a\\\\x1b[1m\\n\\t', '\\\\u20ac')
-    """
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    encoding = encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def _shown_lines(text: str) -> str:
+    """The text as stdout can show it; the ends of its lines and its tabs are part of it."""
+    return re.sub(r"[^\n\t]+", lambda found: shown(found[0], sys.stdout.encoding), text)

@@ -1,25 +1,32 @@
 """`train` and `resume`."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, SuppressFixed, arg
 
-from playground.cli.parsing import Json, RunNames, RunsDir, parse, run_command
-from playground.config import SIZES, RunConfig, nearest, read_config
-from playground.experiments.torchrun import launched, resume_line
+from playground.cli.parsing import Json, RunNames, RunsDir, Text, parse, run_command
+from playground.config import MOST_SEED, SIZES, RunConfig, check_name, nearest, short_value
+from playground.experiments.commands import resume_line
+from playground.experiments.stopping import Interrupted, catching_signals
+from playground.experiments.torchrun import launched
+from playground.runs.errors import RunError
+from playground.runs.reading import read_json
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, find_run
 from playground.terminal import make_reporter, say
+
+MOST_TRAININGS = 10_000
+"""Trainings of one command: seeds times learning rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,7 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
     from playground.training.crew import ProcessFailed, ProcessGone, joined
 
     rank = 0
-    with _noting_signals() as (_, should_stop):  # torchrun asks the others to end while this one says why
+    with catching_signals() as should_stop:  # torchrun asks the others to end while this one says why
         try:
             with joined() as crew:
                 rank = crew.rank
@@ -75,6 +82,10 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
                     return command(argv)
                 follow(crew, should_stop)
                 return 0
+        except Interrupted as interrupted:
+            if rank == 0:
+                raise
+            return 128 + interrupted.number
         except ProcessFailed as error:
             if rank == 0 and error.run is not None:
                 say(f"error: {error}; go on with: {resume_line(error.run)}")
@@ -98,7 +109,8 @@ def _train(argv: list[str]) -> int:
     )  # fmt: skip
     reporter = make_reporter(quiet=given.json)
     if given.seeds is None and given.lrs is None:
-        _check_run_id(given.run_id)
+        if given.run_id is not None:
+            check_name(given.run_id, "run id")
         return _until_stopped(
             lambda should_stop: [
                 train(config, given.runs_dir, run_id=given.run_id, reporter=reporter, should_stop=should_stop)
@@ -108,15 +120,16 @@ def _train(argv: list[str]) -> int:
     from playground.experiments.replicas import train_many
 
     _check_one_process("several seeds or learning rates")
-    configs = _several(config, given, seed_given="--seed" in argv)
+    configs = _several(config, given, seed_given=any(word.split("=")[0] == "--seed" for word in argv))
     names = None if given.run_id is None else given.run_id.split(",")
     for name in names or ():
-        _check_run_id(name)
+        check_name(name, "run id")
     return _until_stopped(
         lambda should_stop: train_many(
             configs, given.runs_dir, run_ids=names, reporter=reporter, should_stop=should_stop
         ),
         given.json,
+        wanted=len(configs),
     )
 
 
@@ -126,6 +139,11 @@ def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> lis
         raise ValueError("--seed and --seeds were both given; leave one out")
     seeds = parse_seeds(given.seeds) if given.seeds is not None else [config.seed]
     rates = parse_rates(given.lrs) if given.lrs is not None else [config.optim.lr]
+    if len(seeds) * len(rates) > MOST_TRAININGS:
+        raise ValueError(
+            f"{len(seeds)} seeds and {len(rates)} learning rates are {len(seeds) * len(rates)} trainings; write at most "
+            f"{MOST_TRAININGS}"
+        )
     return [
         dataclasses.replace(config, seed=seed, optim=dataclasses.replace(config.optim, lr=rate))
         for rate in rates
@@ -142,14 +160,26 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dots, last = part.strip().partition("..")
-        if not first.isdigit() or (dots and not last.isdigit()) or int(last or first) < int(first):
+        low, high = _seed(first), _seed(last if dots else first)
+        if not 0 <= low <= high:
             raise ValueError(
-                f"--seeds is '{text}', of which '{part.strip()}' is no seed or range; write 0..15, or 0,3,5"
+                f"--seeds is {short_value(text)}, of which {short_value(part.strip())} is no seed or range; write 0..15, or "
+                f"0,3,5 (seeds go up to {MOST_SEED})"
             )
-        seeds += range(int(first), int(last or first) + 1)
+        if len(seeds) + high - low >= MOST_TRAININGS:
+            raise ValueError(
+                f"--seeds is {short_value(text)}, which are too many; write at most {MOST_TRAININGS} seeds"
+            )
+        seeds += range(low, high + 1)
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds is '{text}', which names a seed twice; write each once")
+        raise ValueError(f"--seeds is {short_value(text)}, which names a seed twice; write each once")
     return seeds
+
+
+def _seed(text: str) -> int:
+    """A seed as it is written; -1 for what is none."""
+    known = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_SEED)) and int(text) <= MOST_SEED
+    return int(text) if known else -1
 
 
 def parse_rates(text: str) -> list[float]:
@@ -158,12 +188,17 @@ def parse_rates(text: str) -> list[float]:
     >>> parse_rates("1e-3,3e-3")
     [0.001, 0.003]
     """
+    parts = text.split(",")
+    if len(parts) > MOST_TRAININGS:
+        raise ValueError(f"--lrs names {len(parts)} rates; write at most {MOST_TRAININGS}")
     try:
-        rates = [float(part) for part in text.split(",")]
+        rates = [float(part) for part in parts]
     except ValueError:
-        raise ValueError(f"--lrs is '{text}'; write numbers with commas between, such as 1e-3,3e-3") from None
+        rates = []
+    if not rates or not all(map(math.isfinite, rates)):
+        raise ValueError(f"--lrs is {short_value(text)}; write numbers with commas between, such as 1e-3,3e-3")
     if len(set(rates)) < len(rates):
-        raise ValueError(f"--lrs is '{text}', which names a rate twice; write each once")
+        raise ValueError(f"--lrs is {short_value(text)}, which names a rate twice; write each once")
     return rates
 
 
@@ -186,16 +221,24 @@ def _start_from(argv: list[str]) -> RunConfig:
     if chosen.base is not None:
         return make_config_on(find_run(chosen.base, chosen.runs_dir))
     if chosen.config is not None:
-        return read_config(chosen.config)
+        return _read_config(chosen.config)
     if chosen.task is not None:
         config = RunConfig(task=config_class(chosen.task)())
     else:
-        config = find_preset(chosen.preset or "induction-cpu").build()
+        config = find_preset("induction-cpu" if chosen.preset is None else chosen.preset).build()  # none: for --help
     if chosen.size is not None:
         if chosen.size not in SIZES:
             raise ValueError(f"there is no size '{chosen.size}'{nearest(chosen.size, SIZES)}")
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **SIZES[chosen.size]))
     return config
+
+
+def _read_config(path: Path) -> RunConfig:
+    """A configuration from a file such as a run's folder holds."""
+    try:
+        return RunConfig.from_dict(read_json(path))
+    except RunError as error:
+        raise ValueError(f"cannot read the configuration: {error}; write the config.json of a run") from error
 
 
 _HAS = {
@@ -257,11 +300,6 @@ def _unchecked(part: Any) -> Any:
     return type(cls.__name__, (cls,), body)(**vars(part))
 
 
-def _check_run_id(run_id: str | None) -> None:
-    if run_id is not None and (not run_id or "/" in run_id or run_id.startswith(".")):
-        raise ValueError(f"run id '{run_id}' cannot name a folder; write letters, digits, '-' and '_'")
-
-
 def _check_one_process(what: str) -> None:
     if launched():
         raise ValueError(f"{what} are trained by one process; leave torchrun out, or train one")
@@ -270,6 +308,7 @@ def _check_one_process(what: str) -> None:
 def _resume(argv: list[str]) -> int:
     def resume(
         runs: RunNames,
+        text: Text = None,
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
@@ -279,7 +318,7 @@ def _resume(argv: list[str]) -> int:
 
         if not runs:
             raise ValueError("write at least one run: python -m playground resume RUN")
-        found = [find_run(run, runs_dir) for run in runs]
+        found = [find_run(run, runs_dir, text=text) for run in runs]
         reporter = make_reporter(quiet=as_json)
 
         def work(should_stop: Callable[[], str]) -> list[Run]:
@@ -288,73 +327,54 @@ def _resume(argv: list[str]) -> int:
             _check_one_process("several runs")
             return resume_many(found, reporter=reporter, should_stop=should_stop)
 
-        return _until_stopped(work, as_json)
+        return _until_stopped(work, as_json, wanted=len(found))
 
     return run_command(resume, argv, "resume")
 
 
-def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool) -> int:
-    """Train until done, or until Ctrl-C or SIGTERM, which leave checkpoints. Returns the exit status."""
+def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool, *, wanted: int = 1) -> int:
+    """Train `wanted` runs until done, or until a signal, which leaves checkpoints. Returns the exit status."""
     import torch
 
     from playground.experiments.runner import NonFiniteLoss
 
     try:
-        with _noting_signals() as (received, should_stop):
-            runs = work(should_stop)
+        with catching_signals() as stopping:
+            runs = work(stopping)
     except NonFiniteLoss as error:
         if as_json and error.run is not None:
             _print_outcome(error.run)
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
     except (MemoryError, torch.OutOfMemoryError) as error:
         known = isinstance(error, MemoryError) and str(error)
-        print(f"error: {known or 'memory ran out; a smaller --batch-size, model or context fits'}", file=sys.stderr)
+        say(f"error: {known or 'memory ran out; train with a smaller --batch-size, model or context'}")
         return 1
-    return _say_how_it_ended(runs, as_json, received)
+    return _say_how_it_ended(runs, as_json, number=stopping.number, missing=wanted - len(runs))
 
 
-@contextlib.contextmanager
-def _noting_signals() -> Iterator[tuple[list[int], Callable[[], str]]]:
-    """Ctrl-C and SIGTERM are noted in here: which came, and why to stop, if at all."""
-    received: list[int] = []
+def _say_how_it_ended(runs: list[Run], as_json: bool, *, number: int = 0, missing: int = 0) -> int:
+    """The outcomes as JSON lines, what failed, how to go on with what stopped; returns the exit status.
 
-    def note(number: int, _frame: object) -> None:
-        if received:  # a second signal does not wait for the checkpoint
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        received.append(number)
-
-    def should_stop() -> str:
-        if not received:
-            return ""
-        return "stopped by Ctrl-C" if received[0] == signal.SIGINT else "stopped by SIGTERM"
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received, should_stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _say_how_it_ended(runs: list[Run], as_json: bool, received: list[int]) -> int:
-    """The outcomes as JSON lines, what failed, how to go on with what stopped; returns the exit status."""
+    `number` is the signal that came, `missing` how many trainings did not begin.
+    """
     if as_json:
         for run in runs:
             _print_outcome(run)
     failed = [run for run in runs if run.record.state in ("failed", "interrupted")]
     for run in failed:
         reason = run.record.reason or f"its process was killed; go on with: {resume_line(run.path)}"
-        print(f"error: {run.id}: {reason}", file=sys.stderr)
+        say(f"error: {run.id}: {reason}")
     stopped = [run for run in runs if run.record.status == "stopped"]
     if stopped:
         record = stopped[0].record
         say(f"{record.reason} at step {record.step}; go on with: {resume_line(*(run.path for run in stopped))}")
-    if stopped or (received and not runs):
-        return 128 + (received or [signal.SIGTERM])[0]
+    if number and missing:
+        say(f"{missing} of {missing + len(runs)} trainings did not begin")
+    if stopped or (number and missing):
+        return 128 + (number or signal.SIGTERM)
     return 1 if failed else 0
 
 
 def _print_outcome(run: Run) -> None:
-    print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.status}), flush=True)
+    print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.state}), flush=True)

@@ -4,10 +4,11 @@ Sizes carry TransformerLens's names. `RunConfig.from_dict` refuses unknown keys 
 """
 
 from playground.config.base import BaseConfig
-from playground.config.checks import nearest, strict
+from playground.config.checks import check_name, listed, nearest, setting, short_value, strict
 from playground.config.clamp import ClampConfig, select_heads
 from playground.config.future_heads import FutureHeads, future_head_paths
 from playground.config.model import (
+    NAMED,
     SIZES,
     Control,
     Mlp,
@@ -16,11 +17,14 @@ from playground.config.model import (
     Positions,
     Unembedding,
 )
-from playground.config.run import RunConfig, read_config
+from playground.config.run import MOST_SEED, RunConfig, fields_by_place, hash_values
+from playground.config.stored import read_values
 from playground.config.training import MOST_THREADS, OptimConfig, TrainConfig
 
 __all__ = [
+    "MOST_SEED",
     "MOST_THREADS",
+    "NAMED",
     "SIZES",
     "BaseConfig",
     "ClampConfig",
@@ -34,9 +38,15 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "Unembedding",
+    "check_name",
+    "fields_by_place",
     "future_head_paths",
+    "hash_values",
+    "listed",
     "nearest",
-    "read_config",
+    "read_values",
     "select_heads",
+    "setting",
+    "short_value",
     "strict",
 ]

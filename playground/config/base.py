@@ -3,10 +3,10 @@
 That is how Medusa (Cai et al. 2024, 2401.10774) and Hydra (Ankner et al. 2024, 2402.05109) come by their heads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
-from playground.config.checks import check_fields
+from playground.config.checks import check_fields, setting
 from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
 
 
@@ -17,12 +17,12 @@ class BaseConfig:
     `make_config_on` and the start of a training fill in the two hashes.
     """
 
-    run: str
+    run: str = field(metadata={"experiment": False})
     """Id of a run in the same folder, or path of a run; a whole path once the training has started."""
-    config_hash: str = ""
+    config_hash: str = setting("", experiment=False)
     """Hash of its configuration."""
-    experiment: str = ""
-    """The same without its seed: bases that repeat one another share it."""
+    experiment: str = setting("")
+    """Hash of its experiment: bases that differ in their seeds only share it."""
 
     def __post_init__(self) -> None:
         check_fields(self)

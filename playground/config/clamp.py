@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from playground.config.checks import check_fields
+from playground.config.checks import check_fields, listed, setting, short_value
 from playground.config.model import ModelConfig
 
 
@@ -14,15 +14,15 @@ class ClampConfig:
     Each field names heads: `all`, `trunk`, a layer (`blocks.0`, `future_heads.0`) or a head (`blocks.0.2`).
     """
 
-    force_previous_token: tuple[str, ...] = ()
+    force_previous_token: tuple[str, ...] = setting(())
     """These heads attend to the token before, whatever their weights."""
-    forbid_previous_token: tuple[str, ...] = ()
+    forbid_previous_token: tuple[str, ...] = setting(())
     """These heads cannot attend to the token before."""
-    force_induction: tuple[str, ...] = ()
+    force_induction: tuple[str, ...] = setting(())
     """These heads attend to what followed earlier occurrences of the current token."""
-    forbid_induction: tuple[str, ...] = ()
+    forbid_induction: tuple[str, ...] = setting(())
     """These heads cannot attend to what followed earlier occurrences of the current token."""
-    freeze_heads: tuple[str, ...] = ()
+    freeze_heads: tuple[str, ...] = setting(())
     """These heads keep their initial weights."""
 
     def __post_init__(self) -> None:
@@ -51,24 +51,24 @@ def select_heads(names: tuple[str, ...], model: ModelConfig) -> dict[str, list[i
     >>> select_heads(("blocks.0", "future_heads.0.1"), ModelConfig(n_layers=2, n_heads=2))
     {'blocks.0': [0, 1], 'future_heads.0': [1]}
     """
+    if not names:
+        return {}
     layers = model.attention_layers
-    trunk = layers[: model.n_trunk_layers]
-    every = [(layer, head) for layer in layers for head in range(model.n_heads)]
-    chosen: set[tuple[str, int]] = set()
+    every = {layer: index for index, layer in enumerate(layers)}
+    chosen: dict[str, set[int]] = {}
     for name in names:
-        found = [
-            (layer, head)
-            for layer, head in every
-            if name in ("all", layer, f"{layer}.{head}") or (name == "trunk" and layer in trunk)
-        ]
-        if not found:
+        whole = layers if name == "all" else layers[: model.n_trunk_layers] if name == "trunk" else ()
+        layer, _, head = name.rpartition(".")
+        if name in every:
+            whole = (name,)
+        for each in whole:
+            chosen[each] = set(range(model.n_heads))
+        if whole:
+            continue
+        if layer not in every or head not in map(str, range(model.n_heads)):
             raise ValueError(
-                f"'{name}' names no attention head of this model; write all, trunk, one of {', '.join(layers)}, or a head "
-                f"of one, such as {layers[0]}.0 (0 to {model.n_heads - 1})"
+                f"{short_value(name)} names no attention head of this model; write all, trunk, one of {listed(layers)}, or a "
+                f"head of one, such as {layers[0]}.0 (0 to {model.n_heads - 1})"
             )
-        chosen.update(found)
-    selected: dict[str, list[int]] = {}
-    for layer, head in every:
-        if (layer, head) in chosen:
-            selected.setdefault(layer, []).append(head)
-    return selected
+        chosen.setdefault(layer, set()).add(int(head))
+    return {layer: sorted(chosen[layer]) for layer in layers if layer in chosen}

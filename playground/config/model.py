@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from playground.config.checks import check_fields
+from playground.config.checks import check_fields, setting
 from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
 
 Control = Literal["layers", "trunk"]
@@ -18,6 +18,9 @@ Unembedding = Literal["shared", "replicated"]
 TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-d-vocab")]
 TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
 """Values that a run takes from its task, so that the command line does not offer them a second time."""
+
+NAMED = ("future_heads", "unembedding")
+"""Fields that labels name by their value where it is not the default, and that say nothing of a model of one offset."""
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
@@ -35,47 +38,39 @@ SIZES: dict[str, dict[str, int]] = {
 class ModelConfig:
     """Shape of an `MTPTransformer`: a trunk, and one future head for each of `n_future` offsets."""
 
-    n_layers: int = 2
+    n_layers: int = setting(2, least=1, most=1000)
     """Layers on the next-token path of the n = 1 model. What more offsets do to it, `control` decides."""
-    n_heads: int = 4
+    n_heads: int = setting(4, least=1, most=1000)
     """Attention heads per layer."""
-    d_model: int = 128
+    d_model: int = setting(128, least=1, most=100_000)
     """Width of the residual stream."""
-    n_future: int = 1
+    n_future: int = setting(1, least=1, most=256)
     """How many tokens ahead are predicted; 1 is ordinary next-token training."""
-    control: Control = "layers"
+    control: Control = setting("layers")
     """`layers`: n_layers in all, so that each further future head takes a layer from the trunk (the paper's).
     `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future."""
-    future_heads: FutureHeads = "independent"
+    future_heads: FutureHeads = setting("independent", since="2026-11-25")
     """What the future heads are and read: `independent` (a layer each, all on the trunk's output), `linear`, `causal`,
     `anticausal`, `sequential`, `hydra`, `medusa_linear` or `medusa_mlp` (playground/config/future_heads.py)."""
-    unembedding: Unembedding = "shared"
+    unembedding: Unembedding = setting("shared", since="2026-11-25")
     """`shared`: one unembedding for all offsets. `replicated`: one for each."""
-    mlp: Mlp = "gated"
+    mlp: Mlp = setting("gated")
     """`gated` (SiLU-gated, 8 d_model^2 parameters), `gelu` (4 d_model wide) or `none` (attention only)."""
-    normalization: Normalization = "RMS"
+    normalization: Normalization = setting("RMS")
     """RMSNorm or LayerNorm, before each sublayer and before the unembedding."""
-    positions: Positions = "rotary"
+    positions: Positions = setting("rotary")
     """Rotary, or learned (`standard`) position embeddings added to the token embeddings."""
-    rotary_base: float = 10_000.0
+    rotary_base: float = setting(10_000.0, above=1, most=1e12)
     """Base of the rotary frequencies."""
-    eps: float = 1e-5
+    eps: float = setting(1e-5, above=0, most=1)
     """Added to the variance in every normalisation."""
-    d_vocab: TaskVocabulary = None
+    d_vocab: TaskVocabulary = setting(None, least=1, most=10_000_000, experiment=False)
     """Number of tokens; None takes the task's."""
-    n_ctx: TaskContext = None
+    n_ctx: TaskContext = setting(None, least=1, most=1_000_000, experiment=False)
     """Longest input; None takes the task's."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("n_layers", "n_heads", "d_model", "n_future", "d_vocab", "n_ctx"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; write at least 1")
-        if not self.eps > 0:
-            raise ValueError(f"eps is {self.eps}; write a small number above 0, such as 1e-5")
-        if not self.rotary_base > 1:
-            raise ValueError(f"rotary_base is {self.rotary_base}; write a number above 1, such as 10000")
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "

@@ -1,50 +1,62 @@
 """One whole training as a configuration, saved as JSON and read back strictly."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from playground.config.base import BaseConfig
-from playground.config.checks import strict
+from playground.config.checks import (
+    check_fields,
+    check_name,
+    default_of,
+    plain_problem,
+    setting,
+    short_value,
+    strict,
+)
 from playground.config.clamp import ClampConfig
-from playground.config.model import ModelConfig
+from playground.config.model import NAMED, ModelConfig
 from playground.config.training import OptimConfig, TrainConfig
 from tasks.config import TaskConfig
 
-LATER_FIELDS: dict[str, dict[str, Any]] = {
-    "model": {"future_heads": "independent", "unembedding": "shared"},
-    "train": {"accumulate": 1, "recompute": False, "graphs": True, "compiled": False, "parallel": "ddp"},
-}
-"""Fields that came later, with the values that say what was before: these leave hash and label as they were."""
+MOST_SEED = 2**63 - 1
+"""What a generator takes and a column of a table holds."""
+MOST_TASK_NAME = 100
+PARTS: dict[str, type] = {
+    "model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "clamp": ClampConfig, "base": BaseConfig,
+}  # fmt: skip
+"""The parts of a configuration beside the task, by the name of their field."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training: a task, a model, an optimizer, a length, a clamp, perhaps a base, and a seed."""
 
-    task: TaskConfig
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    clamp: ClampConfig = field(default_factory=ClampConfig)
-    base: BaseConfig | None = None
+    task: TaskConfig = field(metadata={"experiment": True})
+    model: ModelConfig = setting(default_factory=ModelConfig)
+    optim: OptimConfig = setting(default_factory=OptimConfig)
+    train: TrainConfig = setting(default_factory=TrainConfig)
+    clamp: ClampConfig = setting(default_factory=ClampConfig)
+    base: BaseConfig | None = setting(None, since="2026-11-25")
     """A finished next-token run, on whose frozen trunk the future heads of offset 2 on are trained; None trains everything."""
-    preset: str | None = None
+    preset: str | None = setting(None, most=100, experiment=False)
     """The preset this configuration was derived from."""
-    seed: int = 0
+    seed: int = setting(0, least=0, most=MOST_SEED, experiment=False)
     """Decides the initialisation and the training data, and nothing else does."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if self.preset is not None:
+            check_name(self.preset, "preset", 100)
         if self.model.n_future >= self.task.n_ctx:
             raise ValueError(
                 f"n_future {self.model.n_future} reaches past the task's context of {self.task.n_ctx} tokens; "
                 f"write n_future <= {self.task.n_ctx - 1} or a longer n_ctx"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; write 0 or more")
         self.clamp.check(self.model)
         if self.clamp.freeze_heads and self.train.parallel == "fsdp":
             raise ValueError(
@@ -59,49 +71,41 @@ class RunConfig:
         return dataclasses.replace(self, model=model)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionary of plain values, ready for JSON; `from_dict` reads it back."""
+        """Nested dictionary of plain values, ready for JSON; `from_dict` reads it back.
+
+        A field that joined a task after its first version is left out at its default: so it is in what older runs stored.
+        """
+        task = {"name": self.task.name, **dataclasses.asdict(self.task)}
+        for item in dataclasses.fields(self.task):
+            if item.metadata.get("since") and task[item.name] == default_of(item):
+                del task[item.name]
+        return {"task": task} | self.without_task()
+
+    def without_task(self) -> dict[str, Any]:
+        """The part of `to_dict` that is not the task's."""
         values = dataclasses.asdict(self)
-        values["task"] = {"name": self.task.name, **values["task"]}
+        del values["task"]
         if self.base is None:  # as before there were bases
             del values["base"]
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Read what `to_dict` wrote. Raises ValueError for an unknown key, naming the nearest valid one."""
+    def from_dict(cls, values: Any) -> "RunConfig":
+        """Read what `to_dict` wrote. Raises ValueError for everything else, naming the field and what to write instead."""
         from tasks.registry import config_class
 
-        values = dict(values)
-        for name in ("task", "model", "optim", "train", "clamp", "base"):
-            if not isinstance(values.get(name, {}), dict):
-                raise ValueError(f"{name} is {values[name]!r}; it must be a dictionary of its fields")
-        task = dict(values.pop("task", {}))
-        if "name" not in task:
-            raise ValueError("the configuration names no task; write task: {name: ...}")
-        parts = {"model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "clamp": ClampConfig}
-        built: dict[str, Any] = {"task": strict(config_class(task.pop("name")), task, "task")}
-        for name, part in parts.items():
-            built[name] = strict(part, values.pop(name, {}), name)
-        if "base" in values:
-            built["base"] = strict(BaseConfig, values.pop("base"), "base")
-        return strict(cls, values | built, "run")
+        task, others = split_values(values)
+        name = task.pop("name")
+        return strict(cls, others | {"task": strict(config_class(name), task, "task")}, "run")
 
     def hash(self) -> str:
-        """Eight hexadecimal digits that stay the same for equal configurations, on every machine."""
-        values = self.to_dict()
-        for part, fields in LATER_FIELDS.items():
-            for name, default in fields.items():
-                if values[part][name] == default:
-                    del values[part][name]
-        if self.base is not None and self.base.config_hash:
-            del values["base"]["run"]  # wherever it lies
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that stay the same for equal configurations, on every machine and in every version."""
+        return hash_values(self.to_dict())
 
     def label(self) -> str:
         """Short readable name: preset or task, n_future, control, seed, and what is not as usual: types, clamp, base."""
-        usual = LATER_FIELDS["model"]
-        others = [getattr(self.model, name) for name in usual if getattr(self.model, name) != usual[name]]
+        usual = ModelConfig()
+        others = [value for name in NAMED if (value := getattr(self.model, name)) != getattr(usual, name)]
         clamped = ["clamped"] if self.clamp != ClampConfig() else []
         on_base = ["on-base"] if self.base is not None else []
         parts = [
@@ -115,11 +119,48 @@ class RunConfig:
         return "-".join([*parts, f"s{self.seed}"])
 
 
-def read_config(path: Path) -> RunConfig:
-    """A configuration from a file as a run's folder holds it. Raises ValueError, with the path, for one that is none."""
-    try:
-        return RunConfig.from_dict(json.loads(path.read_text()))
-    except OSError as error:
-        raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON (line {error.lineno}); write the config.json of a run") from error
+# --- configurations as plain values -------------------------------------------------------------------------------------
+
+
+def hash_values(values: Mapping[str, Any]) -> str:
+    """The hash of a configuration, from its `to_dict` or the contents of a stored config.json."""
+    kept = {name: dict(part) if isinstance(part, Mapping) else part for name, part in values.items()}
+    for place, item in fields_by_place().items():
+        part, _, name = place.rpartition(".")
+        inside = kept.get(part)
+        if item.metadata.get("since") and isinstance(inside, dict) and inside.get(name) == default_of(item):
+            inside.pop(name, None)
+    base = kept.get("base")
+    if isinstance(base, dict) and base.get("config_hash"):
+        base.pop("run", None)  # wherever it lies
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@functools.cache
+def fields_by_place() -> "dict[str, dataclasses.Field[Any]]":
+    """Every field of a configuration outside of the task, by its place: `seed`, `model.n_layers`."""
+    parts = {f"{part}.{item.name}": item for part, cls in PARTS.items() for item in dataclasses.fields(cls)}
+    own = {item.name: item for item in dataclasses.fields(RunConfig) if item.name not in ("task", *PARTS)}
+    return own | parts
+
+
+def split_values(values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plain values of the task, and the others with their parts built. Raises ValueError for impossible ones."""
+    if not isinstance(values, dict):
+        raise ValueError(f"the configuration is {short_value(values)}; it must be a dictionary of its parts")
+    others = dict(values)
+    task = others.pop("task", {})
+    if not isinstance(task, dict):
+        raise ValueError(f"task is {short_value(task)}; it must be a dictionary of its fields")
+    if "name" not in task:
+        raise ValueError("the configuration names no task; write task: {name: ...}")
+    if not isinstance(task["name"], str) or not 0 < len(task["name"]) <= MOST_TASK_NAME:
+        raise ValueError(f"task.name is {short_value(task['name'])}; write the name of a task")
+    for key, value in task.items():
+        said = plain_problem(value) if isinstance(key, str) else "its name must be a text"
+        if said:
+            raise ValueError(f"task.{short_value(key)} is {short_value(value)}; {said}")
+    for part, cls in PARTS.items():
+        if others.get(part) is not None or (part in others and part != "base"):
+            others[part] = strict(cls, others[part], part)
+    return dict(task), others

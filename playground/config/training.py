@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from playground.config.checks import check_fields
+from playground.config.checks import check_fields, setting
 
+MOST_STEPS = 10**9
+MOST_ROWS = 10**6
+"""Rows of one step."""
 MOST_THREADS = 1024
 
 
@@ -12,77 +15,61 @@ MOST_THREADS = 1024
 class OptimConfig:
     """AdamW with linear warm-up and cosine decay (defaults after the paper's tables S13 and S14)."""
 
-    lr: float = 1e-3
+    lr: float = setting(1e-3, above=0, most=1e30)
     """Peak learning rate."""
-    warmup_steps: int = 100
+    warmup_steps: int = setting(100, least=0, most=MOST_STEPS)
     """Steps over which the learning rate rises linearly from zero."""
-    min_lr_ratio: float = 0.03
+    min_lr_ratio: float = setting(0.03, least=0, most=1)
     """The cosine ends at this share of the peak."""
-    weight_decay: float = 0.1
+    weight_decay: float = setting(0.1, least=0, most=1e30)
     """Decoupled weight decay, on matrices only."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    clip: float = 1.0
+    beta1: float = setting(0.9, least=0, below=1)
+    beta2: float = setting(0.95, least=0, below=1)
+    clip: float = setting(1.0, above=0, most=1e30)
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr}; write a learning rate above 0, such as 1e-3")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; write 0 or more")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise ValueError(f"min_lr_ratio is {self.min_lr_ratio}; write a share between 0 and 1")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; write 0 or more")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(f"beta1 {self.beta1} and beta2 {self.beta2} must be at least 0 and below 1")
-        if not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}; write a gradient norm above 0, such as 1.0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How long to train, on what device, and how often to look."""
 
-    steps: int = 1000
+    steps: int = setting(1000, least=1, most=MOST_STEPS)
     """Optimizer steps."""
-    batch_size: int = 64
+    batch_size: int = setting(64, least=1, most=MOST_ROWS)
     """Rows per step; of several processes (docs/several-gpus.md) each takes an equal share of them."""
-    eval_every: int = 50
+    eval_every: int = setting(50, least=1, most=MOST_STEPS, experiment=False)
     """Steps between evaluations (test loss, task score)."""
-    log_every: int = 10
+    log_every: int = setting(10, least=1, most=MOST_STEPS, experiment=False)
     """Steps over which one row of training losses is averaged."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = setting(200, least=1, most=MOST_STEPS, experiment=False)
     """Steps between checkpoints; a killed run goes on from the last one."""
-    probes: tuple[str, ...] = ("attention", "task_attention", "composition", "behaviour")
+    probes: tuple[str, ...] = setting(("attention", "task_attention", "composition", "behaviour"), experiment=False)
     """Probes that run along training (playground/probes/registry.py lists all)."""
-    probe_points: int = 64
+    probe_points: int = setting(64, least=0, most=10_000, experiment=False)
     """At how many log-spaced steps they run, from step 1 to the last, and once before the first; 0 switches them off."""
-    backward: Literal["per_head", "one_graph"] = "per_head"
+    backward: Literal["per_head", "one_graph"] = setting("per_head", experiment=False)
     """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
     `one_graph` is the plain sum of losses. Equal gradients."""
-    accumulate: int = 1
+    accumulate: int = setting(1, least=1, most=MOST_ROWS, experiment=False, since="2026-11-28")
     """Parts that the rows of a step go through in, one after another: less memory, the same gradients."""
-    recompute: bool = False
+    recompute: bool = setting(False, experiment=False, since="2026-11-28")
     """Keep only what goes into each trunk layer and compute the rest again when going backward: less memory, more work."""
-    graphs: bool = True
+    graphs: bool = setting(True, experiment=False, since="2026-11-28")
     """On CUDA, record a step, and the default probes, once and replay them: small models train several times as fast."""
-    compiled: bool = False
+    compiled: bool = setting(False, experiment=False, since="2026-11-28")
     """On CUDA, have torch.compile fuse the layers, which takes a minute at the start."""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Literal["ddp", "fsdp"] = setting("ddp", experiment=False, since="2026-11-28")
     """How several processes share one training: each with the whole model, or (`fsdp`) with a part of every parameter."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", experiment=False)
     """`auto` takes the GPU where there is one. On CUDA matrix products run in bfloat16, on the CPU in float32."""
-    threads: int | None = None
+    threads: int | None = setting(None, least=1, most=MOST_THREADS, experiment=False)
     """CPU threads; None: all cores, at most OMP_NUM_THREADS. Numbers repeat exactly only with the same number of threads."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("steps", "batch_size", "eval_every", "log_every", "checkpoint_every", "accumulate", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; write at least 1")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"a batch of {self.batch_size} rows does not divide into accumulate={self.accumulate} equal parts; "
@@ -92,10 +79,6 @@ class TrainConfig:
             raise ValueError(
                 "parallel 'fsdp' needs backward 'one_graph' and no compiled layers; write --backward one_graph"
             )
-        if self.probe_points < 0:
-            raise ValueError(f"probe_points is {self.probe_points}; write 0 (no probes) or more")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise ValueError(f"threads is {self.threads}; write at most {MOST_THREADS}, or None for all cores")
 
     @property
     def probe_steps(self) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from playground.config import BaseConfig, ClampConfig, FutureHeads, ModelConfig, RunConfig, Unembedding, select_heads
+from playground.experiments.commands import resume_line
 from playground.experiments.groups import experiment_hash
-from playground.runs.checkpoint import WEIGHTS
+from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
-from playground.runs.store import Run, RunError, find_run, load_run
+from playground.runs.steps import WEIGHTS
+from playground.runs.store import Run, find_run, load_run
 
 OWN = ("n_future", "control", "future_heads", "unembedding")
 """Fields of the model that a run on a base chooses for itself."""
@@ -94,9 +96,7 @@ def _check_run(base: Run) -> None:
             "independent ones"
         )
     if record.state != "finished":
-        advice = (
-            "wait for it" if record.state == "running" else f"finish it first: python -m playground resume {base.id}"
-        )
+        advice = "wait for it" if record.state == "running" else f"finish it first: {resume_line(base.path)}"
         raise RunError(f"base run {base.id} is {record.state} at step {record.step} of {record.steps}; {advice}")
     if not (base.path / "checkpoints" / str(record.step) / WEIGHTS).exists():
         raise RunError(

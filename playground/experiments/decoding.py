@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
+from playground.experiments.commands import resume_line
 from playground.experiments.environment import describe_device, pick_device
 from playground.generation.config import DecodingConfig
 from playground.generation.decoder import Decoder
@@ -18,7 +18,8 @@ from playground.generation.tree import Tree, best_tree
 from playground.generation.window import check_prompts, window_start
 from playground.model.transformer import MTPTransformer
 from playground.results import Decoding, DecodingSpeed
-from playground.runs.store import Run, RunError
+from playground.runs.errors import RunError
+from playground.runs.store import Run
 from tasks.base import Task, seeded_generator
 from tasks.polynomial import PolynomialConfig
 
@@ -53,19 +54,9 @@ def load_for_decoding(run: Run, step: int | None = None, *, device: str = "cpu")
     steps = run.checkpoints
     if not steps:
         state = run.record.state
-        advice = (
-            "wait for its first checkpoint" if state == "running" else f"train it: python -m playground resume {run.id}"
-        )
+        advice = "wait for its first checkpoint" if state == "running" else f"train it: {resume_line(run.path)}"
         raise RunError(f"run {run.id} ({state}) has stored no weights to decode with; {advice}")
-    try:
-        model = run.model(step).to(where)
-    except RunError:
-        raise
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        others = f"; other steps are {', '.join(map(str, steps))}" if len(steps) > 1 else ""
-        at = steps[-1] if step is None else step
-        raise RunError(f"the weights of run {run.id} at step {at} cannot be read ({said}){others}") from error
+    model = run.model(step).to(where)
     cached = not run.config.clamp.changes_patterns
     return LoadedRun(run=run, step=steps[-1] if step is None else step, model=model, cached=cached)
 

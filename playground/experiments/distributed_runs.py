@@ -20,10 +20,11 @@ from playground.config import RunConfig, TrainConfig
 from playground.experiments.environment import pick_device, stream
 from playground.experiments.session import Session
 from playground.experiments.side_by_side import Due, SideBySide, due
+from playground.experiments.stopping import deferred
 from playground.experiments.torchrun import launched
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
-from playground.runs.store import Run
+from playground.runs.store import TASK_FOLDER, Run
 from playground.training.crew import (
     FAILED,
     GO_ON,
@@ -38,7 +39,7 @@ from playground.training.distributed import copy_from_first, put_together
 from playground.training.loop import TrainState, fit, start_state
 from playground.training.sampler import Sampler
 from tasks.base import Batch, seeded_generator
-from tasks.registry import make_task
+from tasks.registry import open_task
 
 P = ParamSpec("P")
 
@@ -85,6 +86,10 @@ class Start:
     step: int
     samplers: dict[str, Tensor]
     """The others' counters, by name."""
+    data_hash: str
+    """Fingerprint of the text that a task reads; empty for the others."""
+    text: str | None
+    """Where that text lies, if it was moved."""
     optimizer: dict[str, dict[str, tuple[torch.Size, torch.dtype]]]
     """Shapes and types of the optimizer's state, by parameter."""
 
@@ -109,7 +114,7 @@ class Lead(SideBySide):
         optimizer = _by_name(state)
         start = Start(
             path=self.session.path, config=self.config, threads=self.session.record.threads, step=state.step,
-            samplers=self.session.others,
+            samplers=self.session.others, data_hash=self.session.record.data_hash, text=self.session.text,
             optimizer={name: {key: (value.shape, value.dtype) for key, value in values.items()}
                        for name, values in optimizer.items()},
         )  # fmt: skip
@@ -164,7 +169,8 @@ def follow(crew: Crew, should_stop: Callable[[], str] = lambda: "") -> Run:
 
     Raises ProcessGone when another process ends before its time, ProcessFailed when it said so, or did not begin.
     """
-    start: Start | None = crew.tell()
+    with deferred():  # a signal stops all of them, before the first step
+        start: Start | None = crew.tell()
     if start is None:
         raise ProcessFailed("the first process did not begin a training")
     with naming_the_lost(start.path):
@@ -183,16 +189,21 @@ def follow(crew: Crew, should_stop: Callable[[], str] = lambda: "") -> Run:
             state.pending.clear()
             help_with(due(train, state.step))
 
-        fit(state, sampler, start.config, [after_step], lambda: bool(_agreed(crew, should_stop)))
-        help_with(_due_at_end(train, state.step))
-        _listen(crew, GO_ON)
-        crew.ended = True
+        with deferred():
+            fit(state, sampler, start.config, [after_step], lambda: bool(_agreed(crew, should_stop)))
+            help_with(_due_at_end(train, state.step))
+            _listen(crew, GO_ON)
+            crew.ended = True
     return Run(start.path)
 
 
 def _join_in(crew: Crew, start: Start) -> tuple[TrainState, Sampler]:
     config = start.config
-    device, task = pick_device(config.train.device), make_task(config.task)
+    device = pick_device(config.train.device)
+    saved = start.path / TASK_FOLDER  # absent where this process runs on a machine without the run's folder
+    task = open_task(
+        config.task, saved=saved if saved.is_dir() else None, data_hash=start.data_hash, path=start.text
+    )
     model = apply_clamp(MTPTransformer(config.model).to(device), config.clamp)
     generator = seeded_generator(stream(config.seed, f"data of process {crew.rank}"), device)
     copy_from_first(model, {})

@@ -21,10 +21,10 @@ except ImportError:  # Windows
 _RSS_UNIT = 1 if platform.system() == "Darwin" else 1024
 
 
-def pick_device(device: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device. Raises ValueError for `cuda` where there is none."""
+def pick_device(device: str, advice: str = "write --device cpu or auto") -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device. Raises ValueError, with advice, for `cuda` where there is none."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', and torch sees no GPU here; write --device cpu or auto")
+        raise ValueError(f"device is 'cuda', and torch sees no GPU here; {advice}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

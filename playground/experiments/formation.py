@@ -13,12 +13,14 @@ Between two measured steps a quantity is taken to change along a straight line.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from playground.config import future_head_paths
+from playground.experiments.commands import run_line
 from playground.experiments.statistics import crossing, median_interval
 from playground.results import (
     AttentionScores,
@@ -49,6 +51,9 @@ class MeasuredRun(Protocol):
     def id(self) -> str: ...
 
     @property
+    def path(self) -> Path: ...
+
+    @property
     def record(self) -> RunRecord: ...
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
@@ -72,7 +77,7 @@ def histories(run: MeasuredRun) -> Histories:
         probes = "task_attention composition behaviour"
         raise ValueError(
             f"run {run.id} has no stored probe 'task_attention'; train with --probes {probes}, or measure its checkpoints: "
-            f"python -m playground probe {run.id} --probe {probes} --step all"
+            f"{run_line('probe', run.path, options=f'--probe {probes} --step all')}"
         )
     return Histories(
         attention=attention,

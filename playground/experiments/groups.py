@@ -1,18 +1,27 @@
-"""Runs that repeat one another but for the seed: the groups that means and intervals are taken over. Needs no torch."""
+"""Runs that repeat one experiment with other seeds: the groups that means and intervals are taken over. Needs no torch.
+
+Whether a field is part of the experiment, it says itself (`setting` in playground/config/checks.py). All fields of a task are.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NOT_PART_OF_THE_EXPERIMENT = {
-    "seed", "preset", "train.threads", "train.device", "train.backward", "train.eval_every", "train.log_every",
-    "train.checkpoint_every", "train.probes", "train.probe_points", "model.d_vocab", "model.n_ctx",
-}  # fmt: skip
-"""Fields that tell runs apart without changing what is trained."""
-LATER_FIELDS = {"model.future_heads": "independent", "model.unembedding": "shared"}
+from playground.config import NAMED, fields_by_place, short_value
+from playground.config.checks import default_of
+
+ASIDE = frozenset(place for place, item in fields_by_place().items() if not item.metadata["experiment"])
+"""Fields that change how a run is computed or looked at, and not what is trained."""
+LATER = {place: default_of(item) for place, item in fields_by_place().items() if item.metadata.get("since")}
 """What older runs do not say, and what it was for them."""
+HASHED_AT_DEFAULT = {
+    f"train.{name}": LATER[f"train.{name}"] for name in ("accumulate", "recompute", "graphs", "compiled", "parallel")
+}
+"""Fields that were part of the experiment until 2026-11-29: hashes that runs on a base store hold them at their defaults."""
 MOST_DIFFERENCES = 3
+MOST_CHARACTERS = 100
+"""Of a value in a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +61,7 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     for label, runs in short.items():
         differences = _differences([flat[run] for run in runs])
         for run, difference in zip(runs, differences, strict=True):
-            n_future = int(flat[run].get("model.n_future", 1))
-            control = str(flat[run].get("model.control", "layers"))
+            n_future, control = _n_future(flat[run]), str(flat[run].get("model.control", "layers"))
             variant = seen.setdefault((n_future, control), 0)
             seen[n_future, control] += 1
             label_of_run = f"{label}, {difference}" if difference else label
@@ -62,39 +70,62 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
 
 
 def experiment_hash(config: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that the configurations of a group share, and others do not."""
-    identity = sorted(_identity(_settled(_flatten(config))))
+    """Eight hexadecimal digits that the configurations of a group share, and others do not; the same in every version."""
+    flat = _settled(_flatten(config))
+    later = {place for place, value in LATER.items() if value == flat[place] and place.partition(".")[2] not in NAMED}
+    told = _identity({place: value for place, value in flat.items() if place not in later})
+    identity = sorted(told | {(place, repr(value)) for place, value in HASHED_AT_DEFAULT.items()})
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by their places, such as `model.n_layers`; lists as tuples, as they are before JSON."""
     flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        elif value or prefix != "clamp.":  # what is not clamped tells nothing
-            flat[prefix + key] = value
+    for part, values in config.items():
+        for name, value in values.items() if isinstance(values, Mapping) else (("", values),):
+            place = f"{part}.{name}" if name else part
+            if value or part != "clamp":  # what is not clamped tells nothing
+                flat[place] = tuple(value) if isinstance(value, list) else value
     return flat
 
 
 def _settled(flat: dict[str, Any]) -> dict[str, Any]:
     """With what older runs leave out, types that say nothing for n = 1 as the default, and of a base what its group shares."""
-    flat = LATER_FIELDS | {("base" if key == "base.experiment" else key): value for key, value in flat.items()}
-    flat = {key: value for key, value in flat.items() if not key.startswith("base.")}
-    if flat.get("model.n_future", 1) == 1:
-        flat |= {name: value for name, value in LATER_FIELDS.items() if flat[name] != "linear"}
+    base = flat.get("base.experiment") or flat.get("base.run")
+    flat = LATER | {place: value for place, value in flat.items() if not place.startswith("base.")}
+    if base:
+        flat["base"] = base
+    if _n_future(flat) == 1:
+        flat |= {place: LATER[place] for place in _named_places() if flat[place] != "linear"}
     return flat
 
 
+def _n_future(flat: Mapping[str, Any]) -> int:
+    value = flat.get("model.n_future", 1)
+    return value if isinstance(value, int) else 1
+
+
+def _named_places() -> list[str]:
+    return [f"model.{name}" for name in NAMED]
+
+
 def _identity(flat: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-    ignored = NOT_PART_OF_THE_EXPERIMENT | ({"model.control"} if flat.get("model.n_future") == 1 else set())
-    return frozenset((key, repr(value)) for key, value in flat.items() if key not in ignored)
+    ignored = ASIDE | ({"model.control"} if _n_future(flat) == 1 else set())
+    return frozenset((place, _written(place, value)) for place, value in flat.items() if place not in ignored)
+
+
+def _written(place: str, value: Any) -> str:
+    """A value as text that equal values share: 1 and 1.0 are equal where a number with a fraction is meant."""
+    item = fields_by_place().get(place)
+    if item is not None and item.type is float and type(value) is int:
+        value = float(value)
+    return repr(value)
 
 
 def _short_label(flat: Mapping[str, Any]) -> str:
-    n_future = flat.get("model.n_future", 1)
-    types = [flat[name] for name, usual in LATER_FIELDS.items() if flat[name] != usual]
-    control = [] if n_future == 1 else [flat.get("model.control", "layers")]
+    n_future = _n_future(flat)
+    types = [str(flat[place]) for place in _named_places() if flat[place] != LATER[place]]
+    control = [] if n_future == 1 else [str(flat.get("model.control", "layers"))]
     on_base = ["on a base"] if "base" in flat else []
     return ", ".join([f"n = {n_future}", *types, *control, *on_base])
 
@@ -106,7 +137,7 @@ def _differences(configs: list[dict[str, Any]]) -> list[str]:
     presets = [str(config.get("preset") or "own settings") for config in configs]
     if len(set(presets)) == len(presets):
         return presets
-    keys = sorted({key for config in configs for key in config} - NOT_PART_OF_THE_EXPERIMENT)
+    keys = sorted({key for config in configs for key in config} - ASIDE)
     varying = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
     texts = [
         ", ".join(_told(key, config) for key in varying[:MOST_DIFFERENCES] if key in config or "clamp." not in key)
@@ -120,4 +151,5 @@ def _differences(configs: list[dict[str, Any]]) -> list[str]:
 def _told(key: str, config: Mapping[str, Any]) -> str:
     """One field as it stands in a label: `lr 0.003`; `forbid_previous_token all`."""
     value = config.get(key)
-    return f"{key.rpartition('.')[2]} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{key.rpartition('.')[2]} {text if len(text) <= MOST_CHARACTERS else short_value(text)}"

@@ -1,14 +1,14 @@
 """Several trainings, started from a page or a notebook, in a process of their own that outlives its starter.
 
-A job is a list of trainings and one file, `<runs_dir>/.jobs/<id>.json`, replaced in one step whenever something changes.
-Its process starts `python -m playground train` for each entry, `parallel` at a time, or on a GPU for all seeds of an n at once.
+A job is a list of trainings and one file, `<runs_dir>/.jobs/<id>.json`, replaced in one step whenever something changes. Its
+process (playground/experiments/worker.py) holds a lock on `<id>.lock` from its start until it has ended, however it ends.
 """
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,15 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from playground.config import Control
+import psutil
+from beartype.door import is_bearable
+
+from playground.config import Control, check_name
+from playground.config.checks import strict
+from playground.experiments.children import PROJECT
 from playground.experiments.cores import cores, threads
-from playground.runs.record import is_alive, parse_record, this_process, write_json
+from playground.runs.errors import Damaged, RunError
+from playground.runs.lock import holder, is_locked
+from playground.runs.reading import MOST_NUMBER, is_number, is_text, read_json
+from playground.runs.writing import write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
-ENDED: dict[int, EntryStatus] = {
-    0: "finished", 130: "stopped", 143: "stopped", -signal.SIGINT: "stopped", -signal.SIGTERM: "stopped",
-}  # fmt: skip
-"""What exit statuses mean; the negative ones are of a training stopped while it was still loading."""
+MOST_ENTRIES = 2000
+"""Most trainings of one job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +64,33 @@ class Job:
     """Whether the seeds of one n share a process, side by side on a GPU."""
     entries: tuple[Entry, ...] = ()
     process: dict[str, Any] = field(default_factory=dict)
-    """Process that works on the job: pid, pid_started, host."""
+    """Process that works on the job, once it does: pid, host."""
+
+    path: Path | None = None
+    """The job's file; not part of it."""
 
     @property
     def active(self) -> bool:
-        """Whether its process is alive and something is left to do."""
-        if not any(entry.status in ("queued", "running") for entry in self.entries):
-            return False
-        if not self.process:
-            return time.time() - self.created < 30
-        return is_alive(self.process["pid"], self.process["pid_started"])
+        """Whether something is left to do and the job's process is alive: whether its lock is held."""
+        left = any(entry.status in ("queued", "running") for entry in self.entries)
+        return left and self.path is not None and is_locked(self.path.parent, lock_name(self.id))
+
+    def write(self) -> None:
+        """Replace the job's file."""
+        assert self.path is not None
+        values = dataclasses.asdict(self)
+        del values["path"]
+        write_json(self.path, values)
 
 
 def jobs_folder(runs_dir: Path | str) -> Path:
     """Where the job files of a runs folder lie."""
     return Path(runs_dir) / ".jobs"
+
+
+def lock_name(job_id: str) -> str:
+    """Name of the file that a job's process holds a lock on."""
+    return f"{job_id}.lock"
 
 
 def start_job(
@@ -90,171 +108,106 @@ def start_job(
 
     `parallel` defaults to the number of CPU cores for `-cpu` presets (one thread each: many small trainings side by side
     are faster than one after another) and to 1 for `-gpu` presets.
-    Raises ValueError for an unknown preset or an impossible combination, before anything starts.
+    Raises ValueError for an unknown preset, an impossible combination or too many, before anything starts.
     """
     from playground.experiments.environment import pick_device
-    from playground.experiments.presets import make_config
-    from playground.experiments.runner import new_run_id
 
+    wanted = len(n_futures) * len(seeds)
+    if wanted > MOST_ENTRIES:
+        raise ValueError(f"{wanted:,} trainings are too many for one job; choose at most {MOST_ENTRIES:,}")
     folder = jobs_folder(runs_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = len(n_futures) * len(seeds)
     parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores()))
     each = threads(None, side_by_side=max(1, parallel))
-    entries: list[Entry] = []
-    for seed in seeds:
-        for n_future in n_futures:
-            config = make_config(
-                preset,
-                n_future=n_future,
-                control=control,
-                seed=seed,
-                steps=steps,
-                threads=each,
-            )
-            taken = {entry.run for entry in entries}
-            entries.append(
-                Entry(preset=preset, n_future=n_future, control=config.model.control, seed=seed,
-                      steps=config.train.steps, run=new_run_id(config, Path(runs_dir), taken))
-            )  # fmt: skip
+    entries = _entries(Path(runs_dir), preset, n_futures, seeds, control=control, steps=steps, threads=each)
     job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
-    stacked = pick_device(device).type == "cuda"
-    job = Job(id=job_id, created=time.time(), parallel=parallel, threads=each, device=device, stacked=stacked,
-              entries=tuple(entries))  # fmt: skip
-    write_json(folder / f"{job.id}.json", dataclasses.asdict(job))
-    path = (folder / f"{job.id}.json").resolve()
-    with path.with_suffix(".log").open("w") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "playground.experiments.launcher", str(path)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
+    job = Job(
+        id=job_id, created=time.time(), parallel=parallel, threads=each, device=device,
+        stacked=pick_device(device).type == "cuda", entries=entries, path=(folder / f"{job_id}.json").resolve(),
+    )  # fmt: skip
+    _start_worker(job)
     return job
 
 
+def _entries(runs_dir: Path, preset: str, n_futures: list[int], seeds: list[int], **options: Any) -> tuple[Entry, ...]:
+    from playground.experiments.presets import make_config
+    from playground.experiments.runner import new_run_id
+
+    entries: list[Entry] = []
+    for seed in seeds:
+        for n_future in n_futures:
+            config = make_config(preset, n_future=n_future, seed=seed, **options)
+            run = new_run_id(config, runs_dir, {entry.run for entry in entries})
+            known = {"control": config.model.control, "steps": config.train.steps, "run": run}
+            entries.append(Entry(preset=preset, n_future=n_future, seed=seed, **known))
+    return tuple(entries)
+
+
+def _start_worker(job: Job) -> None:
+    """Write the job's file and start its process, which inherits the lock: it is held without a gap."""
+    import fcntl  # absent on Windows
+
+    assert job.path is not None
+    lock = os.open(job.path.with_name(lock_name(job.id)), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        job.write()
+        with job.path.with_suffix(".log").open("wb") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "playground.experiments.worker", str(job.path)], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True, cwd=PROJECT, pass_fds=(lock,),
+            )  # fmt: skip
+    except BaseException:
+        job.path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
+
+
 def read_job(path: Path) -> Job:
-    """Read a job file."""
-    values = json.loads(path.read_text())
-    values["entries"] = tuple(Entry(**entry) for entry in values["entries"])
-    return Job(**values)
+    """Read a job file; a job goes by the name of its file. Raises Absent, Denied or Damaged."""
+    values = read_json(path)
+    try:
+        entries = values.get("entries")
+        if not is_bearable(entries, list[dict[str, Any]]) or len(entries) > MOST_ENTRIES:
+            raise ValueError(f"its entries are no list of at most {MOST_ENTRIES} objects")
+        values["entries"] = [_checked(strict(Entry, entry, "entry")) for entry in entries]
+        job = _checked(strict(Job, values, "job"))
+        for entry in job.entries:
+            check_name(entry.run, "run")  # names files
+        check_name(path.stem, "job")
+    except (TypeError, ValueError) as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
+    return dataclasses.replace(job, id=path.stem, path=path)
+
+
+def _checked(part: Any) -> Any:
+    """Bounds of the values of an entry or a job. Raises ValueError."""
+    for name, value in [*vars(part).items(), *getattr(part, "process", {}).items()]:
+        if isinstance(value, str) and not is_text(value):
+            raise ValueError(f"its {name} is no text of bounded length")
+        if isinstance(value, int | float) and not (is_number(value) or isinstance(value, bool)):
+            raise ValueError(f"its {name} is no number of at most {MOST_NUMBER}")
+    return part
 
 
 def list_jobs(runs_dir: Path | str) -> list[Job]:
     """All jobs of a runs folder, oldest first; unreadable files are left out."""
     jobs: list[Job] = []
     for path in sorted(jobs_folder(runs_dir).glob("*.json")):
-        with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
+        with contextlib.suppress(RunError):
             jobs.append(read_job(path))
     return jobs
 
 
 def stop_job(job: Job) -> None:
-    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
-    if job.active and job.process:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(job.process["pid"], signal.SIGTERM)
+    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start.
 
-
-class _Worker:
-    """Works through one job file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.job = dataclasses.replace(read_job(path), process=this_process())
-        self.running: dict[tuple[int, ...], subprocess.Popen[bytes]] = {}
-        """Processes, and which entries each trains."""
-        self.stopping = False
-
-    def work(self) -> None:
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
-        self._write()
-        asked = False
-        while self.running or (not self.stopping and self._queued()):
-            while not self.stopping and self._queued() and len(self.running) < self.job.parallel:
-                self._start(self._next())
-            if self.stopping and not asked:
-                # Once: a training that is asked a second time does not wait for its checkpoint.
-                asked = True
-                for process in self.running.values():
-                    process.terminate()
-            time.sleep(0.1)
-            for group in [group for group, process in self.running.items() if process.poll() is not None]:
-                self._end(group)
-        for index in self._queued():
-            self._update(index, status="stopped")
-
-    def _queued(self) -> list[int]:
-        return [index for index, entry in enumerate(self.job.entries) if entry.status == "queued"]
-
-    def _next(self) -> tuple[int, ...]:
-        """The entries that the next process trains: one, or all seeds of its n."""
-        queued = self._queued()
-        if not self.job.stacked:
-            return (queued[0],)
-        first = self.job.entries[queued[0]]
-        return tuple(
-            index
-            for index in queued
-            if dataclasses.replace(self.job.entries[index], seed=first.seed, run=first.run) == first
-        )
-
-    def _start(self, group: tuple[int, ...]) -> None:
-        entry, entries = self.job.entries[group[0]], [self.job.entries[index] for index in group]
-        seeds = (
-            ["--seed", str(entry.seed)] if len(group) == 1 else ["--seeds", ",".join(str(one.seed) for one in entries)]
-        )
-        command = [
-            sys.executable, "-m", "playground", "train", "--preset", entry.preset, "--n-future", str(entry.n_future),
-            "--control", entry.control, *seeds, "--steps", str(entry.steps),
-            "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", ",".join(one.run for one in entries),
-            "--runs-dir", str(self.path.parents[1].resolve()), "--json",
-        ]  # fmt: skip
-        with self._log_of(entry).open("w") as log:
-            self.running[group] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-            )
-        for index in group:
-            self._update(index, status="running")
-
-    def _end(self, group: tuple[int, ...]) -> None:
-        process = self.running.pop(group)
-        errors = self._log_of(self.job.entries[group[0]]).read_text(errors="replace")
-        for index in group:
-            status, reason = ENDED.get(process.returncode, "failed"), ""
-            if len(group) > 1:  # the exit status tells of all of them
-                status, reason = self._stored(index, status)
-            if status == "failed" and not reason:
-                reason = (errors.strip().splitlines() or [_how_it_ended(process.returncode)])[-1]
-            self._update(index, status=status, message=reason if status == "failed" else "")
-
-    def _stored(self, index: int, otherwise: EntryStatus) -> tuple[EntryStatus, str]:
-        """How a run ended by what its folder says."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = parse_record(self.path.parents[1] / self.job.entries[index].run / "run.json")
-            if record.status in ("finished", "stopped", "failed"):
-                return record.status, record.reason
-        return otherwise, ""
-
-    def _log_of(self, entry: Entry) -> Path:
-        """Where a training's messages go; a pipe would hold up one that warns a lot."""
-        return self.path.with_name(f"{entry.run}.log")
-
-    def _stop(self, *_: object) -> None:
-        self.stopping = True
-
-    def _update(self, index: int, **changes: Any) -> None:
-        entries = list(self.job.entries)
-        entries[index] = dataclasses.replace(entries[index], **changes)
-        self.job = dataclasses.replace(self.job, entries=tuple(entries))
-        self._write()
-
-    def _write(self) -> None:
-        write_json(self.path, dataclasses.asdict(self.job))
-
-
-def _how_it_ended(status: int) -> str:
-    return f"its process ended with status {status}" if status > 0 else f"its process was killed by signal {-status}"
-
-
-if __name__ == "__main__":
-    _Worker(Path(sys.argv[1])).work()
+    Nothing happens where the process that holds the job's lock is not known for certain.
+    """
+    pid = job.process.get("pid")
+    if job.active and job.path is not None and isinstance(pid, int) and job.process.get("host") == socket.gethostname():
+        process = holder(job.path.parent, pid, lock_name(job.id))
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGTERM)

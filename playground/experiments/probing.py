@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from playground.experiments.environment import pick_device
 from playground.probes.registry import make_probes
 from playground.results import Result
-from playground.runs.lock import run_lock
+from playground.runs.errors import RunError
+from playground.runs.lock import probing_lock
 from playground.runs.probes import insert_result
-from playground.runs.store import Run, RunError
+from playground.runs.store import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ def probe_run(
     probes = make_probes(names, run.task, run.config.model.n_future)
     where = pick_device(device)
     per_step = run.config.train.batch_size * run.task.n_ctx
-    with run_lock(run.path):
+    with probing_lock(run.path):
         for step in stored[-1:] if steps is None else steps:
             model = run.model(step).to(where)
             for name, measure in probes.items():

@@ -5,20 +5,24 @@ Several one-thread trainings side by side are faster than one after another with
 
 import contextlib
 import dataclasses
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playground.config import RunConfig
+from playground.experiments.children import Child, end_all
+from playground.experiments.commands import resume_line
 from playground.experiments.cores import cores, threads
 from playground.experiments.reporter import Reporter
-from playground.runs.record import RunRecord, parse_record, read_lines, write_json
-from playground.runs.store import Run, RunError
+from playground.experiments.stopping import deferred
+from playground.runs.errors import RunError
+from playground.runs.reading import parse_line, position_problem
+from playground.runs.record import RunRecord, parse_record
+from playground.runs.store import Run
+from playground.runs.writing import write_json
 
 LOOK_EVERY = 0.2
 """Seconds between looks at the processes."""
@@ -26,14 +30,15 @@ LOOK_EVERY = 0.2
 
 @dataclass(kw_only=True)
 class _Training:
-    """One process, and what has been told of its run."""
+    """One process, and what the reporter has been told of its run."""
 
-    process: subprocess.Popen[bytes]
+    child: Child
     path: Path
-    log: Path
-    told: int = -1
-    """Rows that were told; -1 before the start was."""
     record: RunRecord | None = None
+    """As last read; None before the run's folder exists."""
+    read: int = 0
+    """Bytes of metrics.jsonl that were read."""
+    asked: bool = False
 
 
 def train_in_processes(
@@ -42,75 +47,81 @@ def train_in_processes(
     """Train each configuration in a process of its own, and wait; the runs of those that began, in order.
 
     Threads are shared out: with k trainings at a time on c cores each has c / k, unless its configuration says how many. A
-    reason to stop reaches all of them; they write a checkpoint and end. Raises RunError when a process ends without having
-    made its run.
+    reason to stop reaches all of them; they write a checkpoint and end. They do the same when this process ends.
+    Raises RunError when a process fails without having made its run; the others are stopped.
     """
     n_threads = [threads(config.train.threads, side_by_side=len(configs)) for config in configs]
     at_once = max(1, cores() // max(n_threads, default=1))
     waiting = list(range(len(configs)))
     going: dict[int, _Training] = {}
     begun: list[int] = []
-    with tempfile.TemporaryDirectory(prefix="playground-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="playground-") as scratch, deferred():
         try:
             while going or (waiting and not should_stop()):
                 while waiting and len(going) < at_once and not should_stop():
                     place = waiting.pop(0)
                     going[place] = _start(configs[place], ids[place], folder, Path(scratch), n_threads[place])
-                    begun.append(place)
-                if reason := should_stop():
-                    _ask_to_stop(going, reason)
-                    waiting = []
                 time.sleep(LOOK_EVERY)
+                reason = should_stop()
                 for place, training in list(going.items()):
-                    ended = training.process.poll() is not None
+                    if reason:
+                        training.asked = True
+                        training.child.stop(reason)
+                    ended = training.child.ended
                     _tell(training, reporter, ended=ended)
                     if ended:
                         del going[place]
+                        begun += [place] if training.record is not None else []
         finally:
-            for training in going.values():
-                training.process.terminate()
+            end_all([training.child for training in going.values()], "stopped because another training failed")
     return [Run(folder / ids[place]) for place in sorted(begun)]
 
 
 def _start(config: RunConfig, run_id: str, folder: Path, scratch: Path, n_threads: int) -> _Training:
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, threads=n_threads))
-    path, log = scratch / f"{run_id}.json", scratch / f"{run_id}.log"
+    path = scratch / f"{run_id}.json"
     write_json(path, config.to_dict())
-    command = [sys.executable, "-m", "playground", "train", "--config", str(path), "--run-id", run_id,
-               "--runs-dir", str(folder.resolve()), "--json"]  # fmt: skip
-    with log.open("w") as file:  # in a session of its own: Ctrl-C reaches this process, which asks the others to stop
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True,
-            cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-    return _Training(process=process, path=folder / run_id, log=log)
-
-
-def _ask_to_stop(going: dict[int, _Training], reason: str) -> None:
-    """Once: a training that is asked a second time does not wait for its checkpoint."""
-    number = signal.SIGINT if "Ctrl-C" in reason else signal.SIGTERM
-    for training in going.values():
-        training.process.send_signal(number)
-    for training in going.values():
-        training.process.wait()
+    child = Child(["--config", str(path), "--run-id", run_id], folder, scratch / f"{run_id}.log")
+    return _Training(child=child, path=folder / run_id)
 
 
 def _tell(training: _Training, reporter: Reporter, *, ended: bool) -> None:
-    """Pass on what the run's folder says."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there yet
+    """Pass on what the run's folder says. Raises RunError for a process that failed before there was one."""
+    known = training.record
+    with contextlib.suppress(RunError):  # not there yet
         training.record = parse_record(training.path / "run.json")
     record = training.record
     if record is None:
-        if ended:
-            lines = training.log.read_text(errors="replace").strip().splitlines()
-            raise RunError(lines[-1] if lines else f"the training of {training.path.name} ended before it began")
+        if ended and not training.asked:
+            raise RunError(training.child.problem)
         return
-    if training.told < 0:
-        training.told = 0
+    if known is None:
         reporter.started(record)
-    rows = read_lines(training.path / "metrics.jsonl")
-    for row in rows[training.told :]:
+    for row in _new_rows(training):
         reporter.row(row, record)
-    training.told = len(rows)
     if ended:
-        reporter.ended(record)
+        reporter.ended(_ending(training, record))
+
+
+def _new_rows(training: _Training) -> Iterator[dict[str, Any]]:
+    """The rows of the run that were not read before."""
+    try:
+        with (training.path / "metrics.jsonl").open("rb") as file:
+            file.seek(training.read)
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return
+    for line in lines:
+        if line.endswith(b"\n"):
+            training.read += len(line)
+            row, _ = parse_line(line, position_problem)
+            if row is not None:
+                yield row
+
+
+def _ending(training: _Training, record: RunRecord) -> RunRecord:
+    """How a run ended whose process has ended: one that still says running was killed."""
+    if record.status != "running":
+        return record
+    reason = f"{training.child.problem}; go on with: {resume_line(training.path)}"
+    return dataclasses.replace(record, status="interrupted", reason=reason)

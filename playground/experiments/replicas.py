@@ -12,23 +12,24 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import psutil
-import torch
-
 from playground.config import OptimConfig, RunConfig
 from playground.experiments.environment import pick_device
 from playground.experiments.processes import train_in_processes
 from playground.experiments.reporter import Reporter, Silent
-from playground.experiments.runner import check_free, make_session, new_run_id, resume_session, with_whole_path
+from playground.experiments.runner import make_session, new_run_id, resume_session, resumed_device, with_whole_path
 from playground.experiments.session import NonFiniteLoss, Session
 from playground.experiments.side_by_side import SideBySide
+from playground.experiments.stopping import Interrupted
 from playground.experiments.torchrun import launched
+from playground.runs.creation import run_folder
 from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
-from playground.training.memory import training_bytes
+from playground.training.memory import check_memory, free_memory, training_bytes
 from tasks.registry import make_task
 
+Way = Callable[[list[RunConfig], list[str], Path, Reporter, Callable[[], str]], list[Run]]
+"""Trains configurations under their ids in a folder; the runs of those that began."""
 USABLE = 0.9
 """Share of the free memory that replicas may take."""
 
@@ -59,13 +60,28 @@ def train_many(
     on_cuda = [pick_device(configs[places[0]].train.device).type == "cuda" for places in alike]
     stacks = [places for places, cuda in zip(alike, on_cuda, strict=True) if (cuda if stacked is None else stacked)]
     others = sorted(place for places in alike if places not in stacks for place in places)
-    done: dict[int, Run] = {}
-    for way, places in [*((_train_stacked, places) for places in stacks), (train_in_processes, others)]:
-        if should_stop():
-            break
-        group, names = [configs[place] for place in places], [ids[place] for place in places]
-        done |= dict(zip(places, way(group, names, folder, reporter, should_stop), strict=False))
-    return [done[place] for place in sorted(done)]
+    done: dict[str, Run] = {}
+    try:
+        for way, places in _parts(configs, stacks, others, reporter):
+            if should_stop():
+                break
+            group, names = [configs[place] for place in places], [ids[place] for place in places]
+            done |= {run.id: run for run in way(group, names, folder, reporter, should_stop)}
+    except Interrupted:  # while a later group was made ready
+        if not done:
+            raise
+    return [done[name] for name in ids if name in done]
+
+
+def _parts(
+    configs: Sequence[RunConfig], stacks: Sequence[list[int]], others: list[int], reporter: Reporter
+) -> Iterator[tuple[Way, list[int]]]:
+    """How to train which configurations, one part after another; how many fit the memory is asked when a part's turn comes."""
+    for places in stacks:
+        for part in fitting_groups([configs[place] for place in places], reporter):
+            yield _train_stacked, [places[index] for index in part]
+    if others:
+        yield train_in_processes, others
 
 
 def resume_many(
@@ -78,6 +94,8 @@ def resume_many(
     """
     _refuse_torchrun()
     reporter = reporter or Silent()
+    for run in runs:
+        resumed_device(run)
     groups = [
         [alike[place] for place in part]
         for alike in _alike([run.config for run in runs], [_last_step(run) for run in runs])
@@ -93,8 +111,14 @@ def resume_many(
         for group in groups:
             if should_stop():
                 break
-            with contextlib.suppress(NonFiniteLoss):  # the last of a group; the record says so
+            try:
                 SideBySide([sessions[place] for place in group]).run(should_stop)
+            except NonFiniteLoss:  # of the last of a group; the record says so
+                pass
+            except Interrupted:  # while a later group was made ready
+                if not ended:
+                    raise
+                break
             ended += group
     return [Run(runs[place].path) for place in sorted(ended)]
 
@@ -134,7 +158,7 @@ def _ids(configs: Sequence[RunConfig], folder: Path, wanted: Sequence[str] | Non
                 f"{len(configs)} trainings and {len(set(wanted))} different run ids; write one id for each"
             )
         for name in wanted:
-            check_free(folder / name)
+            run_folder(folder, name)
         return list(wanted)
     ids: list[str] = []
     for config in configs:
@@ -147,17 +171,14 @@ def _train_stacked(
     configs: list[RunConfig], ids: list[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str]
 ) -> list[Run]:
     paths: list[Path] = []
-    for part in fitting_groups(configs, reporter):
-        if should_stop():
-            break
-        with contextlib.ExitStack() as locks, contextlib.suppress(NonFiniteLoss):
-            sessions: list[Session] = []
-            for place in part:
-                session = make_session(configs[place], folder, ids[place], reporter, replicas=len(part))
-                locks.enter_context(run_lock(session.path))
-                sessions.append(session)
-                paths.append(session.path)
-            SideBySide(sessions).run(should_stop)
+    with contextlib.ExitStack() as locks, contextlib.suppress(NonFiniteLoss):
+        sessions: list[Session] = []
+        for config, name in zip(configs, ids, strict=True):
+            session, lock = make_session(config, folder, name, reporter, replicas=len(configs))
+            locks.enter_context(lock)
+            sessions.append(session)
+            paths.append(session.path)
+        SideBySide(sessions).run(should_stop)
     return [Run(path) for path in paths]
 
 
@@ -167,12 +188,14 @@ def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int |
     Raises MemoryError, with both numbers, when not even one fits.
     """
     device = pick_device(configs[0].train.device)
-    needed = training_bytes(configs[0], make_task(configs[0].task), device)
+    task = make_task(configs[0].task)
     free = int(USABLE * (free_memory(device) if free is None else free))
+    check_memory(configs[0], task, device, free=free)
+    needed = training_bytes(configs[0], task, device)
     if needed > free:
         raise MemoryError(
             f"one training needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}; "
-            "write a smaller --batch-size, --accumulate 2 or --recompute"
+            "train with a smaller --batch-size, with --accumulate 2 or with --recompute"
         )
     n_groups = math.ceil(len(configs) / (free // needed))
     size = math.ceil(len(configs) / n_groups)
@@ -183,11 +206,6 @@ def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int |
         )
     for start in range(0, len(configs), size):
         yield range(start, min(start + size, len(configs)))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a training may still take."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def _last_step(run: Run) -> int:

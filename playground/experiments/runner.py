@@ -4,12 +4,12 @@ What is written into a run's folder is in session.py, what is done after which s
 """
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
+from filelock import BaseFileLock
 
 from playground.config import RunConfig
 from playground.experiments.base import describe_base, open_base
@@ -20,9 +20,12 @@ from playground.experiments.reporter import Reporter, Silent
 from playground.experiments.session import NonFiniteLoss, Session
 from playground.model.parameters import count_parameters
 from playground.probes.registry import find_probe
+from playground.runs.checkpoint import tidy
+from playground.runs.creation import make_folder, run_folder
+from playground.runs.errors import RunError
 from playground.runs.lock import run_lock
-from playground.runs.record import RunRecord, default_runs_dir, this_process, write_json
-from playground.runs.store import Run, RunError, read_record
+from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_process
+from playground.runs.store import Run, read_record
 from tasks.base import Task
 from tasks.config import TaskConfig
 from tasks.registry import make_task
@@ -46,8 +49,8 @@ def train(
     task or the model refuses, RunError when a run of that id exists already, or its base is none (open_base).
     """
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
-    session = make_session(config, folder, run_id, reporter or Silent())
-    with run_lock(session.path):
+    session, lock = make_session(config, folder, run_id, reporter or Silent())
+    with lock:
         return work_on(session).run(should_stop)[0]
 
 
@@ -55,9 +58,11 @@ def train(
 def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: "") -> Run:
     """Go on with a run that was stopped, killed or failed, from its last checkpoint.
 
-    On the CPU, with the same number of threads, the result is the same to the last bit as without the interruption.
-    Raises RunError when the run is finished or still training, when its checkpoint comes from another kind of device, or
-    when the text that its task reads has changed.
+    On the CPU, with the same number of threads, the result is the same to the last bit as without the interruption. A damaged
+    checkpoint is passed over for the one before it.
+    Raises RunError when the run is finished or still training, when its checkpoint comes from another kind of device, when
+    the text that its task reads has changed (`load_run(path, text=...)` names one that was moved), when its configuration is
+    another than run.json tells of, or when no checkpoint is whole. A run that is refused stays as it was.
     """
     with run_lock(run.path):
         return work_on(resume_session(run, reporter or Silent())).run(should_stop)[0]
@@ -65,8 +70,11 @@ def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[
 
 def make_session(
     config: RunConfig, folder: Path, run_id: str | None, reporter: Reporter, *, replicas: int = 1
-) -> Session:
-    """A run with its folder, ready to be trained, `replicas` of them side by side. Errors as in `train`."""
+) -> tuple[Session, BaseFileLock]:
+    """A run with its folder, ready to be trained, `replicas` of them side by side, and the lock of it, which is held.
+
+    Errors as in `train`.
+    """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
     check_rows(config.train)
@@ -79,24 +87,29 @@ def make_session(
     base = open_base(config, folder)
     if base is not None:
         config = dataclasses.replace(config, base=describe_base(base))
-    path = folder / (run_id or new_run_id(config, folder))
+    path = run_folder(folder, run_id or new_run_id(config, folder))
     record = dataclasses.replace(_new_record(config, task, path.name, device, base), replicas=replicas)
-    _make_folder(path, config, record)
-    return Session(path, config, task, record, device, reporter)
+    record, lock = make_folder(path, config, record, task)
+    return Session(path, config, task, record, device, reporter), lock
 
 
 def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Session:
     """A run that is locked and was stopped, killed or failed, ready to go on. Errors as in `resume`."""
     record = read_record(run.path)
-    if record.state in ("finished", "running"):
-        raise RunError(f"run {run.id} is {record.state}; there is nothing to resume")
-    if record.data_hash and _data_hash(run.task) != record.data_hash:
-        raise RunError(
-            f"run {run.id} was trained on other text than its task reads now; put the files back, or train anew"
-        )
-    device = pick_device(run.config.train.device)
+    if record.status == "finished":
+        raise RunError(f"run {run.id} is finished; there is nothing to resume")
+    run = Run(run.path, record, text=run.text)
+    device = resumed_device(run)
     record = dataclasses.replace(record, status="running", reason="", replicas=replicas, processes=1, **this_process())
-    return Session(run.path, run.config, run.task, record, device, reporter)
+    tidy(run.path / "checkpoints")
+    session = Session(run.path, run.config, run.task, record, device, reporter, fresh=False)
+    session.text = run.text
+    return session
+
+
+def resumed_device(run: Run) -> torch.device:
+    """The device that a run goes on with. Raises ValueError where there is none of the kind that it asks for."""
+    return pick_device(run.config.train.device, f"resume run {run.id} on a machine that has one")
 
 
 def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -> str:
@@ -120,31 +133,13 @@ def _data_hash(task: Task) -> str:
     return getattr(task, "data_hash", "")
 
 
-def check_free(path: Path) -> None:
-    """Raises RunError when a run's name is taken."""
-    if path.exists():
-        raise RunError(f"there is a run '{path.name}' in {path.parent} already; choose another id")
-
-
-def _make_folder(path: Path, config: RunConfig, record: RunRecord) -> None:
-    """A run's folder with its first two files, there all at once. Raises RunError when the name is taken."""
-    check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent, ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / "run"
-        folder.mkdir()
-        write_json(folder / "config.json", config.to_dict())
-        write_json(folder / "run.json", record.to_dict())
-        folder.rename(path)
-
-
 def _new_record(config: RunConfig, task: Task, run: str, device: torch.device, base: Run | None) -> RunRecord:
     counts = count_parameters(config.model)
     parts = ("embedding", "trunk", "future_heads", "final_norm", "unembedding", "total", "non_embedding", "next_token")
     n_threads = threads(config.train.threads)
     stands_on = {"base": base.id, "base_config_hash": base.config.hash(), "base_step": base.record.step} if base else {}
     return RunRecord(
-        run=run, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
+        run=run, format=FORMAT, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
         control=config.model.control, future_heads=config.model.future_heads, seed=config.seed,
         config_hash=config.hash(), steps=config.train.steps,
         created=time.time(), parameters={part: getattr(counts, part) for part in parts},

@@ -1,5 +1,9 @@
-"""One process's work on one run: what is written into its folder, where it goes on after a stop, how it ends."""
+"""One process's work on one run: what is written into its folder, where it goes on after a stop, how it ends.
 
+A resumed run is prepared first and begun then: everything that can refuse it is done before anything in its folder changes.
+"""
+
+import contextlib
 import dataclasses
 import math
 import time
@@ -15,15 +19,20 @@ from playground.experiments.reporter import Reporter
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.results import Result, ScoreInfo
-from playground.runs.checkpoint import load_checkpoint, resumable, save_checkpoint
-from playground.runs.probes import probe_files, store_result
-from playground.runs.record import RunRecord, append_line, keep_lines_until, write_json
-from playground.runs.store import Run, RunError
+from playground.runs.checkpoint import load_checkpoint, save_checkpoint
+from playground.runs.errors import Absent, Damaged, RunError
+from playground.runs.metrics import FILE as METRICS
+from playground.runs.probes import store_result
+from playground.runs.record import RunRecord
+from playground.runs.resumption import check_layout, drop_set_aside, set_lines_aside, sync_lines
+from playground.runs.steps import resumable
+from playground.runs.store import Run
+from playground.runs.writing import append_line, write_json
 from playground.training.base import start_on_base
 from playground.training.crew import ProcessGone
 from playground.training.loop import Clock, TrainState, start_state
 from playground.training.sampler import Sampler
-from tasks.base import Evaluation, Task, seeded_generator
+from tasks.base import Evaluation, ReadsText, Task, seeded_generator
 
 
 class NonFiniteLoss(RuntimeError):
@@ -37,12 +46,19 @@ class Session:
     """One process's work on one run. What is done when, and together with which other runs, side_by_side.py says."""
 
     def __init__(
-        self, path: Path, config: RunConfig, task: Task, record: RunRecord, device: torch.device, reporter: Reporter
-    ) -> None:
+        self, path: Path, config: RunConfig, task: Task, record: RunRecord, device: torch.device, reporter: Reporter,
+        *, fresh: bool = True,
+    ) -> None:  # fmt: skip
         self.path, self.config, self.task, self.record = path, config, task, record
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
-        self.logged_at = 0.0
+        self.fresh = fresh
+        """Whether the run was made by this process, and so has nothing to lose."""
+        self.text: str | None = None
+        """Where the text of the task lies, if it was moved."""
+        self.kept = -1
+        """Step of the checkpoint that it goes on from; -1 for a run that begins."""
+        self.logged_at = -math.inf
         self.ended = False
         """Whether the run has failed or come to its end."""
         self.others: dict[str, torch.Tensor] = {}
@@ -50,9 +66,19 @@ class Session:
         self.state: TrainState
         self.sampler: Sampler
 
-    def restore(self) -> bool:
-        """Go back to the state of the last checkpoint, or begin; True for a run that begins."""
+    def prepare(self) -> bool:
+        """Build the state of the first step or load that of the last whole checkpoint; True for a run that begins.
+
+        Nothing in the run's folder is changed. Raises RunError when the run cannot go on: other text, another kind of device,
+        no whole checkpoint.
+        """
         seed = self.config.seed
+        check_layout(self.path)
+        if isinstance(self.task, ReadsText):
+            try:
+                self.task.read_text()
+            except ValueError as error:
+                raise RunError(f"run {self.path.name} cannot go on: {error}") from error
         steps = resumable(self.checkpoints)
         model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights")))
         base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
@@ -63,24 +89,46 @@ class Session:
         self.state = start_state(model, self.config, generator)
         rows = self.config.train.batch_size // self.record.processes
         self.sampler = Sampler(self.task, rows, generator, self.device)
-        kept = steps[-1] if steps else -1
-        for path in (self.path / "metrics.jsonl", *probe_files(self.path)):
-            keep_lines_until(path, kept)
-        if not steps:
-            return True
-        counters = load_checkpoint(self.checkpoints / str(kept), model, self.state.optimizer)
+        if steps:
+            self._restore(self._load(steps))
+        return not steps
+
+    def begin(self) -> None:
+        """Mark the run as in training, and set the lines aside that it will write again."""
+        set_lines_aside(self.path, self.kept)
+        self.write_record(**({} if self.kept < 0 else self._progress()))
+
+    def _load(self, steps: list[int]) -> dict[str, torch.Tensor]:
+        """The counters of the newest whole checkpoint; a damaged one is told and passed over."""
+        damaged: list[RunError] = []
+        for step in reversed(steps):
+            folder = self.checkpoints / str(step)
+            try:
+                counters = load_checkpoint(folder, self.state.model, self.state.optimizer, self.record.config_hash)
+            except (Damaged, Absent) as error:
+                damaged.append(error)
+                continue
+            self.kept = step
+            for error in damaged:
+                self.reporter.note(f"{self.path.name} goes on from step {step}: {error}")
+            return counters
+        raise RunError(f"run {self.path.name} has no whole checkpoint to go on from: {damaged[0]}") from damaged[0]
+
+    def _restore(self, counters: dict[str, torch.Tensor]) -> None:
+        where = self.checkpoints / str(self.kept)
         try:
             self.sampler.restore(counters)
+            self.others = {name: value for name, value in counters.items() if " of process " in name}
+            self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
+            self.state.pending = list(counters["pending"].to(self.device))
+            self.state.clock = Clock(float(counters["seconds"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise Damaged(f"the checkpoint in {where} is damaged: its counters are not whole ({error})") from error
         except RuntimeError:
             raise RunError(
-                f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it there"
+                f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it on "
+                "such a device"
             ) from None
-        self.others = {name: value for name, value in counters.items() if " of process " in name}
-        self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
-        self.state.pending = list(counters["pending"].to(self.device))
-        self.state.clock = Clock(float(counters["seconds"]))
-        self.write_record(**self._progress())
-        return False
 
     def log(self) -> None:
         """Average the losses since the last row, check that they are finite, write the row."""
@@ -90,9 +138,9 @@ class Session:
         self.state.pending.clear()
         losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
         row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(values[:, -1].mean())} | losses
-        append_line(self.path / "metrics.jsonl", row)
-        if time.time() - self.logged_at > 0.5:
-            self.logged_at = time.time()
+        append_line(self.path / METRICS, row)
+        if time.monotonic() - self.logged_at > PROGRESS_EVERY:
+            self.logged_at = time.monotonic()
             self.write_record(**self._progress())
         self.reporter.row(row, self.record)
 
@@ -107,7 +155,7 @@ class Session:
             self.write_record(**self._progress())
             raise NonFiniteLoss(
                 f"the {broken[1]} became {broken[2]} at step {step}; "
-                "a lower learning rate (--lr) or a longer warm-up (--warmup-steps) usually helps"
+                "train with a lower learning rate (--lr) or a longer warm-up (--warmup-steps)"
             )
         return values
 
@@ -115,7 +163,7 @@ class Session:
         """Write what a part of the test set says of the model."""
         losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
         row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
-        append_line(self.path / "metrics.jsonl", row)
+        append_line(self.path / METRICS, row)
         if not self.record.scores:
             self.write_record(scores=_score_infos(result))
         self.reporter.row(row, self.record)
@@ -138,7 +186,10 @@ class Session:
             "pending": pending,
         }
         counters |= self.sampler.counters() | self.others
-        save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters)
+        sync_lines(self.path)
+        save_checkpoint(
+            self.checkpoints, state.step, state.model, state.optimizer, counters, self.record.config_hash
+        )
 
     def stop(self, reason: str) -> None:
         """End here, to be resumed; what was done since the last checkpoint may be in no checkpoint."""
@@ -150,10 +201,12 @@ class Session:
         final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
         done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
         self._end(status="finished", **self._progress(), **done)
+        drop_set_aside(self.path)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error."""
-        self._end(status="failed", reason=_describe(error))
+        """End with an error. Where the disk is full even that cannot be written: the run then reads as interrupted."""
+        with contextlib.suppress(OSError):
+            self._end(status="failed", reason=_describe(error))
         if isinstance(error, NonFiniteLoss):
             error.run = Run(self.path)
 
@@ -180,6 +233,8 @@ class Session:
         }  # fmt: skip
 
 
+PROGRESS_EVERY = 1.0
+"""Seconds between two writings of run.json that tell of nothing but progress."""
 INTERRUPTED = "interrupted"
 """The reason of a run that Ctrl-C stopped in the middle of a step."""
 
@@ -209,5 +264,5 @@ def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "the device ran out of memory; a smaller --batch-size, model or context fits"
+        return "the device ran out of memory; train with a smaller --batch-size, model or context"
     return f"{error}" if isinstance(error, NonFiniteLoss | ProcessGone) else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ import torch
 
 from playground.config import TrainConfig
 from playground.experiments.session import INTERRUPTED, NonFiniteLoss, Session
+from playground.experiments.stopping import Interrupted, deferred
 from playground.model.stack import Stack
 from playground.probes.registry import make_probes
 from playground.probes.repeated import ProbePass
@@ -64,7 +65,7 @@ class SideBySide:
         self.probes = ProbePass({})
 
     def run(self, should_stop: Callable[[], str]) -> list[Run]:
-        """Train to the end, to a stop or to a failure; the records say which.
+        """Train to the end, to a stop or to a failure; the records say which. While steps run, signals wait for `should_stop`.
 
         Raises what went wrong; a diverged run's NonFiniteLoss only when no run is left.
         """
@@ -79,12 +80,18 @@ class SideBySide:
 
         try:
             self._begin()
-            self._fit(stop)
-            self._end(reason)
-        except KeyboardInterrupt:  # it may come in the middle of a step: only the last checkpoint is whole
-            for one in self.going:
+            with deferred():
+                self._fit(stop)
+                if reason:
+                    self._end(reason)
+            if not reason:  # the final evaluation: nothing is lost with it
+                self._end(reason)
+        except KeyboardInterrupt as error:  # it may come in the middle of a step: only the last checkpoint is whole
+            going = self.going
+            for one in going:
                 one.stop(INTERRUPTED)
-            raise
+            if not (going and isinstance(error, Interrupted)):  # the records tell of an Interrupted
+                raise
         except BaseException as error:
             for one in self.going:
                 one.fail(error)
@@ -98,15 +105,26 @@ class SideBySide:
         """The runs that have not ended."""
         return [one for one in self.sessions if not one.ended]
 
+    def _prepare(self) -> list[bool]:
+        """Build or load the state of every run; whether each begins. What refuses a resumed run leaves its folder as it was."""
+        try:
+            return [one.prepare() for one in self.sessions]
+        except BaseException as error:
+            for one in self.sessions:
+                if one.fresh:
+                    one.stop(INTERRUPTED) if isinstance(error, KeyboardInterrupt) else one.fail(error)
+                one.ended = True
+            raise
+
     def _begin(self) -> None:
+        began = self._prepare()
         for one in self.sessions:
-            one.write_record()
+            one.begin()
         started = time.perf_counter()
         names = self.train.probes if self.train.probe_steps else ()
         probes = make_probes(names, self.task, self.config.model.n_future)
         self.probes = ProbePass(probes, recorded=self.train.graphs and present_crew() is None)
         self._count_probe_time(started)
-        began = [one.restore() for one in self.sessions]
         if len(self.sessions) > 1:
             self.stack = Stack([one.state.model for one in self.sessions], self.config.clamp)
         clock = self.sessions[0].state.clock

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from playground.figures.head_colors import INK, head_color, offset_color
 from playground.figures.panels import Layout
 from playground.figures.style import GREY, Style, apply_style, see_through
+from playground.figures.text import plain
 from playground.results import AblationEffects, Head
 from playground.results.base import measured_mean
 
@@ -76,7 +77,7 @@ def alone_figure(effects: AblationEffects, offset: int = 1, *, style: Style = "s
     n_offsets = effects.clean_loss.shape[1]
     if not 1 <= offset <= n_offsets:
         raise ValueError(f"offset is {offset}, and 1 to {n_offsets} were measured")
-    names = [component_title(name) for name in effects.components]
+    names = [plain(component_title(name)) for name in effects.components]
     layout: Layout = {"showlegend": False, "margin": {"t": 30, "b": 52, "l": 66, "r": 14}, "bargap": 0.25}
     layout |= {"height": BAR * len(names) + 30 + 52}
     traces: list[dict[str, Any]] = []
@@ -174,7 +175,7 @@ def _control(control: AblationEffects, offset: int, quantity: str) -> dict[str, 
 
 
 def _set_title(component: str) -> str:
-    return ", ".join(component_title(name) for name in component.split(" + "))
+    return ", ".join(plain(component_title(name)) for name in component.split(" + "))
 
 
 def _limits(layout: Layout, limits: Limits, n_offsets: int) -> None:

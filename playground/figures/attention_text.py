@@ -5,6 +5,7 @@ its own script and no library: `attention_html` is a whole page that opens witho
 script as a component.
 """
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playground.figures.attention_script import CSS, SCRIPT
+from playground.text import visible
 
 DIGITS = 3
 
@@ -46,9 +48,9 @@ def attention_data(
     """
     length = len(tokens)
     return {
-        "tokens": list(tokens),
+        "tokens": [visible(token) for token in tokens],
         "heads": [
-            {"name": head.name, "title": head.title, "note": head.note, "color": head.color,
+            {"name": visible(head.name), "title": visible(head.title), "note": visible(head.note), "color": head.color,
              "weights": [_rounded(head.pattern[query, : query + 1]) for query in range(length)]}
             for head in heads
         ],
@@ -60,7 +62,7 @@ def attention_data(
 def attention_html(data: dict[str, Any], title: str = "Attention") -> str:
     """A page of its own that shows `attention_data`."""
     inside = json.dumps(data).replace("<", "\\u003c")
-    safe = title.replace("&", "&amp;").replace("<", "&lt;")
+    safe = html.escape(visible(title))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{safe}</title><style>\n'
         ":root { color-scheme: light dark; }\nbody { font-family: system-ui, sans-serif; margin: 1.5rem; }\n"

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from playground.figures.contrast import letters_on
 from playground.figures.head_colors import head_color
 from playground.figures.style import GREY, SCALE, Style, apply_style, see_through
+from playground.figures.text import plain
 from playground.figures.wording import wrapped
 from playground.results import AttentionScores, Composition, Head, layer_title, score_title
 
@@ -125,7 +126,7 @@ def _edge_hover(
     for sender, receiver, value in edges:
         curve = _curve(places[sender], places[receiver])
         text = (
-            f"<b>{sender.short} → {receiver.short}</b><br>{KIND_TITLES[kind]} {value:.3f} above random<br>random "
+            f"<b>{plain(sender.short)} → {plain(receiver.short)}</b><br>{KIND_TITLES[kind]} {value:.3f} above random<br>random "
             f"{composition.random[index]:.3f}, null band (99%) {composition.null[index]:.3f} above it"
         )
         for point in (5, 8, 11):
@@ -145,7 +146,7 @@ def _nodes(places: dict[Head, tuple[float, float]], scores: AttentionScores, sco
     return {
         "type": "scatter", "mode": "markers+text" if size >= NAMED else "markers",
         "x": [places[head][0] for head in heads], "y": [places[head][1] for head in heads],
-        "text": [head.short for head in heads], "textfont": {"size": LETTER, "color": letters_on(shown).tolist()},
+        "text": [plain(head.short) for head in heads], "textfont": {"size": LETTER, "color": letters_on(shown).tolist()},
         "marker": {"size": size, "color": shown, "coloraxis": "coloraxis", "line": {"color": GREY, "width": 1}},
         "hovertext": [_told(head, scores) for head in heads], "hovertemplate": "%{hovertext}<extra></extra>",
     }  # fmt: skip
@@ -153,18 +154,18 @@ def _nodes(places: dict[Head, tuple[float, float]], scores: AttentionScores, sco
 
 def _told(head: Head, scores: AttentionScores) -> str:
     if head not in scores.heads:
-        return f"<b>{head.title}</b>"
+        return f"<b>{plain(head.title)}</b>"
     index = scores.heads.index(head)
     lines = [
-        f"{score_title(name)} {scores.score(name).ravel()[index]:.3f} (null {scores.null(name).ravel()[index]:.3f})"
+        f"{plain(score_title(name))} {scores.score(name).ravel()[index]:.3f} (null {scores.null(name).ravel()[index]:.3f})"
         for name in scores.names
     ]
-    return "<br>".join([f"<b>{head.short}: {head.title}</b>", *lines, f"ideal {scores.ideal:.0f}"])
+    return "<br>".join([f"<b>{plain(head.short)}: {plain(head.title)}</b>", *lines, f"ideal {scores.ideal:.0f}"])
 
 
 def _levels(heads: Sequence[Head]) -> dict[str, Any]:
     trunk = list(dict.fromkeys(head.layer for head in heads if head.layer.startswith("blocks.")))
-    names = [layer_title(layer) for layer in trunk]
+    names = [plain(layer_title(layer)) for layer in trunk]
     return {"tickvals": list(range(len(trunk) + 1)), "ticktext": [*names, "future<br>heads"]}
 
 
@@ -202,6 +203,6 @@ def _key(composition: Composition, kind: Kind, widest: float, count: int) -> dic
 
 
 def _bar(score: str) -> dict[str, Any]:
-    bar = {"title": {"text": score_title(score).replace(" ", "<br>") + "<br>(1 ideal)", "font": {"size": 12}},
+    bar = {"title": {"text": plain(score_title(score)).replace(" ", "<br>") + "<br>(1 ideal)", "font": {"size": 12}},
            "thickness": 12, "tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "outlinewidth": 0, "xpad": 4}  # fmt: skip
     return {"colorscale": SCALE, "cmin": 0, "cmax": 1, "colorbar": bar}

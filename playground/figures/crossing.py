@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from playground.figures.style import Style, apply_style, color_of
+from playground.figures.text import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +47,23 @@ def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -
         if middle is not None and len(group) > 1:
             figure.add_trace(
                 go.Scatter(
-                    x=[middle], y=[label], mode="markers", showlegend=False,
+                    x=[middle], y=[plain(label)], mode="markers", showlegend=False,
                     marker={"symbol": "line-ns", "size": 26, "line": {"color": color, "width": 3}},
-                    hovertemplate=f"<b>{label}</b>: median %{{x:.4s}} tokens<extra></extra>",
+                    hovertemplate=f"<b>{plain(label)}</b>: median %{{x:.4s}} tokens<extra></extra>",
                 )
             )  # fmt: skip
     apply_style(figure, style)
     figure.update_xaxes(
         title_text="training tokens to half way from chance to ceiling", tickformat="~s", rangemode="tozero"
     )
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
+    figure.update_yaxes(categoryorder="array", categoryarray=[plain(label) for label in labels[::-1]])
     return figure.update_layout(height=110 + 44 * max(1, len(labels)), showlegend=False, margin={"t": 16})
 
 
 def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: str) -> go.Scatter:
     return go.Scatter(
-        x=[item.seen if item.tokens is None else item.tokens for item in items], y=[label] * len(items),
+        x=[item.seen if item.tokens is None else item.tokens for item in items], y=[plain(label)] * len(items),
         mode="markers", marker={"color": color, "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
-        customdata=[[item.seed, item.run] for item in items], showlegend=False,
-        hovertemplate=f"<b>{label}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
+        customdata=[[item.seed, plain(item.run)] for item in items], showlegend=False,
+        hovertemplate=f"<b>{plain(label)}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
     )  # fmt: skip

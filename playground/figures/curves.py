@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from playground.figures.aggregate import mean_and_band
 from playground.figures.panels import Layout, panel_title, place, suffix
 from playground.figures.style import GREY, Style, apply_style, color_of, dash_of, see_through
+from playground.figures.text import plain
 
 X = Literal["tokens", "step"]
 MOST_POINTS = 300
@@ -103,7 +104,7 @@ def curves_figure(
         layout[f"yaxis{at}"] |= {"title": {"text": y_title}} if col == 0 else {"showticklabels": False}
         layout[f"yaxis{at}"] |= {"range": y_range} if y_range else {}
         layout[f"yaxis{at}"] |= {"matches": "y"} if index else {}
-        layout["annotations"] += [panel_title(index, panel)] if panel else []
+        layout["annotations"] += [panel_title(index, plain(panel))] if panel else []
         for reference in references:
             _draw(layout, reference, index, y_range)
         traces += _panel_traces(curves, panel, x, y_title, {"xaxis": f"x{at}", "yaxis": f"y{at}"})
@@ -202,7 +203,7 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
     for part in [] if alone else mean_parts(counted, x):
         traces += _mean_lines(part, counted, quantity)
     label = counted[0].label
-    return [trace | {"type": "scatter", "name": _told(label, counted), "legendgroup": label} for trace in traces]
+    return [trace | {"type": "scatter", "name": plain(_told(label, counted)), "legendgroup": label} for trace in traces]
 
 
 def _told(label: str, counted: Sequence[Curve]) -> str:
@@ -232,13 +233,13 @@ def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = Fa
         values.append(np.append(curve.values[keep], np.full(len(closed) - len(keep), np.nan)))
     table, first = np.concatenate(numbers)[:-1], curves[0]
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
-    seed, run = (first.seed, f"<br>{first.run}") if len(curves) == 1 else ("%{customdata[2]}", "")
+    seed, run = (first.seed, f"<br>{plain(first.run)}") if len(curves) == 1 else ("%{customdata[2]}", "")
     return {
         "mode": "lines", "x": table[:, 0], "y": np.concatenate(values)[:-1],
         "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash}, "opacity": 1.0 if bold else 0.4,
         "customdata": table[:, 1:],
         "hovertemplate": (
-            f"<b>n = {first.n_future}, {first.control}, seed {seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
+            f"<b>n = {first.n_future}, {plain(first.control)}, seed {seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
             f"{quantity} %{{y:.4g}}<br>"
             f"step %{{customdata[0]:,}}, %{{customdata[1]:.3s}} tokens{run}<extra></extra>"
         ),
@@ -253,8 +254,9 @@ def _end(curve: Curve, x: X, quantity: str) -> dict[str, Any]:
         "mode": "markers", "x": curve.at(x)[[at]], "y": curve.values[[at]],
         "line": {"width": 0}, "marker": {"symbol": "x", "size": 8, "color": color},
         "hovertemplate": (
-            f"<b>n = {curve.n_future}, {curve.control}, seed {curve.seed}: {curve.ended}</b><br>its last value: "
-            f"{quantity} %{{y:.4g}}<br>step {curve.steps[at]:,}, {curve.tokens[at]:,} tokens<br>{curve.run}<extra></extra>"
+            f"<b>n = {curve.n_future}, {plain(curve.control)}, seed {curve.seed}: {plain(curve.ended)}</b><br>its last value: "
+            f"{quantity} %{{y:.4g}}<br>step {curve.steps[at]:,}, {curve.tokens[at]:,} tokens<br>{plain(curve.run)}"
+            "<extra></extra>"
         ),
     }  # fmt: skip
 
@@ -277,7 +279,7 @@ def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[d
         "line": {"color": color, "width": 3 if whole else 1.8, "dash": dash},
         "customdata": np.stack([low, high], axis=1),
         "hovertemplate": (
-            f"<b>{first.label}: mean of {_behind(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
+            f"<b>{plain(first.label)}: mean of {_behind(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
             "at %{x:.3s}<extra></extra>"
         ),
     }  # fmt: skip

@@ -6,6 +6,7 @@ their offset, the refused ones struck out, and offset 1's own token. Written as 
 `decoding_html` is a whole page that opens without a network, and the app mounts the same script as a component.
 """
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from playground.figures.decoding_script import CSS, SCRIPT
 from playground.figures.head_colors import offset_color
 from playground.figures.lens import readable
 from playground.results import DecodedRow, DecodingStep
+from playground.text import visible
 
 LONGEST = 24
 """Letters of a token in a box."""
@@ -49,7 +51,7 @@ def decoding_data(shown: Sequence[ShownText], start: int | None = None) -> dict[
 def decoding_html(data: dict[str, Any], title: str = "Decoding") -> str:
     """A page of its own that shows `decoding_data`."""
     inside = json.dumps(data).replace("<", "\\u003c")
-    safe = title.replace("&", "&amp;").replace("<", "&lt;")
+    safe = html.escape(visible(title))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{safe}</title><style>\n'
         ":root { color-scheme: light dark; }\nbody { font-family: system-ui, sans-serif; margin: 1.5rem; }\n"
@@ -91,7 +93,7 @@ def _text(shown: ShownText) -> dict[str, Any]:
         emitted_by += [number] * len(step.emitted)
     chips = {token: _chip(string) for token, string in shown.strings.items()}
     return {
-        "title": shown.title,
+        "title": visible(shown.title),
         "spaced": shown.spaced,
         "drawn": shown.drawn,
         "drafts": shown.speculative > 1,
@@ -123,7 +125,7 @@ def _steps(row: DecodedRow, chips: Mapping[int, str]) -> list[dict[str, Any]]:
 
 def _running(string: str) -> str:
     """A token in running text: a line's end is seen, and ends the line."""
-    return string.replace("\n", "⏎").replace("⏎", "⏎\n").replace("\t", "⇥")
+    return visible(string.replace("\n", "⏎").replace("\t", "⇥")).replace("⏎", "⏎\n")
 
 
 def _chip(string: str) -> str:

@@ -12,6 +12,7 @@ from playground.figures.formation_events import event_key, event_rows, event_tic
 from playground.figures.head_colors import head_color
 from playground.figures.panels import Layout, domain, suffix
 from playground.figures.style import GREY, Style, apply_style, see_through
+from playground.figures.text import plain
 from playground.figures.token_axis import TokenAxis
 from playground.figures.wording import wrapped
 from playground.results import AttentionHistory, Formation, Head, score_title
@@ -63,7 +64,7 @@ def formation_figure(runs: Sequence[Formed], score: str, *, log: bool = False, s
             traces += [trace | _axes(index, lane=True) for trace in event_rows(run.formation, names, axis)]
             event_ticks(layout, run.formation, index, axis)
     if runs:
-        layout["yaxis"]["title"] = {"text": score_title(score) + " score"}
+        layout["yaxis"]["title"] = {"text": plain(score_title(score)) + " score"}
     return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
@@ -81,7 +82,7 @@ def _curves(run: Formed, score: str, axis: TokenAxis) -> list[dict[str, Any]]:
     heights = apart([float(values[-1, last.heads.index(head)]) for head in named], 0.055)
     ends = {
         "type": "scatter", "mode": "text", "x": [places[-1]] * len(named), "y": heights, "hoverinfo": "skip",
-        "text": [f" {head.short}" for head in named], "textposition": "middle right", "cliponaxis": False,
+        "text": [f" {plain(head.short)}" for head in named], "textposition": "middle right", "cliponaxis": False,
         "textfont": {"size": 12, "color": [head_color(head) for head in named]}, "showlegend": False,
     }  # fmt: skip
     return [*traces, ends]
@@ -93,12 +94,13 @@ def _curve(
     history = run.history
     null = float(history.results[-1].null(score).ravel()[history.results[-1].heads.index(head)])
     return {
-        "type": "scatter", "mode": "lines", "x": points[0], "y": points[1], "name": head.title, "showlegend": False,
+        "type": "scatter", "mode": "lines", "x": points[0], "y": points[1], "name": plain(head.title), "showlegend": False,
         "line": {"color": head_color(head), "width": 2.2 if bold else 1.0}, "opacity": 1.0 if bold else 0.45,
         "customdata": np.stack([history.steps, history.tokens], axis=1),
         "hovertemplate": (
-            f"<b>{head.short}: {head.title}</b><br>{score_title(score)} %{{y:.3f}}<br>null band (99%) {null:.3f}, ideal "
-            f"{history.results[-1].ideal:.0f}<br>step %{{customdata[0]:,}}, %{{customdata[1]:,}} tokens<extra></extra>"
+            f"<b>{plain(head.short)}: {plain(head.title)}</b><br>{plain(score_title(score))} %{{y:.3f}}<br>null band (99%) "
+            f"{null:.3f}, ideal {history.results[-1].ideal:.0f}<br>"
+            f"step %{{customdata[0]:,}}, %{{customdata[1]:,}} tokens<extra></extra>"
         ),
     }  # fmt: skip
 
@@ -163,8 +165,8 @@ def _place(
     }  # fmt: skip
     layout[f"yaxis{lane}"] = {
         "domain": [split[1], 1], "anchor": f"x{lane}", "range": [-0.6, len(names) - 0.4], "showline": False,
-        "tickvals": list(range(len(names))), "ticktext": list(names)[::-1], "showticklabels": first, "ticks": "",
-        "tickfont": {"size": 12}, "fixedrange": True,
+        "tickvals": list(range(len(names))), "ticktext": [plain(name) for name in names[::-1]], "showticklabels": first,
+        "ticks": "", "tickfont": {"size": 12}, "fixedrange": True,
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from playground.figures.head_colors import INK
 from playground.figures.panels import Layout, suffix
 from playground.figures.style import see_through
+from playground.figures.text import plain
 from playground.figures.token_axis import TokenAxis
 from playground.results import Event, Formation, Head
 
@@ -44,7 +45,7 @@ def _marks(events: Sequence[Event], rows: dict[str, int], axis: TokenAxis, marke
     ]
     return {
         "type": "scatter", "mode": "markers+text", "x": places, "y": [rows[event.name] for event in events],
-        "marker": marker, "text": [f" {subject(event)} " for event in events],
+        "marker": marker, "text": [f" {plain(subject(event))} " for event in events],
         "textposition": ["middle left" if left else "middle right" for left in to_left],
         "textfont": {"size": 10}, "cliponaxis": False,
         "hovertext": [_told(event) for event in events], "hovertemplate": "%{hovertext}<extra></extra>",
@@ -67,7 +68,7 @@ def _told(event: Event) -> str:
     of = subject(event) or event.subject
     ideal = "no ceiling" if math.isnan(event.ceiling) else f"ideal {event.ceiling:.3g}"
     return (
-        f"<b>{event.name}</b> ({of})<br>half of its final value {event.final:.3g}: {when(event.half)}<br>"
+        f"<b>{plain(event.name)}</b> ({plain(of)})<br>half of its final value {event.final:.3g}: {when(event.half)}<br>"
         f"from chance {event.null:.3g} to {ideal}: t50 {when(event.t50)}, t90 {when(event.t90)}<br>"
         f"run seen to {event.seen:,} tokens"
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from playground.figures.contrast import DIVERGING, letters_on
 from playground.figures.style import SCALE
+from playground.figures.text import plain
 from playground.results import AttentionScores, Head, heads_of, score_title
 
 LETTERS = 11
@@ -51,8 +52,8 @@ def score_cells(scores: AttentionScores, name: str, layers: Sequence[str], step:
     heads = np.array([head.title for head in heads_of(scores.layers, values.shape[1])], dtype=object)
     hover = np.array(
         [
-            f"<b>{head}</b><br>{score_title(name)} {value:.3f}<br>null band (99%) {band:.3f}, ideal {scores.ideal:.1f}"
-            f"<br>step {step:,}"
+            f"<b>{plain(head)}</b><br>{plain(score_title(name))} {value:.3f}<br>null band (99%) {band:.3f}, ideal "
+            f"{scores.ideal:.1f}<br>step {step:,}"
             for head, value, band in zip(heads, values.ravel(), null.ravel(), strict=True)
         ],
         dtype=object,
@@ -116,4 +117,4 @@ def brief(value: float, *, signed: bool = False) -> str:
 
 def short_layer(layer: str) -> str:
     """A layer's name for an axis: `T0` is trunk 0, `F1` is future head 1."""
-    return Head(layer, 0).short.partition(".")[0]
+    return plain(Head(layer, 0).short.partition(".")[0])

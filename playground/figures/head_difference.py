@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from playground.figures.head_cells import Cells, spread
+from playground.figures.text import plain
 from playground.results import AttentionScores, Head, score_title
 
 Pairing = Literal["rank", "number"]
@@ -40,8 +41,8 @@ def difference_cells(
             values[row, column] = b - a
             told[row, column] = a > a_null or b > b_null
             hover[row, column] = (
-                f"<b>{other.short} right − {one.short} left</b><br>{score_title(name)} {b:.3f} − {a:.3f} = {b - a:+.3f}"
-                f"<br>null bands (99%) {b_null:.3f} and {a_null:.3f}"
+                f"<b>{plain(other.short)} right − {plain(one.short)} left</b><br>{plain(score_title(name))} "
+                f"{b:.3f} − {a:.3f} = {b - a:+.3f}<br>null bands (99%) {b_null:.3f} and {a_null:.3f}"
             )
     rows = [shared.index(layer) if layer in shared else None for layer in layers]
     return Cells(

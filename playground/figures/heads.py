@@ -15,6 +15,7 @@ from playground.figures.head_difference import Pairing, difference_cells, shared
 from playground.figures.panels import Layout, place, suffix
 from playground.figures.player import PLAYER_HEIGHT, player
 from playground.figures.style import GREY, SCALE, Style, apply_style
+from playground.figures.text import plain
 from playground.figures.wording import wrapped
 from playground.results import AttentionHistory, AttentionScores, score_title
 
@@ -57,7 +58,7 @@ def head_map_figure(
     layout = place(0, 0, 0, (1, 1), (0, 0)) | {
         "coloraxis": {**_score_bar(), "showscale": False}, "uirevision": "keep",
         "height": SMALL_CELL * n_layers + 28 + 44, "margin": {"l": 40, "r": 4, "t": 28, "b": 44}, "font": {"size": 11},
-        "title": {"text": f"{title}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center",
+        "title": {"text": f"{plain(title)}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center",
                   "y": 1, "yanchor": "top", "pad": {"t": 6}},
         "annotations": _small_numbers(cells) if n_heads <= SMALL_MOST_NUMBERS else [],
     }  # fmt: skip
@@ -140,11 +141,15 @@ class _Panels:
         if row == len(self.histories):
             left, right = (history.results[-1] for history in self.histories.values())
             shared = len(shared_layers(left, right))
-            return ["<b>difference: lower − upper</b>", score_title(name), f"{shared} shared layers, no change 0"]
+            return [
+                "<b>difference: lower − upper</b>",
+                plain(score_title(name)),
+                f"{shared} shared layers, no change 0",
+            ]
         run = list(self.histories)[row]
         last = self.histories[run].results[-1]
         limits = f"ideal {last.ideal:.0f}, null up to {null_of(last, name):.2f}"
-        return [f"<b>{wrapped(run)}</b>", score_title(name), limits]
+        return [f"<b>{wrapped(run)}</b>", plain(score_title(name)), limits]
 
 
 def _traces(panels: Sequence[Cells]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 Layers go upwards as tokens flow. Below stands the token that the model is at, above the token that really comes.
 """
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from playground.figures.contrast import BRIGHT, DARK, letters_on
 from playground.figures.panels import Layout, suffix
 from playground.figures.style import GREY, SCALE, Style, apply_style
+from playground.figures.text import plain
+from playground.text import visible
 
 ColorBy = Literal["top", "true", "right"]
 COLOR_TITLES: dict[ColorBy, str] = {
@@ -40,7 +41,7 @@ class Reading:
     """What the layers of one model say along one row, read in one way, for one offset. T positions, L layers, R ranks."""
 
     title: str
-    """Up to two lines."""
+    """Up to two lines, in plotly's markup."""
     offset: int
     layers: tuple[str, ...]
     """What the rows of the map are called, the lowest first."""
@@ -95,16 +96,15 @@ def readable(token: str) -> str:
     >>> readable(" Lily"), readable("\\n")
     ('␣Lily', '⏎')
     """
-    return token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+    return visible(token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥"))
 
 
 def cropped(text: str, letters: int) -> str:
-    """At most so many letters, without what a figure would take for a tag.
+    """At most so many letters.
 
     >>> cropped("<end>", 5), cropped("grandfather", 5)
-    ('‹end›', 'gran…')
+    ('<end>', 'gran…')
     """
-    text = text.replace("<", "‹").replace(">", "›").replace("&", "＆") if len(text) > 1 else text
     return text if len(text) <= letters else text[: letters - 1] + "…"
 
 
@@ -114,9 +114,14 @@ def two_lines(text: str) -> str:
     >>> two_lines("beach"), two_lines("packed"), two_lines("grandfather")
     ('beach', 'pac<br>ked', 'grand<br>fath…')
     """
+    return "<br>".join(map(plain, _halves(text)))
+
+
+def _halves(text: str) -> list[str]:
+    """The lines of a cell, before they are marked up."""
     text = cropped(text, 2 * LINE)
     half = -(-len(text) // 2)
-    return text if len(text) <= LINE else f"{text[:half]}<br>{text[half:]}"
+    return [text] if len(text) <= LINE else [text[:half], text[half:]]
 
 
 def _traces(reading: Reading, index: int, color_by: ColorBy, window: tuple[int, int]) -> list[dict[str, Any]]:
@@ -174,7 +179,7 @@ def _letters(
     start, stop = window
     rows = [[ranks[0].lstrip("␣") or ranks[0] for ranks in row[start:stop]] for row in reading.predicted]
     words = np.array([[two_lines(word) for word in row] for row in rows], dtype=object)
-    lines = [word.split("<br>") for word in words.ravel()]
+    lines = [_halves(word) for row in rows for word in row]
     largest = "<br>".join([_BLANK * max(len(line) for word in lines for line in word)] * max(map(len, lines)))
     colors = np.where(np.isnan(values), GREY, DARK if color_by == "right" else letters_on(values))
     drawn: list[dict[str, Any]] = []
@@ -195,13 +200,11 @@ def _hover(reading: Reading, layer: int, position: int) -> str:
     """The likeliest tokens with their probabilities, and what comes."""
 
     def quoted(token: str) -> str:
-        return f"'{html.escape(token, quote=False)}'"
+        return f"'{plain(token)}'"
 
     ranked = zip(reading.predicted[layer][position], reading.probability[layer, position], strict=True)
     true = reading.true[position]
-    lines = [
-        f"<b>{html.escape(reading.layers[layer])}</b>, at {quoted(reading.tokens[position])} (position {position})"
-    ]
+    lines = [f"<b>{plain(reading.layers[layer])}</b>, at {quoted(reading.tokens[position])} (position {position})"]
     lines += [f"{rank}. {quoted(token)} {probability:.3f}" for rank, (token, probability) in enumerate(ranked, start=1)]
     if true is None:
         lines.append("the row ends before the token that this predicts")
@@ -224,8 +227,8 @@ def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], win
         "range": [start - 0.5, stop - 0.5], "tickvals": positions, "showgrid": False, "tickfont": {"size": 11},
         "tickangle": -90 if _is_upright([reading], start, stop) else 0, "anchor": f"y{beside}", "automargin": False,
     }  # fmt: skip
-    here = [cropped(reading.tokens[position], LONGEST_LABEL) for position in positions]
-    there = [cropped(reading.true[position] or "", LONGEST_LABEL) for position in positions]
+    here = [plain(cropped(reading.tokens[position], LONGEST_LABEL)) for position in positions]
+    there = [plain(cropped(reading.true[position] or "", LONGEST_LABEL)) for position in positions]
     there = [
         f"<b>{text}</b>" if reading.scored[position] else text for text, position in zip(there, positions, strict=True)
     ]
@@ -236,7 +239,7 @@ def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], win
     n_layers = len(reading.layers)
     layout[f"yaxis{beside}"] = {
         "domain": shares, "anchor": f"x{at}", "range": [-0.5, n_layers - 0.1], "tickvals": list(range(n_layers)),
-        "ticktext": list(reading.layers), "tickfont": {"size": 12}, "showgrid": False, "automargin": True,
+        "ticktext": [plain(layer) for layer in reading.layers], "tickfont": {"size": 12}, "showgrid": False, "automargin": True,
         "title": {"text": "read behind", "font": {"size": 12}},
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from playground.figures.panels import Layout, panel_title, place, suffix
 from playground.figures.style import GREY, Style, apply_style, color_of
+from playground.figures.text import plain
 from playground.results import Lens, layer_title
 
 FIELDS = {"accuracy": "accuracy on scored tokens", "loss": "loss (nats per token)"}
@@ -100,7 +101,8 @@ def _lines(curve: LensCurve, field: str, offset: int, depth: int) -> list[dict[s
         return []
     sites = list(range(len(curve.lens.sites)))
     own = through[-1, offset - 1]
-    names = ["embed", *(layer_title(site) for site in curve.lens.sites[1:])]
+    title = plain(curve.title)
+    names = ["embed", *(plain(layer_title(site)) for site in curve.lens.sites[1:])]
     color = color_of(curve.n_future, curve.variant)
     common = {"type": "scatter", "mode": "lines+markers", "hovertemplate": "%{hovertext}<extra></extra>"}
     drawn = [
@@ -110,10 +112,10 @@ def _lines(curve: LensCurve, field: str, offset: int, depth: int) -> list[dict[s
     ]  # fmt: skip
     return [
         common | {
-            "x": x, "y": y, "name": f"{curve.title}, {way}", "legendgroup": f"{curve.title}, {way}",
+            "x": x, "y": y, "name": f"{title}, {way}", "legendgroup": f"{title}, {way}",
             "line": {"color": color, "width": 2.4 if dash == "solid" else 1.6, "dash": dash},
             "marker": {"symbol": symbol, "size": 7, "color": color},
-            "hovertext": [f"<b>{curve.title}</b><br>behind {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
+            "hovertext": [f"<b>{title}</b><br>behind {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
                           for name, value in zip(layers, y, strict=True)],
         }
         for way, x, y, layers, dash, symbol in drawn

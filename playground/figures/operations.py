@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from playground.figures.aggregate import mean_and_band
 from playground.figures.curves import seeds_text
 from playground.figures.style import GREY, Style, apply_style, color_of, dash_of
+from playground.figures.text import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,12 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
     )
     figure.add_trace(
         go.Scatter(
-            x=numbers, y=mean, mode="lines+markers", name=f"{first.label} ({behind})", legendgroup=first.label,
+            x=numbers, y=mean, mode="lines+markers", name=f"{plain(first.label)} ({behind})", legendgroup=first.label,
             customdata=np.stack([low, high], axis=1),
             line={"color": color_of(first.n_future, first.variant), "dash": dash_of(first.control), "width": 2.5},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
             hovertemplate=(
-                f"<b>{first.label}: {'mean of ' if several else ''}{behind}</b> ({seeds})<br>m = %{{x}}: %{{y:.3f}}<br>"
+                f"<b>{plain(first.label)}: {'mean of ' if several else ''}{behind}</b> ({seeds})<br>m = %{{x}}: %{{y:.3f}}<br>"
                 f"{interval}<extra></extra>"
             ),
         )

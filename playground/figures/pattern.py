@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from playground.figures.style import SCALE, Style, apply_style
+from playground.figures.text import plain
 
 MOST_LABELS = 32
 """Tokens that can be named along an axis of a narrow page; of more, every second or third is."""
@@ -22,7 +23,7 @@ def pattern_figure(
 ) -> go.Figure:  # fmt: skip
     """`pattern[query, key]` with the tokens written along both axes; rows sum to 1.
 
-    `targets[query, key]` marks with frames where an ideal induction head looks.
+    `title` is plotly's markup. `targets[query, key]` marks with frames where an ideal induction head looks.
     """
     length = len(tokens)
     visible = np.where(np.tril(np.ones_like(pattern, dtype=bool)), pattern, np.nan)
@@ -43,7 +44,7 @@ def pattern_figure(
     every = -(-length // MOST_LABELS)
     positions = list(range(0, length, every))
     ticks = {
-        "tickvals": positions, "ticktext": [tokens[position] for position in positions], "showgrid": False,
+        "tickvals": positions, "ticktext": [plain(tokens[position]) for position in positions], "showgrid": False,
         "tickfont": {"size": 8 if length > MOST_LABELS // 2 else 11},
     }  # fmt: skip
     key = "key: the token looked at" + (f" (every {ORDINALS.get(every, f'{every}th')} is named)" if every > 1 else "")
@@ -74,9 +75,9 @@ def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
 
 def _pairs(tokens: Sequence[str]) -> NDArray[np.object_]:
     """`[query, key, 4]` for the hover text: query token, key token, and their positions."""
-    length = len(tokens)
+    length, texts = len(tokens), np.array([plain(token) for token in tokens], dtype=object)
     pairs = np.empty((length, length, 4), dtype=object)
     pairs[:, :, 2], pairs[:, :, 3] = np.indices((length, length))
-    pairs[:, :, 0] = np.array(tokens, dtype=object)[:, None]
-    pairs[:, :, 1] = np.array(tokens, dtype=object)[None, :]
+    pairs[:, :, 0] = texts[:, None]
+    pairs[:, :, 1] = texts[None, :]
     return pairs

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from playground.text import visible
+
 BROKE, MENDED, OTHER = "rgba(217, 70, 10, 0.32)", "rgba(15, 157, 116, 0.32)", "rgba(128, 136, 144, 0.30)"
 """Right before and wrong after; wrong before and right after; wrong both times, in different ways."""
 CSS = """
@@ -59,13 +61,13 @@ def _summary(tokens: NDArray[np.int64], found: Predictions, changed: NDArray[np.
 
 def _box(place: int, strings: Sequence[str], names: dict[int, str], found: Predictions, token: int) -> str:
     before, after = int(found.before[place]), int(found.after[place])
-    text = f"<b>{html.escape(strings[place])}</b>"
+    text = f"<b>{_shown(strings[place])}</b>"
     classes, style = ["pt-token"], ""
     if before < 0:
         return f'<span class="pt-token pt-none" title="nothing predicts it">{text}</span>'
     if found.scored[place]:
         classes.append("pt-scored")
-    ours, theirs = (html.escape(names[number]) for number in (before, after))
+    ours, theirs = (_shown(names[number]) for number in (before, after))
     told = f"position {place}: predicted {ours}, without the parts {theirs}"
     if before != after:
         color = BROKE if before == token else MENDED if after == token else OTHER
@@ -76,6 +78,10 @@ def _box(place: int, strings: Sequence[str], names: dict[int, str], found: Predi
     else:
         text += f"<small>{ours}</small>"
     return f'<span class="{" ".join(classes)}"{style} title="{told}">{text}</span>'
+
+
+def _shown(token: str) -> str:
+    return html.escape(visible(token))
 
 
 def _key() -> str:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from playground.figures.curves import Curve, Reference, X, curves_figure, span
 from playground.figures.style import Style
+from playground.figures.text import plain
 from playground.results import ScoreInfo
 
 ROOM_FOR_UNIT = 320
@@ -27,9 +28,9 @@ def score_figure(
         Reference(name="ceiling" if infos[0].higher_is_better else "floor", value=value, dash="longdash", side="left")
         for value in dict.fromkeys(pair[1] for pair in distinct)
     ]
-    y_title = readable(infos[0].name) if infos else ""
+    y_title = plain(readable(infos[0].name)) if infos else ""
     if infos and height >= ROOM_FOR_UNIT:
-        y_title += f"<br>({infos[0].unit})"
+        y_title += f"<br>({plain(infos[0].unit)})"
     values = [float(value) for curve in curves for value in curve.values if value == value]
     edges = [reference.value for reference in references]
     y_range = span([*edges, *values]) if edges else None

@@ -2,6 +2,9 @@
 
 import textwrap
 
+from playground.figures.text import MOST, plain
+from playground.text import visible
+
 WIDTH = 24
 """Letters that fit above a panel when two stand side by side on a page of 820 pixels."""
 
@@ -12,4 +15,4 @@ def wrapped(text: str, width: int = WIDTH) -> str:
     >>> wrapped("n = 2, layers, seed 0"), wrapped("stories-cpu-n2-layers-s0-a09b50a6")
     ('n = 2, layers, seed 0', 'stories-cpu-n2-layers-<br>s0-a09b50a6')
     """
-    return "<br>".join(textwrap.wrap(text, width))
+    return "<br>".join(plain(line) for line in textwrap.wrap(visible(text, MOST), width))

@@ -19,7 +19,7 @@ def match_mask(tokens: Int[Tensor, "*rest pos"], ahead: int) -> Bool[Tensor, "*r
     same = tokens.unsqueeze(-1) == tokens.unsqueeze(-2)
     earlier = same.tril(-1)
     mask = torch.zeros_like(same)
-    mask[..., ahead:] = earlier[..., : tokens.shape[-1] - ahead]
+    mask[..., ahead:] = earlier[..., : max(0, tokens.shape[-1] - ahead)]  # none where the row is shorter
     return mask.tril(0)
 
 

@@ -34,6 +34,10 @@ class AttentionScores(Result):
     """
 
     sort_by: ClassVar[str] = "induction"
+    dims: ClassVar[dict[str, str]] = {
+        "layers": "layer", "back": "back layer head", "duplicate_token": "layer head", "ahead": "ahead layer head",
+        "null_back": "back layer head", "null_duplicate_token": "layer head", "null_ahead": "ahead layer head",
+    }  # fmt: skip
 
     layers: tuple[str, ...]
     """Names of the layers in order: `blocks.0`, .., `future_heads.0`, .."""

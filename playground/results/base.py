@@ -1,16 +1,15 @@
 """What every result shares: plain values for JSON and back, rows for a table, and the name of an attention head."""
 
 import dataclasses
-import functools
 import re
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from playground.results.restoring import field_types, restore, sizes
 
 Row = dict[str, str | int | float | None]
 """One line of a table: column name -> value."""
@@ -40,7 +39,7 @@ class Head:
     @classmethod
     def parse(cls, name: str) -> "Head":
         """Read `blocks.1.2` or `future_heads.0.3`. Raises ValueError for anything else."""
-        match = re.fullmatch(r"((?:blocks|future_heads)\.\d+)\.(\d+)", name)
+        match = re.fullmatch(r"((?:blocks|future_heads)\.[0-9]{1,6})\.([0-9]{1,6})", name)
         if match is None:
             raise ValueError(
                 f"'{name}' names no attention head; write layer and head, such as blocks.1.2 (trunk layer 1, head 2) "
@@ -96,6 +95,8 @@ class Result:
 
     sort_by: ClassVar[str] = ""
     """Column by which long tables are cut to their largest lines; the last one by default."""
+    dims: ClassVar[dict[str, str]] = {}
+    """Names of the axes of arrays and lists, by field: axes of one name are equally long. A number is a fixed length."""
 
     def rows(self) -> list[Row]:
         """The result as lines of a table, one measured thing a line."""
@@ -107,10 +108,27 @@ class Result:
 
     @classmethod
     def from_dict(cls: "type[ResultT]", values: dict[str, Any]) -> "ResultT":
-        """Read what `to_dict` wrote; other keys are left alone. Raises KeyError when one without a default is missing."""
+        """Read what `to_dict` wrote; other keys are left alone.
+
+        Raises ValueError, naming the field, where one without a default is missing, or does not hold what it should hold.
+        """
         later = {item.name for item in dataclasses.fields(cls) if item.default is not dataclasses.MISSING}
-        types = {name: hint for name, hint in _field_types(cls).items() if name in values or name not in later}
-        return cls(**{name: _restore(values[name], hint) for name, hint in types.items()})
+        found: dict[str, Any] = {}
+        for name, hint in field_types(cls).items():
+            if name in values:
+                try:
+                    found[name] = restore(values[name], hint, _parse)
+                except ValueError as error:
+                    raise ValueError(f"its {name} {error}") from error
+            elif name not in later:
+                raise ValueError(f"it has no '{name}'")
+        sizes(found, {name: letters for name, letters in cls.dims.items() if name in found})
+        return cls(**found)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The length of each named axis of `dims`."""
+        return sizes(vars(self), self.dims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +141,7 @@ class History(Generic[ResultT]):
 
 
 def history(rows: Sequence[dict[str, Any]], result: type[ResultT]) -> History[ResultT]:
-    """Stored lines (`step`, `tokens` and a result's fields) as a history."""
+    """Stored lines (`step`, `tokens` and a result's fields) as a history. Raises ValueError as `from_dict` does."""
     return History(
         steps=tuple(row["step"] for row in rows),
         tokens=tuple(row["tokens"] for row in rows),
@@ -176,23 +194,11 @@ def _plain_array(values: NDArray[Any]) -> Any:
     return rounded.tolist()
 
 
-@functools.cache
-def _field_types(cls: type[Result]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {item.name: hints[item.name] for item in dataclasses.fields(cls)}
-
-
-def _restore(value: Any, hint: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType or origin is typing.Union:
-        return None if value is None else _restore(value, next(arg for arg in args if arg is not type(None)))
-    if origin is np.ndarray:
-        dtype = typing.get_args(args[1])[0]
-        return np.zeros(value["shape"], dtype) if isinstance(value, dict) else np.array(value, dtype)
-    if hint is Head:
+def _parse(value: Any, cls: type) -> Any:
+    if cls is Head:
+        if not isinstance(value, str):
+            raise ValueError("names no attention head")
         return Head.parse(value)
-    if hint is float:
-        return float("nan") if value is None else float(value)
-    if origin is tuple:
-        return tuple(_restore(item, args[0]) for item in value)
-    return hint.from_dict(value) if isinstance(hint, type) and issubclass(hint, Result) else value
+    if not isinstance(value, dict):
+        raise ValueError("is no object")
+    return cls.from_dict(value)  # type: ignore[attr-defined]

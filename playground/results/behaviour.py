@@ -1,6 +1,7 @@
 """What a model does, in the figures that stand beside what its heads do."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ class ScoreInfo:
 @dataclass(frozen=True, kw_only=True)
 class Behaviour(Result):
     """Teacher-forced loss and accuracy on fixed rows of the task, one figure an offset k = 1..n_future."""
+
+    dims: ClassVar[dict[str, str]] = {
+        "loss": "offset", "score_loss": "offset", "accuracy": "offset", "early": "2", "late": "2", "in_context": "offset",
+    }  # fmt: skip
 
     loss: NDArray[np.float64]
     """`[offset]`, nats per token, over all targets."""

@@ -19,6 +19,10 @@ class AblationEffects(Result):
     """
 
     sort_by: ClassVar[str] = "accuracy change"
+    dims: ClassVar[dict[str, str]] = {
+        "components": "component", "clean_loss": "batch offset", "clean_accuracy": "batch offset",
+        "loss": "component batch offset", "accuracy": "component batch offset",
+    }  # fmt: skip
 
     components: tuple[str, ...]
     """What was taken out: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; joined by ` + ` a set."""
@@ -76,6 +80,9 @@ class InductionAfterAblation(Result):
     """Prefix matching of every head while one earlier head is ablated: composition, causally."""
 
     sort_by: ClassVar[str] = "change"
+    dims: ClassVar[dict[str, str]] = {
+        "ablated": "ablated", "heads": "head", "before": "head", "after": "ablated head", "null": "head",
+    }  # fmt: skip
 
     ablated: tuple[Head, ...]
     heads: tuple[Head, ...]
@@ -107,6 +114,8 @@ class Knockout(Result):
     All heads named here are of the trunk or on the path of offset 1, which is its own future head unless future heads read one
     another: the others have no part in its accuracy.
     """
+
+    dims: ClassVar[dict[str, str]] = {"without_others": "draw"}
 
     induction: tuple[Head, ...]
     """Heads with a clear induction score on the task's rows, strongest first."""

@@ -17,6 +17,10 @@ class Composition(Result):
     """
 
     sort_by: ClassVar[str] = "K"
+    dims: ClassVar[dict[str, str]] = {
+        "senders": "sender", "receivers": "receiver", "q": "sender receiver", "k": "sender receiver", "v": "sender receiver",
+        "random": "3", "null": "3",
+    }  # fmt: skip
 
     senders: tuple[Head, ...]
     """Trunk heads, and those of future heads that other future heads read."""
@@ -54,6 +58,10 @@ class Copying(Result):
     """
 
     sort_by: ClassVar[str] = "eigenvalue copying"
+    dims: ClassVar[dict[str, str]] = {
+        "heads": "head", "direct_eigenvalues": "head", "direct_top1": "head", "via": "via", "through_eigenvalues": "head via",
+        "through_top1": "head via",
+    }  # fmt: skip
 
     heads: tuple[Head, ...]
     direct_eigenvalues: NDArray[np.float64]
@@ -89,6 +97,8 @@ class Copying(Result):
 @dataclass(frozen=True, kw_only=True)
 class TokenCircuit(Result):
     """A whole circuit, token by token: which output (OV) or which key (QK) each token raises."""
+
+    dims: ClassVar[dict[str, str]] = {"matrix": "source output"}
 
     name: str
     """The path, such as `embed -> blocks.0.1 OV -> future_heads.0.2 OV -> unembed`."""

@@ -1,6 +1,7 @@
 """What is specific to predicting several tokens ahead: every offset seen from every layer, and the offsets side by side."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from playground.results.base import Result, Row
 @dataclass(frozen=True, kw_only=True)
 class Lens(Result):
     """Loss and accuracy when the residual stream behind each layer is read early."""
+
+    dims: ClassVar[dict[str, str]] = {
+        "sites": "site", "loss": "site offset", "accuracy": "site offset", "direct_loss": "site offset",
+        "direct_accuracy": "site offset",
+    }  # fmt: skip
 
     sites: tuple[str, ...]
     """`embed`, then the trunk layers `blocks.0`, ..; the last is the trunk's output z."""
@@ -36,6 +42,11 @@ class Lens(Result):
 @dataclass(frozen=True, kw_only=True)
 class LensView(Result):
     """What every layer would predict at every position of one row."""
+
+    dims: ClassVar[dict[str, str]] = {
+        "sites": "site", "tokens": "position", "through": "site offset position rank",
+        "probability": "site offset position rank", "direct": "site position rank", "direct_probability": "site position rank",
+    }  # fmt: skip
 
     sites: tuple[str, ...]
     tokens: tuple[int, ...]
@@ -63,6 +74,10 @@ class LensView(Result):
 class LinearProbes(Result):
     """Accuracy of linear read-outs from each layer, on held-out rows, beside what needs no model at all."""
 
+    dims: ClassVar[dict[str, str]] = {
+        "sites": "site", "targets": "target", "accuracy": "site target", "shuffled": "site target", "baseline": "target",
+    }  # fmt: skip
+
     sites: tuple[str, ...]
     targets: tuple[str, ...]
     """What is read out: `token +1`, `token +2`, .. or the task's own, such as `value of operand 1`."""
@@ -88,6 +103,8 @@ class LinearProbes(Result):
 class GradientShares(Result):
     """How the offsets pull at the trunk's output z."""
 
+    dims: ClassVar[dict[str, str]] = {"share": "offset", "cosine": "offset offset", "loss": "offset"}
+
     share: NDArray[np.float64]
     """`[offset]`: norm of the offset's gradient at z over the norm of the sum of all offsets' gradients."""
     cosine: NDArray[np.float64]
@@ -107,6 +124,8 @@ class GradientShares(Result):
 @dataclass(frozen=True, kw_only=True)
 class OffsetAgreement(Result):
     """How often offset k says at t what offset 1 says at t + k - 1, where both are argmax predictions of the same token."""
+
+    dims: ClassVar[dict[str, str]] = {"agreement": "offset", "chance": "offset", "count": "offset"}
 
     agreement: NDArray[np.float64]
     """`[offset]`; 1 for offset 1."""

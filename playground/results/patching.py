@@ -18,6 +18,11 @@ from playground.results.base import Head, Result, Row
 class PositionPatching(Result):
     """Activation patching by layer and position."""
 
+    dims: ClassVar[dict[str, str]] = {
+        "sites": "site", "recovery": "row site position", "roles": "row", "clean_difference": "row",
+        "corrupted_difference": "row",
+    }  # fmt: skip
+
     sites: tuple[str, ...]
     """Hook names of the patched activations, in the order of the layers."""
     offset: int
@@ -54,6 +59,8 @@ class PositionPatching(Result):
 class HeadPatching(Result):
     """Activation patching of one head's output at every position."""
 
+    dims: ClassVar[dict[str, str]] = {"heads": "head", "recovery": "row head"}
+
     heads: tuple[Head, ...]
     offset: int
     recovery: NDArray[np.float64]
@@ -77,6 +84,10 @@ class PathPatching(Result):
     """
 
     sort_by: ClassVar[str] = "effect"
+    dims: ClassVar[dict[str, str]] = {
+        "senders": "sender", "receivers": "receiver", "q": "sender receiver", "k": "sender receiver", "v": "sender receiver",
+        "to_logits": "sender",
+    }  # fmt: skip
 
     senders: tuple[Head, ...]
     receivers: tuple[Head, ...]

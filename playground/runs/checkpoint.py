@@ -1,21 +1,40 @@
-"""Checkpoints: weights, optimizer, generator and counters as safetensors, written whole or not at all.
+"""Checkpoints: weights, optimizer, generator and counters as safetensors, written whole or not at all, and checked when opened.
 
-Weights stay at every stored step; what only a resumed run needs (the optimizer and the rest) stays at the last one.
+checkpoints/<step>/weights.safetensors   the model
+                   resume.safetensors    what only a resumed run needs: optimizer, random state, counters
+                   checkpoint.json       step, hash of the configuration, size and SHA-256 of both files
+
+Weights stay at every stored step; what only a resumed run needs stays at the last two, so that a run goes on from the one
+before where the last is damaged. Checkpoints of format 1 have no checkpoint.json: of those names, shapes and values are checked.
 """
 
+import contextlib
+import errno
+import hashlib
 import os
+import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
+from playground.runs.errors import Absent, Damaged, reading_error
+from playground.runs.reading import open_regular, read_json
+from playground.runs.steps import RESUME, WEIGHTS, resumable
+from playground.runs.writing import sync_file, sync_folder, write_json
 
-WEIGHTS = "weights.safetensors"
-RESUME = "resume.safetensors"
+MANIFEST = "checkpoint.json"
+KEPT = 2
+"""Resumable states that are kept."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_checkpoint(
@@ -24,51 +43,194 @@ def save_checkpoint(
     model: MTPTransformer,
     optimizer: torch.optim.Optimizer,
     counters: dict[str, Tensor],
+    config_hash: str = "",
 ) -> Path:
-    """Write `folder/<step>/` and drop the older steps' resume files. `counters` are further tensors to keep."""
-    target = folder / str(step)
-    temporary = folder / f".{step}.tmp"
+    """Write `folder/<step>/` and drop the resume files of steps before the last KEPT. `counters` are further tensors to keep.
+
+    When it returns, the checkpoint is on the disk. Raises OSError (a full disk); then no earlier checkpoint is touched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target, temporary, old = folder / str(step), folder / f".{step}.tmp", folder / f".{step}.old"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / WEIGHTS)
-    save_file(counters | _optimizer_tensors(model, optimizer), temporary / RESUME)
-    if target.exists():  # replaced file by file: a kill in between leaves a checkpoint to go on from
-        for name in (WEIGHTS, RESUME):
-            os.replace(temporary / name, target / name)
-        temporary.rmdir()
-    else:
+    try:
+        temporary.mkdir()
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        files = {WEIGHTS: weights, RESUME: counters | _optimizer_tensors(model, optimizer)}
+        stored = {name: _write(temporary / name, tensors) for name, tensors in files.items()}
+        write_json(temporary / MANIFEST, {"step": step, "config_hash": config_hash, "files": stored})
+        mode = (temporary / MANIFEST).stat().st_mode & 0o777  # safetensors ignores the umask
+        for name in files:
+            (temporary / name).chmod(mode)
+        sync_folder(temporary)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
         os.replace(temporary, target)
-    for other in folder.iterdir():
-        if other != target and other.name.isdigit() and int(other.name) < step:
-            (other / RESUME).unlink(missing_ok=True)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    for other in [other for other in resumable(folder) if other < step][: -(KEPT - 1)]:
+        (folder / str(other) / RESUME).unlink(missing_ok=True)
     return target
 
 
-def load_model(folder: Path, config: ModelConfig) -> MTPTransformer:
-    """The model stored in a checkpoint folder, on the CPU, in evaluation mode."""
+def load_model(folder: Path, config: ModelConfig, config_hash: str = "") -> MTPTransformer:
+    """The model stored in a checkpoint folder, on the CPU, in evaluation mode. Raises Absent, Denied or Damaged."""
     model = MTPTransformer(config)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    _put(model, _read(folder, WEIGHTS, check_manifest(folder, config_hash)), folder / WEIGHTS)
     return model.eval()
 
 
-def load_checkpoint(folder: Path, model: MTPTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Put a checkpoint into `model` and `optimizer`; returns the counters it was saved with."""
+def load_checkpoint(
+    folder: Path, model: MTPTransformer, optimizer: torch.optim.Optimizer, config_hash: str = ""
+) -> dict[str, Tensor]:
+    """Put a checkpoint into `model` and `optimizer`; returns the counters it was saved with.
+
+    Raises Absent, Denied or Damaged; then neither of the two has been changed.
+    """
+    manifest = check_manifest(folder, config_hash)
+    weights, tensors = (_read(folder, name, manifest) for name in (WEIGHTS, RESUME))
+    counters = {name: value for name, value in tensors.items() if not name.startswith("optimizer/")}
+    _check_tensors(weights, model.state_dict(), folder / WEIGHTS)
+    states = _optimizer_states(tensors, model, folder / RESUME)
+    step = int(counters["step_tokens"][0]) if "step_tokens" in counters else None
+    if step is not None and str(step) != folder.name:
+        raise Damaged(f"{folder / RESUME} is of step {step}, and its folder says {folder.name}")
+    trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, parameter in model.named_parameters() if parameter in trained and name not in states]
+    if step and missing:
+        raise Damaged(f"{folder / RESUME} is damaged: it has no optimizer state of {missing[0]}")
+    model.load_state_dict(weights)
     device = next(model.parameters()).device
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    tensors = load_file(folder / RESUME)
     for name, parameter in model.named_parameters():
-        keys = [key for key in tensors if key.startswith(f"optimizer/{name}/")]
-        state = {key.rsplit("/", 1)[1]: tensors.pop(key) for key in keys}
-        if state:
-            optimizer.state[parameter] = {key: value.to(device) for key, value in state.items()}
-    return tensors
+        if name in states:
+            optimizer.state[parameter] = {key: value.to(device) for key, value in states[name].items()}
+    return counters
 
 
-def resumable(folder: Path) -> list[int]:
-    """Steps of `folder` from which a run can go on, ascending."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and (path / RESUME).exists())
+@dataclass(frozen=True)
+class Manifest:
+    """What checkpoint.json says."""
+
+    step: int
+    config_hash: str
+    files: Mapping[str, Mapping[str, Any]]
+
+
+def check_manifest(folder: Path, config_hash: str = "") -> Manifest | None:
+    """The manifest of a checkpoint folder, compared with the folder's name and the run's configuration.
+
+    None for a checkpoint of format 1, which has none. Raises Denied or Damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        values = read_json(path)
+    except Absent:
+        return None
+    files = values.get("files")
+    known = isinstance(files, dict) and all(
+        isinstance(one, dict) and type(one.get("bytes")) is int and isinstance(one.get("sha256"), str)
+        for one in files.values()
+    )
+    if not known or type(values.get("step")) is not int or not isinstance(values.get("config_hash"), str):
+        raise Damaged(f"{path} is damaged: it does not say step, config_hash and files")
+    found = Manifest(values["step"], values["config_hash"], files)  # type: ignore[arg-type]
+    if str(found.step) != folder.name:
+        raise Damaged(f"the checkpoint in {folder} is of step {found.step}: it was copied under another step's name")
+    if config_hash and found.config_hash not in ("", config_hash):
+        raise Damaged(f"the checkpoint in {folder} belongs to another configuration ({found.config_hash}, not {config_hash})")
+    return found
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill has left of a checkpoint that was being written; the caller holds the run's lock."""
+    for path in folder.glob(".*.old"):
+        target = folder / path.name[1:-4]
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if target.exists() else os.replace(path, target)
+    for path in folder.glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Write a file and force it to the disk; returns its size and SHA-256. Raises OSError."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = _OS_ERROR.search(str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+    sync_file(path)
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _read(folder: Path, name: str, manifest: Manifest | None) -> dict[str, Tensor]:
+    """The tensors of a file whose size and SHA-256 are as the manifest says. Raises Absent, Denied or Damaged."""
+    path = folder / name
+    with open_regular(path) as file:
+        if manifest is not None:
+            expected = manifest.files.get(name)
+            if expected is None:
+                raise Damaged(f"{folder / MANIFEST} does not name {name}")
+            if os.fstat(file.fileno()).st_size != expected["bytes"]:
+                raise Damaged(f"{path} is damaged: it has another size than when it was written")
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                raise Damaged(f"{path} is damaged: its SHA-256 is another than when it was written")
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise reading_error(path, error) from error
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise Damaged(f"{path} is damaged: {said}") from error
+
+
+def _put(model: MTPTransformer, weights: dict[str, Tensor], path: Path) -> None:
+    _check_tensors(weights, model.state_dict(), path)
+    model.load_state_dict(weights)
+
+
+def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raises Damaged unless names, shapes and types are as expected, and all values finite."""
+    odd = sorted(found.keys() ^ expected.keys())
+    if odd:
+        kind = "no" if odd[0] in expected else "an unknown"
+        raise Damaged(f"{path} is damaged or of another model: it has {kind} tensor {odd[0][:80]}")
+    for name, value in found.items():
+        want = expected[name]
+        if value.shape != want.shape or value.dtype != want.dtype:
+            raise Damaged(
+                f"{path} is damaged or of another model: {name} is {_kind(value)} in place of {_kind(want)}"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise Damaged(f"{path} is damaged: {name} holds values that are not finite")
+
+
+def _kind(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def _optimizer_states(tensors: Mapping[str, Tensor], model: MTPTransformer, path: Path) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's state of each parameter that has one. Raises Damaged where it does not fit the parameter."""
+    parameters = dict(model.named_parameters())
+    states: dict[str, dict[str, Tensor]] = {}
+    for full, value in tensors.items():
+        if not full.startswith("optimizer/"):
+            continue
+        name, _, key = full.removeprefix("optimizer/").rpartition("/")
+        if name not in parameters or (value.ndim and value.shape != parameters[name].shape):
+            raise Damaged(f"{path} is damaged or of another model: {full[:80]} fits no parameter")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise Damaged(f"{path} is damaged: {full[:80]} holds values that are not finite")
+        states.setdefault(name, {})[key] = value
+    if len({frozenset(state) for state in states.values()}) > 1:
+        raise Damaged(f"{path} is damaged: parts of the optimizer's state are missing")
+    return states
 
 
 def _optimizer_tensors(model: MTPTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,12 +1,18 @@
 """What probes measured, in a run: `probes/<name>.jsonl`, one line a step. Needs no torch."""
 
+import dataclasses
 import json
-import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from playground.results import Result
-from playground.runs.record import append_line, read_lines
+from playground.config import ModelConfig
+from playground.results import Head, History, Result
+from playground.results.base import ResultT
+from playground.runs.errors import Absent
+from playground.runs.reading import BadLine, iterate_lines, open_regular, parse_line, position_problem
+from playground.runs.writing import append_line, replace_file
 
 FOLDER = "probes"
 
@@ -22,7 +28,7 @@ def probe_files(run: Path) -> list[Path]:
 
 
 def store_result(run: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
-    """Add what a probe measured at one step, behind the steps before it."""
+    """Add what a probe measured at one step, after the steps before it."""
     path = probe_file(run, name)
     path.parent.mkdir(exist_ok=True)
     append_line(path, {"step": step, "tokens": tokens} | result.to_dict())
@@ -31,18 +37,118 @@ def store_result(run: Path, name: str, result: Result, *, step: int, tokens: int
 def insert_result(run: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
     """Put what a probe measured at one step where it belongs, in place of what stood there for that step.
 
-    The file is replaced in one step: a reader sees the old lines or the new.
+    The file is replaced in one step: a reader sees the old lines or the new. Lines that cannot be read are kept.
     """
     path = probe_file(run, name)
     path.parent.mkdir(exist_ok=True)
-    rows = [row for row in read_lines(path) if row["step"] != step]
-    rows.append({"step": step, "tokens": tokens} | result.to_dict())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    rows.sort(key=lambda row: row["step"])
-    temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    os.replace(temporary, path)
+    own = json.dumps({"step": step, "tokens": tokens} | result.to_dict(), allow_nan=False).encode() + b"\n"
+    before, after = split_lines(path, lambda row: row["step"] < step)
+    kept = [line for line, row in after if row is None or row["step"] != step]
+    replace_file(path, [*(line for line, _ in before), own, *kept])
 
 
-def stored_rows(run: Path, name: str) -> list[dict[str, Any]]:
-    """The lines of one probe, each with `step`, `tokens` and the fields of its result; none when it has not run."""
-    return read_lines(probe_file(run, name))
+Line = tuple[bytes, dict[str, Any] | None]
+"""A line with its newline, and its row; None for one that cannot be read."""
+
+
+def split_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> tuple[list[Line], list[Line]]:
+    """The lines of a .jsonl file whose rows belong, and the others; a line without a row goes with the one before it.
+
+    What a kill has left of a last line counts to the others. A missing file has no lines.
+    """
+    parts: tuple[list[Line], list[Line]] = ([], [])
+    try:
+        file = open_regular(path)
+    except Absent:
+        return parts
+    place = 0
+    with file:
+        for line in file:
+            row, _ = parse_line(line, position_problem)
+            whole = line.endswith(b"\n")
+            if row is not None:
+                place = 0 if belongs(row) else 1
+            elif not whole:
+                place = 1
+            parts[place].append((line if whole else line + b"\n", row))
+    return parts
+
+
+@dataclass(frozen=True)
+class Stored(Generic[ResultT]):
+    """What a probe stored, and the lines that could not be read."""
+
+    history: History[ResultT]
+    bad: tuple[BadLine, ...] = ()
+
+
+def read_history(run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None) -> Stored[ResultT]:
+    """The results of one probe along training; none where it has not run.
+
+    `model`, the fields of the run's ModelConfig, says which heads and offsets there can be. Every line is checked: types,
+    sizes, and that all have the same ones. Of two lines of one step the later stands. Raises Denied, or Damaged for no regular
+    file.
+    """
+    reader, bad = _Reader(result, model), list[BadLine]()
+    for row in iterate_lines(probe_file(run, name), reader.problem, bad):
+        reader.found[row["step"]] = (row["tokens"], reader.last)
+    steps = tuple(sorted(reader.found))
+    tokens, results = (tuple(reader.found[step][place] for step in steps) for place in (0, 1))
+    return Stored(History(steps=steps, tokens=tokens, results=results), tuple(bad))  # type: ignore[arg-type]
+
+
+class _Reader(Generic[ResultT]):
+    """Rows of one probe's file as results, all of one shape."""
+
+    def __init__(self, result: type[ResultT], model: Mapping[str, Any] | None) -> None:
+        self.result = result
+        self.model = None if model is None else _known(model)
+        self.last: Any = None
+        self.shape: dict[str, Any] | None = None
+        self.found: dict[int, tuple[int, Any]] = {}
+
+    def problem(self, row: dict[str, Any]) -> str:
+        """What is wrong with a row, or nothing; then `last` is its result."""
+        if wrong := position_problem(row):
+            return wrong
+        self.last = self.result.from_dict(row)
+        if self.model is not None and (wrong := _misfit(self.last, self.model)):
+            return wrong
+        shape = {name: size for name, size in self.last.sizes.items() if name not in VARYING} | _names(self.last)
+        if self.shape is None:
+            self.shape = shape
+        return "" if shape == self.shape else "it was measured on another model than the first line"
+
+
+VARYING = ("batch", "row", "draw", "position", "ablated", "component")
+"""Axes whose length may differ from one step to the next."""
+
+
+def _names(result: Result) -> dict[str, Any]:
+    """What the axes of a result are called: layers and heads."""
+    fields = ("layers", "heads", "senders", "receivers", "sites", "targets")
+    return {name: getattr(result, name) for name in fields if hasattr(result, name) and name in result.dims}
+
+
+def _known(model: Mapping[str, Any]) -> ModelConfig | None:
+    names = {item.name for item in dataclasses.fields(ModelConfig)}
+    try:
+        return ModelConfig(**{key: value for key, value in model.items() if key in names})
+    except (TypeError, ValueError):
+        return None
+
+
+def _misfit(result: Result, model: ModelConfig) -> str:
+    """Which layer, head or offset of a result the model does not have; nothing where all are known."""
+    layers = set(model.attention_layers)
+    for value in vars(result).values():
+        for item in value if isinstance(value, tuple) else ():
+            if isinstance(item, Head) and (item.layer not in layers or item.index >= model.n_heads):
+                return f"the model has no head {item}"
+    named = getattr(result, "layers", ())
+    if not set(named) <= layers:
+        return f"the model has no layer {min(set(named) - layers)}"
+    axes = result.sizes
+    if "layer" in axes and axes.get("head", model.n_heads) != model.n_heads:
+        return f"the model has {model.n_heads} heads in a layer"
+    return "" if axes.get("offset", model.n_future) == model.n_future else f"the model has {model.n_future} offsets"

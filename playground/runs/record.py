@@ -1,21 +1,28 @@
 """`run.json`: what a run is, where it stands, and what it came to. Needs no torch to read."""
 
 import dataclasses
-import json
 import os
 import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import psutil
 
 from playground.config import FutureHeads
+from playground.config.values import fits, readable, short_value
 from playground.results import ScoreInfo
+from playground.runs.errors import Damaged
+from playground.runs.lock import is_locked
+from playground.runs.reading import MOST_NUMBER, is_number, is_text, read_json
 
 Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
-"""`interrupted` is never written: a run that says running, but whose process is gone, is read as interrupted."""
+"""`interrupted` is never written: a run that says running, but that no process trains, is read as interrupted."""
+FORMAT = 2
+"""Version of the run format that is written. Format 1 has no checksums, and keeps nothing of a task that reads files."""
+MOST_SEED = 2**63 - 1
+AWAY_SECONDS = 600.0
 
 
 def default_runs_dir() -> Path:
@@ -29,6 +36,8 @@ class RunRecord:
 
     run: str
     """The run's id, and the name of its folder."""
+    format: int = 1
+    """Version of the run format; runs stored before there were versions do not say it."""
     status: Status
     reason: str = ""
     """Why a run stopped or failed."""
@@ -84,47 +93,69 @@ class RunRecord:
     """Floating-point operations a second of a large matrix product, measured on the device before training; 0: not measured."""
     data_hash: str = ""
     """Tells whether a task that reads files still reads the same text; empty for the others."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files in the folder `task`: what the run keeps of a task that reads files."""
     commit: str = ""
     """Version of the code, where it lies in a git checkout; `+` behind it means uncommitted changes."""
     versions: dict[str, str] = field(default_factory=dict)
 
+    folder: str = ""
+    """Folder that the record was read from; not part of the file."""
+
     @property
     def alive(self) -> bool:
-        """Whether the process that trains this run exists; a run on another host counts as alive for ten minutes."""
-        if self.host != socket.gethostname():
-            return time.time() - self.updated < 600
-        return is_alive(self.pid, self.pid_started)
+        """Whether a process trains this run now: whether its lock is held. A lock held on another machine may not be seen
+        here, so a run of another host also counts as alive for ten minutes after it was last written."""
+        if self.folder and is_locked(Path(self.folder)):
+            return True
+        return self.host != socket.gethostname() and abs(time.time() - self.updated) < AWAY_SECONDS
 
     @property
     def state(self) -> Status:
-        """The status, with `interrupted` for a run whose process is gone."""
+        """The status, with `interrupted` for a run that no process trains."""
         return "interrupted" if self.status == "running" and not self.alive else self.status
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        del values["folder"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunRecord":
-        """Read what `to_dict` wrote; keys of a later version are left out. Raises TypeError when one is missing."""
-        known = {item.name for item in dataclasses.fields(cls)}
+        """Read what `to_dict` wrote; keys of a later version are left out.
+
+        Raises ValueError, naming the field, when one is missing, has another type, or is out of range.
+        """
+        known = {item.name: item for item in dataclasses.fields(cls) if item.name != "folder"}
+        needed = (item.name for item in known.values() if _is_needed(item))
+        missing = [name for name in needed if name not in values]
+        if missing:
+            raise ValueError(f"it has no '{missing[0]}'")
         values = {key: value for key, value in values.items() if key in known}
-        values["scores"] = tuple(ScoreInfo(**score) for score in values.get("scores", ()))
+        for name, value in values.items():
+            problem = _problem(name, value)
+            if problem:
+                raise ValueError(f"its {name} is {short_value(value)}; {problem}")
+        if "scores" in values:
+            values["scores"] = tuple(ScoreInfo(**score) for score in values["scores"])
         return cls(**values)
 
 
 def parse_record(path: Path) -> RunRecord:
-    """The record in the file `path`. A run goes by the name of its folder, also when that was copied or renamed."""
-    return dataclasses.replace(RunRecord.from_dict(json.loads(path.read_text())), run=path.absolute().parent.name)
+    """The record in the file `path`. A run goes by the name of its folder, also when that was copied or renamed.
 
-
-def is_alive(pid: int, started: float) -> bool:
-    """Whether the process `pid` that started then still works; one that has ended and waits for its parent does not."""
+    Raises Absent, Denied or Damaged.
+    """
+    folder = path.absolute().parent
+    if not is_text(folder.name) or not folder.name.isprintable():
+        raise Damaged(f"the folder {folder.name!a} has a name that cannot be shown; rename it")
+    values = read_json(path)
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 5 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        record = RunRecord.from_dict(values)
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
+    return dataclasses.replace(record, run=folder.name, folder=str(folder))
 
 
 def this_process() -> dict[str, Any]:
@@ -132,36 +163,48 @@ def this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Replace a file in one step: a reader sees the old contents or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(temporary, path)
+# --- what each field may hold -----------------------------------------------------------------------------------------
+
+MOST_ENTRIES = 2000
+_LEAST = {"n_future": 1, "steps": 1, "format": 1}
+_MOST = {"seed": MOST_SEED, "n_future": 10_000, "pid": 2**31 - 1, "created": 1e11, "updated": 1e11, "finished": 1e11}
+_HINTS = get_type_hints(RunRecord)
+_SCORE_HINTS = get_type_hints(ScoreInfo)
 
 
-def append_line(path: Path, values: dict[str, Any]) -> None:
-    """Add one JSON line."""
-    with path.open("a") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+def _is_needed(item: "dataclasses.Field[Any]") -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file; a last line cut short by a kill is left out, as is a missing file."""
-    if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with the value of a field, or nothing."""
+    if name == "scores":
+        is_list = isinstance(value, list | tuple) and len(value) <= MOST_ENTRIES and all(map(_is_score, value))
+        return "" if is_list else "it must be a list of scores with name, chance, ceiling, unit and higher_is_better"
+    if name == "status" and value == "interrupted":
+        return "that is never stored"
+    if not fits(value, _HINTS[name]):
+        return f"it must be {readable(_HINTS[name])}"
+    if isinstance(value, dict) and len(value) > MOST_ENTRIES:
+        return f"at most {MOST_ENTRIES} entries are read"
+    parts = [part for pair in value.items() for part in pair] if isinstance(value, dict) else [value]
+    if not all(is_text(part) for part in parts if isinstance(part, str)):
+        return "it must be a text of bounded length"
+    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
+    if not all(map(is_number, numbers)):
+        return "it must be a finite number"
+    least, most = _LEAST.get(name, 0), _MOST.get(name, MOST_NUMBER)
+    if name != "final" and not all(least <= number <= most for number in numbers):
+        return f"it must be {least:,} to {most:,}"
+    return ""
 
 
-def keep_lines_until(path: Path, step: int) -> None:
-    """Drop the lines after `step`, so that a resumed run writes them again, once."""
-    rows = [row for row in read_lines(path) if row["step"] <= step]
-    if path.exists():
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(temporary, path)
+def _is_score(value: Any) -> bool:
+    """Whether a value is a stored ScoreInfo."""
+    if not isinstance(value, dict) or value.keys() != _SCORE_HINTS.keys():
+        return False
+    texts = (part for part in value.values() if isinstance(part, str))
+    numbers = (value["chance"], value["ceiling"])
+    return all(fits(value[name], hint) for name, hint in _SCORE_HINTS.items()) and all(
+        (*map(is_text, texts), *map(is_number, numbers))
+    )

@@ -1,14 +1,15 @@
-"""Reading stored runs. Listing them reads one small JSON file a run, and no torch.
+"""Reading stored runs. Listing them reads two small JSON files a run, and no torch.
 
 runs/<id>/config.json      the whole configuration
           run.json         status, versions, device, times, final scores (playground/runs/record.py)
           metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
           probes/<name>.jsonl  what a probe measured, one line a step
-          checkpoints/<step>/*.safetensors
+          task/            what a task that reads files keeps: tokenizer, test set
+          checkpoints/<step>/  weights, and what a resumed run needs (playground/runs/checkpoint.py)
 """
 
-import json
-import shutil
+import hashlib
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +18,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from playground.config import RunConfig, nearest
-from playground.results import AttentionHistory, AttentionScores, History, history
+from playground.results import AttentionHistory, AttentionScores, History
 from playground.results.base import ResultT
-from playground.runs.probes import stored_rows
-from playground.runs.record import RunRecord, parse_record, read_lines
+from playground.runs.config import read_config, read_config_values
+from playground.runs.errors import Absent, Damaged, RunError, reading_error
+from playground.runs.metrics import FILE as METRICS
+from playground.runs.metrics import Metrics, read_metrics
+from playground.runs.probes import Stored, probe_files, read_history
+from playground.runs.reading import bad_lines, open_regular, read_bad_lines
+from playground.runs.record import FORMAT, RunRecord, parse_record
+from playground.runs.steps import stored_steps
 
 if TYPE_CHECKING:
     from playground.model.transformer import MTPTransformer
     from tasks.base import Task
 
-
-class RunError(ValueError):
-    """A run that is not there, or cannot be read. The message says which file and why."""
+TASK_FOLDER = "task"
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,15 @@ class BrokenRun:
 
 
 class Run:
-    """One stored run. Everything is read from its folder when first asked for."""
+    """One stored run. Everything is read from its folder when first asked for, and checked then.
 
-    def __init__(self, path: Path | str, record: RunRecord | None = None) -> None:
+    `text` is where the text of a task that reads files lies now, where it is no longer where the configuration says.
+    """
+
+    def __init__(self, path: Path | str, record: RunRecord | None = None, *, text: str | None = None) -> None:
         self.path = Path(path)
         self.record = record or read_record(self.path)
+        self.text = text
 
     @property
     def id(self) -> str:
@@ -52,22 +61,48 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The configuration the run was trained with."""
-        return read_config(self.path)
+        """The configuration the run was trained with. Raises Damaged where it is not the one that run.json tells of."""
+        return read_config(self.path, self.record)
 
     @cached_property
     def task(self) -> "Task":
-        """The task, built anew from the configuration."""
-        from tasks.registry import make_task
+        """The task, with what the run keeps of it. Its text is read only by what needs it, and must be the text as it was.
 
-        return make_task(self.config.task)
+        Raises RunError where the run keeps nothing and the text has changed or is missing; `Run(path, text=...)` names a text
+        that was moved.
+        """
+        from tasks.registry import open_task
+
+        saved = self.saved_task()
+        try:
+            return open_task(self.config.task, saved=saved, data_hash=self.record.data_hash, path=self.text)
+        except RunError:
+            raise
+        except ValueError as error:
+            raise RunError(f"the task of run {self.id} cannot be opened: {error}") from error
+
+    def saved_task(self) -> Path | None:
+        """The folder of what the run keeps of its task, compared with its checksums; None where it keeps nothing."""
+        folder = self.path / TASK_FOLDER
+        if not self.record.files:
+            return None
+        for name, expected in self.record.files.items():
+            if "/" in name or name.startswith("."):
+                raise Damaged(f"{self.path / 'run.json'} is damaged: '{name}' names no file of the task")
+            with open_regular(folder / name) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    raise Damaged(f"{folder / name} is damaged: its SHA-256 is another than when it was written")
+        return folder
 
     @property
     def metrics(self) -> pd.DataFrame:
         """All rows so far. `kind` is "train" (columns step, tokens, seconds, lr, grad_norm, loss_1, .., loss_n) or
         "eval" (step, tokens, seconds, test_loss_1, .., and one column a score)."""
-        rows = read_lines(self.path / "metrics.jsonl")
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["kind", "step", "tokens", "seconds"])
+        return self.read_metrics().table
+
+    def read_metrics(self) -> Metrics:
+        """All rows so far, and the lines that cannot be read."""
+        return read_metrics(self.path / METRICS)
 
     @property
     def attention(self) -> AttentionHistory:
@@ -76,19 +111,43 @@ class Run:
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
         """What a probe measured along training, such as `run.history("composition", Composition)`; empty if it did not run."""
-        return history(stored_rows(self.path, probe), result)
+        return self.read_history(probe, result).history
+
+    def read_history(self, probe: str, result: type[ResultT]) -> Stored[ResultT]:
+        """What a probe measured along training, and the lines that cannot be read."""
+        return read_history(self.path, probe, result, read_config_values(self.path, self.record)["model"])
+
+    @property
+    def problems(self) -> list[str]:
+        """What of the run cannot be read and is left out, a sentence for each file."""
+        found: list[str] = []
+        for path in (self.path / METRICS, *probe_files(self.path)):
+            try:
+                bad = read_bad_lines(path)
+            except RunError as error:
+                found.append(str(error))
+            else:
+                found += [bad_lines(path, bad)] if bad else []
+        return found
+
+    @property
+    def lacks(self) -> str:
+        """What the run does not hold since an older version stored it; empty for a run of the present format."""
+        if self.record.format >= FORMAT:
+            return ""
+        text = ", and without its tokenizer and test set, so that it needs its text" if self.record.data_hash else ""
+        return f"stored by an older version, without checksums{text}"
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which weights are stored, ascending."""
-        folder = self.path / "checkpoints"
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        """Steps at which weights are stored, ascending; whether they are whole is checked when a model is opened."""
+        return stored_steps(self.path / "checkpoints")
 
     def model(self, step: int | None = None) -> "MTPTransformer":
         """The model at a stored step (the last one by default), on the CPU, with the patterns that it was trained with clamped.
 
-        Raises RunError when there is no checkpoint at that step, naming those there are.
+        Raises RunError when there is no checkpoint at that step, naming the others, and Denied or Damaged, naming the others
+        too, when its weights cannot be read.
         """
         from playground.model.clamp import apply_clamp
         from playground.runs.checkpoint import load_model
@@ -98,8 +157,15 @@ class Run:
             raise RunError(f"run {self.id} has no checkpoint yet")
         if step is not None and step not in steps:
             raise RunError(f"run {self.id} has no checkpoint at step {step}; there are: {', '.join(map(str, steps))}")
-        folder = self.path / "checkpoints" / str(steps[-1] if step is None else step)
-        return apply_clamp(load_model(folder, self.config.model), self.config.clamp)
+        step = steps[-1] if step is None else step
+        try:
+            model = load_model(self.path / "checkpoints" / str(step), self.config.model, self.record.config_hash)
+        except RunError as error:
+            others = [str(other) for other in steps if other != step]
+            if not others or not isinstance(error, Damaged | Absent):
+                raise
+            raise type(error)(f"{error}; other steps are {', '.join(others)}") from error
+        return apply_clamp(model, self.config.clamp)
 
     def __repr__(self) -> str:
         record = self.record
@@ -107,72 +173,91 @@ class Run:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read `run.json`. Raises RunError when it is missing or broken."""
+    """Read `run.json`. Raises Absent, Denied or Damaged."""
     try:
         return parse_record(path / "run.json")
-    except FileNotFoundError:
-        raise RunError(f"there is no run in {path}: run.json is missing") from None
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise RunError(f"{path / 'run.json'} cannot be read: {error}") from error
+    except Absent:
+        raise Absent(f"there is no run in {path}: run.json is missing") from None
 
 
-def read_config(path: Path) -> RunConfig:
-    """Read `config.json`. Raises RunError when it is missing or broken."""
+def load_run(path: Path | str, *, text: str | None = None) -> Run:
+    """Open a stored run by its folder; `text` is where its task's text lies now, if it was moved.
+
+    Raises RunError when there is none, or it cannot be read.
+    """
+    return Run(path, text=text)
+
+
+def check_run(path: Path) -> RunRecord:
+    """Read run.json and config.json of a folder and compare them. Raises Absent, Denied or Damaged."""
+    record = read_record(path)
+    read_config_values(path, record)
+    return record
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders in a runs folder that could be runs, by name: hidden ones and links to nowhere are left out.
+
+    None where `root` does not exist. Raises RunError when it is a file, or may not be read.
+    """
     try:
-        return RunConfig.from_dict(json.loads((path / "config.json").read_text()))
+        entries = sorted(root.iterdir())
     except FileNotFoundError:
-        raise RunError(f"there is no configuration in {path}: config.json is missing") from None
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise RunError(f"{path / 'config.json'} cannot be read: {error}") from error
-
-
-def load_run(path: Path | str) -> Run:
-    """Open a stored run by its folder. Raises RunError when there is none, or it cannot be read."""
-    return Run(path)
+        return []
+    except NotADirectoryError:
+        raise RunError(f"{root} is a file, and runs are stored in a folder; write another --runs-dir") from None
+    except (OSError, ValueError) as error:
+        raise reading_error(root, error if isinstance(error, OSError) else OSError(str(error))) from error
+    return [path for path in entries if not path.name.startswith(".") and _is_folder(path)]
 
 
 def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
     """All runs of a folder, oldest first, and the folders in it that cannot be read as runs.
 
-    Raises RunError when `runs_dir` is a file.
+    Raises RunError when `runs_dir` is a file, or may not be read.
     """
     runs: list[Run] = []
     broken: list[BrokenRun] = []
-    root = Path(runs_dir)
-    if root.exists() and not root.is_dir():
-        raise RunError(f"{root} is a file, and runs are stored in a folder; write another --runs-dir")
-    entries = sorted(root.iterdir()) if root.is_dir() else []
-    for path in entries:
-        if not path.is_dir() or path.name.startswith("."):
-            continue
+    for path in run_folders(Path(runs_dir)):
         try:
-            runs.append(Run(path))
+            runs.append(Run(path, check_run(path)))
         except RunError as error:
             broken.append(BrokenRun(path, str(error)))
     return sorted(runs, key=lambda run: run.record.created), broken
 
 
-def find_run(name: str, runs_dir: Path | str) -> Run:
+def find_run(name: str, runs_dir: Path | str, *, text: str | None = None) -> Run:
     """A run by its id, by the unique beginning of its id, or by the path of its folder.
 
     Raises RunError, naming the nearest id, when there is none.
     """
     root = Path(runs_dir)
-    for path in (root / name, Path(name)):
-        if name and (path / "run.json").exists():
-            return Run(path)
-    entries = root.iterdir() if root.is_dir() else ()
-    names = [path.name for path in entries if path.is_dir() and not path.name.startswith(".")]
-    matches = [candidate for candidate in names if name and candidate.startswith(name)]
+    if not name or "\0" in name:
+        raise RunError("a run's name is empty or holds a NUL character; write its id, or the path of its folder")
+    for path in (root / name, Path(name).expanduser()):
+        if _exists(path / "run.json"):
+            return Run(path, text=text)
+    names = [path.name for path in run_folders(root)]
+    matches = [candidate for candidate in names if candidate.startswith(name)]
     if len(matches) == 1:
-        return Run(root / matches[0])
+        return Run(root / matches[0], text=text)
     if matches:
         raise RunError(f"'{name}' is the beginning of {len(matches)} runs: {', '.join(sorted(matches)[:5])}")
     raise RunError(f"there is no run '{name}' in {root}{nearest(name, names) if names else ', which holds no runs'}")
 
 
-def remove_run(run: Run) -> None:
-    """Delete a run's folder. Raises RunError while its process is alive."""
-    if run.record.state == "running":
-        raise RunError(f"run {run.id} is still training; stop it first")
-    shutil.rmtree(run.path)
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True  # reading it says that it may not be read
+    except (OSError, ValueError):
+        return False
+    return True

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from playground.figures.style import ImageFormat, Style, chart_config
+from playground.ui.text import file_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ def chart(
     """Draw a figure; `name` is its key on the page and the name of its files. `width` in pixels, or all there is."""
     look = look or Look()
     theme = "streamlit" if look.style == "screen" else None
-    config = chart_config(name, look.image_format)
+    config = chart_config(file_name(name), look.image_format)
     st.plotly_chart(figure, width=width or "stretch", theme=theme, key=name, config=config, alt=alt)
 
 
@@ -48,6 +49,6 @@ def html_download(build: Callable[[], go.Figure], name: str) -> None:
         return build().to_html(include_plotlyjs=True, auto_play=False)
 
     st.download_button(
-        "Save as HTML", contents, f"{name}.html", "text/html", key=f"{name}-html", on_click="ignore", type="tertiary",
-        help="An interactive file that opens in any browser, without a network.",
+        "Save as HTML", contents, f"{file_name(name)}.html", "text/html", key=f"{name}-html", on_click="ignore",
+        type="tertiary", help="An interactive file that opens in any browser, without a network.",
     )  # fmt: skip

@@ -9,7 +9,9 @@ import pandas as pd
 from playground.experiments.compare import Comparison, compare_run
 from playground.experiments.groups import Group
 from playground.runs.record import RunRecord
+from playground.text import visible
 from playground.ui.files import StoredRun
+from playground.ui.text import MOST
 from playground.ui.words import STATES, short
 
 _known: dict[Path, tuple[RunRecord, pd.DataFrame, Comparison]] = {}
@@ -37,7 +39,7 @@ def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.D
     """The table on the page, one row a run."""
     return pd.DataFrame(
         {
-            "model": [groups[row.run].label for row in rows],
+            "model": [visible(groups[row.run].label, MOST) for row in rows],
             "seed": [row.seed for row in rows],
             "status": [STATES[row.status] for row in rows],
             "score": [row.score for row in rows],
@@ -48,9 +50,9 @@ def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.D
             "tokens seen": [row.tokens for row in rows],
             "step": [row.step for row in rows],
             "of steps": [row.steps for row in rows],
-            "preset": [row.preset or "own settings" for row in rows],
-            "device": [row.device for row in rows],
-            "run": [row.run for row in rows],
+            "preset": [visible(row.preset or "own settings", MOST) for row in rows],
+            "device": [visible(row.device, MOST) for row in rows],
+            "run": [visible(row.run, MOST) for row in rows],
         }
     )
 

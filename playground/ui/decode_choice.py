@@ -12,6 +12,7 @@ from playground.ui.decode_data import TREE_PROMPTS, n_samples, sample_prompt, tr
 from playground.ui.files import StoredRun
 from playground.ui.lens_view import titles
 from playground.ui.models import Loaded, load_stored
+from playground.ui.text import plain
 from playground.ui.two_runs import run_name
 
 ALONE = "none"
@@ -190,7 +191,7 @@ def _typed(shown: Sequence[Shown], text: str) -> list[tuple[int, ...] | None]:
             prompts.append(None)
             problems.append(str(error))
     for problem in dict.fromkeys(problems):
-        st.warning(f"This text cannot be a prompt: {problem}.", icon=":material/edit:")
+        st.warning(f"This text cannot be a prompt: {plain(problem)}.", icon=":material/edit:")
     return prompts
 
 

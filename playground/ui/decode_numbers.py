@@ -8,6 +8,7 @@ from playground.figures.decoding_acceptance import ShownAcceptance, acceptance_f
 from playground.results import DecodingSpeed
 from playground.ui.charts import chart, choose_look, html_download
 from playground.ui.decode_view import Written, drafts_title
+from playground.ui.text import plain
 from playground.ui.words import plural
 
 FACT = 200
@@ -48,7 +49,7 @@ def numbers_view(written: Sequence[Written]) -> None:
 
 def _numbers(written: Written, speed: DecodingSpeed) -> None:
     with st.container(border=True):
-        st.markdown(f"**{written.item.title}**: speculative, {drafts_title(written.config)}")
+        st.markdown(f"**{plain(written.item.title)}**: speculative, {drafts_title(written.config)}")
         row = st.container(horizontal=True, gap="medium")
         for name, value, meaning in facts(speed):
             with row.container(width=FACT, gap="small"):
@@ -90,6 +91,6 @@ def slower(speed: DecodingSpeed) -> str:
 def _timing(speed: DecodingSpeed) -> str:
     how = "with a cache" if speed.cached else "without a cache, because this run's attention is clamped"
     return (
-        f"Measured on {speed.device}, {speed.dtype}, {how}, one prompt at a time, both ways in turns. What else this machine "
-        "did meanwhile shows in the times, and not in the counts."
+        f"Measured on {plain(speed.device)}, {plain(speed.dtype)}, {how}, one prompt at a time, both ways in turns. What else "
+        "this machine did meanwhile shows in the times, and not in the counts."
     )

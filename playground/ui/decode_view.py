@@ -13,6 +13,7 @@ from playground.generation.config import DecodingConfig
 from playground.results import Decoding
 from playground.ui.decode_choice import Settings, Shown, config_for, room
 from playground.ui.decode_data import Decoded, decode, reads_joined, token_strings
+from playground.ui.text import plain
 from playground.ui.words import plural
 
 MOUNT = """
@@ -89,8 +90,8 @@ def text_view(written: Sequence[Written]) -> None:
 
 def verdict(written: Written) -> str:
     """Whether both ways of decoding agree, as one entry of a list."""
-    title, found = written.item.title, written.decoded
-    plain = found.plain.decoded[0]
+    title, found = plain(written.item.title), written.decoded
+    alone = found.plain.decoded[0]
     if found.speculative is None:
         if written.item.n_future == 1:
             return (
@@ -99,7 +100,7 @@ def verdict(written: Written) -> str:
             )
         return f"**{title}**: plain decoding, one token per forward."
     row = found.speculative.decoded[0]
-    saved = f"{plural(row.forwards, 'forward')} in place of {plain.forwards}"
+    saved = f"{plural(row.forwards, 'forward')} in place of {alone.forwards}"
     if written.config.rule == "typical":
         return (
             f"**{title}**: typical acceptance took {saved}. **Not exact**: drafts that are merely probable enough are accepted "
@@ -111,7 +112,7 @@ def verdict(written: Written) -> str:
             "because the two ways use the random numbers differently."
         )
     if found.parts_at is None:
-        same = plural(len(plain.tokens), "token")
+        same = plural(len(alone.tokens), "token")
         return f"**{title}**: both ways wrote **the same {same}**, speculative decoding in {saved}."
     gap = found.gap if found.gap is not None else float("nan")
     why = "a tie that rounding decides" if gap < TIE else "more than rounding explains: please report this"
@@ -136,7 +137,7 @@ def _texts(written: Written) -> list[ShownText]:
     row = found.plain.decoded[0]
     spaced = not reads_joined(task, (*row.prompt, *row.tokens))
 
-    def text(decoding: Decoding, how: str) -> ShownText:
+    def shown(decoding: Decoding, how: str) -> ShownText:
         row = decoding.decoded[0]
         return ShownText(
             title=f"{written.item.title}: {how}", row=row, speculative=decoding.speculative, strings=strings, spaced=spaced,
@@ -144,7 +145,7 @@ def _texts(written: Written) -> list[ShownText]:
         )  # fmt: skip
 
     names = ("plain", f"speculative, {drafts_title(written.config)}")
-    return [text(decoding, how) for decoding, how in zip(both, names, strict=False)]
+    return [shown(decoding, how) for decoding, how in zip(both, names, strict=False)]
 
 
 def _component(data: dict[str, Any]) -> None:

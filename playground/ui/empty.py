@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from playground.ui.files import Store, StoredRun
+from playground.ui.text import code, plain
 from playground.ui.words import plural
 
 TRAIN_PAGE = "playground/ui/pages/train.py"
@@ -12,7 +13,7 @@ TRAIN_PAGE = "playground/ui/pages/train.py"
 
 def no_runs(store: Store, purpose: str) -> None:
     """An empty store: say so, and where runs come from."""
-    st.info(f"There are no stored runs yet in `{store.folder}`. {purpose}", icon=":material/info:")
+    st.info(f"There are no stored runs yet in {code(store.folder)}. {purpose}", icon=":material/info:")
     if store.broken:
         st.caption(f"{plural(len(store.broken), 'folder')} there cannot be read; the side bar lists them.")
     st.page_link(TRAIN_PAGE, label="Train the first models", icon=":material/play_arrow:")
@@ -26,7 +27,7 @@ def no_rows(runs: Sequence[StoredRun], what: str) -> None:
     if training:
         text += f" {plural(len(training), 'run is', 'runs are')} training: the first evaluation comes within moments."
     if failed:
-        text += f" {plural(len(failed), 'run')} failed: {failed[-1].record.reason or 'no reason was stored'}."
+        text += f" {plural(len(failed), 'run')} failed: {plain(failed[-1].record.reason or 'no reason was stored')}."
     st.info(text, icon=":material/info:")
     if training:
         st.button("Look again", key="look-again", icon=":material/refresh:")

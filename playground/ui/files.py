@@ -1,7 +1,8 @@
-"""Stored runs as the pages read them: every file is parsed once, and again only when its time or size has changed."""
+"""Stored runs as the pages read them: every file is parsed once, and again only when it has changed.
 
-import json
-import os
+Everything is checked when it is read (playground/runs); what is damaged is left out and named in `problems`.
+"""
+
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,21 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
-from playground.results import AttentionHistory, AttentionScores, History, history
+from playground.results import AttentionHistory, AttentionScores, History
 from playground.results.base import ResultT
-from playground.runs.probes import probe_file
-from playground.runs.record import RunRecord, parse_record, read_lines
+from playground.runs.config import FILE as CONFIG
+from playground.runs.config import read_config_values
+from playground.runs.errors import RunError, reading_error
+from playground.runs.metrics import FILE as METRICS
+from playground.runs.metrics import NO_ROWS, Metrics, read_metrics
+from playground.runs.probes import Stored, probe_file, read_history
+from playground.runs.reading import bad_lines
+from playground.runs.record import RunRecord, parse_record
+from playground.runs.steps import stored_steps
+from playground.runs.store import run_folders
 
 T = TypeVar("T")
+Version = tuple[int, ...]
 
 
 class FileCache(Generic[T]):
@@ -26,13 +36,12 @@ class FileCache(Generic[T]):
 
     def __init__(self, parse: Callable[[Path], T]) -> None:
         self._parse = parse
-        self._known: dict[Path, tuple[tuple[int, int], T]] = {}
+        self._known: dict[Path, tuple[Version, T]] = {}
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> T:
         """Raises what `parse` raises, and FileNotFoundError when there is no such file."""
-        status = path.stat()
-        version = (status.st_mtime_ns, status.st_size)
+        version = file_version(path)
         with self._lock:
             known = self._known.get(path)
         if known is not None and known[0] == version:
@@ -43,21 +52,28 @@ class FileCache(Generic[T]):
         return value
 
 
-def _parse_metrics(path: Path) -> pd.DataFrame:
-    rows = read_lines(path)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["kind", "step", "tokens", "seconds"])
+def file_version(path: Path) -> Version:
+    """What tells two versions of a file apart: which file it is, its size, and when contents or mode were changed."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _parse_attention(path: Path) -> AttentionHistory:
-    return history(read_lines(path), AttentionScores)
+def _or_problem(parse: Callable[[Path], T]) -> Callable[[Path], "T | RunError"]:
+    """Errors are remembered like values, so that a damaged file is parsed once as well."""
+
+    def parsed(path: Path) -> T | RunError:
+        try:
+            return parse(path)
+        except RunError as error:
+            return error
+
+    return parsed
 
 
-_records = FileCache(parse_record)
-_configs: FileCache[dict[str, Any]] = FileCache(lambda path: json.loads(path.read_text()))
-_metrics = FileCache(_parse_metrics)
-_attention = FileCache(_parse_attention)
-_probes = FileCache(read_lines)
-_histories: dict[Path, tuple[list[dict[str, Any]], History[Any]]] = {}
+_records = FileCache(_or_problem(parse_record))
+_configs: dict[Path, tuple[Version, RunRecord, dict[str, Any] | RunError]] = {}
+_metrics = FileCache(_or_problem(read_metrics))
+_histories: dict[tuple[Path, type], tuple[Version, dict[str, Any], Stored[Any]]] = {}
 
 
 @dataclass(frozen=True)
@@ -66,62 +82,71 @@ class StoredRun:
 
     path: Path
     record: RunRecord
+    config: dict[str, Any]
+    """config.json as checked plain values, so that runs of tasks that are not installed show too."""
 
     @property
     def id(self) -> str:
         return self.record.run
 
     @property
-    def config(self) -> dict[str, Any]:
-        """config.json as plain values, so that runs of tasks that are not installed show too."""
-        try:
-            return _configs.get(self.path / "config.json")
-        except (OSError, ValueError):
-            record = self.record
-            model = {"n_future": record.n_future, "control": record.control}
-            return {"task": {"name": record.task}, "model": model, "preset": record.preset, "seed": record.seed}
-
-    @property
     def metrics(self) -> pd.DataFrame:
         """All rows so far; shared, not to be changed."""
+        return self.read_metrics().table
+
+    def read_metrics(self) -> Metrics:
+        """All rows so far, and the lines that cannot be read; shared, not to be changed."""
         try:
-            return _metrics.get(self.path / "metrics.jsonl")
-        except FileNotFoundError:
-            return pd.DataFrame(columns=["kind", "step", "tokens", "seconds"])
+            found = _metrics.get(self.path / METRICS)
+        except OSError:
+            return Metrics(NO_ROWS)
+        return Metrics(NO_ROWS) if isinstance(found, RunError) else found
 
     @property
     def attention(self) -> AttentionHistory:
         """Attention scores of every head so far; shared, not to be changed."""
-        try:
-            return _attention.get(probe_file(self.path, "attention"))
-        except FileNotFoundError:
-            return AttentionHistory(steps=(), tokens=(), results=())
+        return self.history("attention", AttentionScores)
 
     @property
     def task_attention(self) -> AttentionHistory:
-        """The same on rows of the task, before the tokens that it scores; shared, not to be changed."""
-        try:
-            return _attention.get(probe_file(self.path, "task_attention"))
-        except FileNotFoundError:
-            return AttentionHistory(steps=(), tokens=(), results=())
+        """Attention scores on rows of the task, before the tokens that it scores; shared, not to be changed."""
+        return self.history("task_attention", AttentionScores)
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
-        """What another probe stored, such as `run.history("composition", Composition)`; shared, not to be changed."""
+        """What a probe stored, such as `run.history("composition", Composition)`; shared, not to be changed."""
+        return self.read_history(probe, result).history
+
+    def read_history(self, probe: str, result: type[ResultT]) -> Stored[ResultT]:
+        """What a probe stored, and the lines that cannot be read; shared, not to be changed."""
         path = probe_file(self.path, probe)
         try:
-            rows = _probes.get(path)
-        except FileNotFoundError:
-            return History(steps=(), tokens=(), results=())
-        if path not in _histories or _histories[path][0] is not rows:
-            _histories[path] = (rows, history(rows, result))
-        return _histories[path][1]
+            version = file_version(path)
+            known = _histories.get((path, result))
+            if known is None or known[0] != version or known[1] is not self.config:
+                found = read_history(self.path, probe, result, self.config["model"])
+                known = _histories[path, result] = (version, self.config, found)
+            return known[2]
+        except (OSError, RunError):
+            return Stored(History(steps=(), tokens=(), results=()))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of the run cannot be read and is left out, a sentence each."""
+        found: list[str] = []
+        try:
+            metrics = _metrics.get(self.path / METRICS)
+        except OSError:
+            return ()
+        if isinstance(metrics, RunError):
+            found.append(str(metrics))
+        elif metrics.bad:
+            found.append(bad_lines(self.path / METRICS, metrics.bad))
+        return tuple(found)
 
     @property
     def checkpoints(self) -> list[int]:
         """Steps at which weights are stored, ascending."""
-        folder = self.path / "checkpoints"
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return stored_steps(self.path / "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -138,20 +163,35 @@ class Store:
 
 
 def read_store(folder: Path) -> Store:
-    """List a runs folder; a folder that does not exist holds no runs."""
+    """List a runs folder; a folder that does not exist holds no runs, and one that may not be read is named as broken."""
     runs: list[StoredRun] = []
     broken: list[tuple[str, str]] = []
     try:
-        entries = sorted((entry for entry in os.scandir(folder) if entry.is_dir()), key=lambda entry: entry.name)
-    except OSError:
-        entries = []
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+        paths = run_folders(folder)
+    except RunError as error:
+        return Store(folder, (), ((folder.name, str(error)),))
+    for path in paths:
         try:
-            runs.append(StoredRun(Path(entry.path), _records.get(Path(entry.path, "run.json"))))
-        except FileNotFoundError:
-            broken.append((entry.name, "run.json is missing"))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            broken.append((entry.name, f"run.json cannot be read: {error}"))
+            record = _records.get(path / "run.json")
+            found = record if isinstance(record, RunError) else _config(path, record)
+        except OSError as error:
+            record, found = None, reading_error(Path(error.filename or path), error)
+        if isinstance(found, RunError) or not isinstance(record, RunRecord):
+            broken.append((path.name, str(found)))
+        else:
+            runs.append(StoredRun(path, record, found))
     return Store(folder, tuple(sorted(runs, key=lambda run: run.record.created)), tuple(broken))
+
+
+def _config(path: Path, record: RunRecord) -> "dict[str, Any] | RunError":
+    """The checked configuration of a run; the same object as long as neither it nor what run.json says of it changes."""
+    version = file_version(path / CONFIG)
+    known = _configs.get(path)
+    if known is not None and known[0] == version and known[1].config_hash == record.config_hash:
+        return known[2]
+    try:
+        found: dict[str, Any] | RunError = read_config_values(path, record)
+    except RunError as error:
+        found = error
+    _configs[path] = (version, record, found)
+    return found

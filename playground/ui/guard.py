@@ -7,6 +7,8 @@ from typing import ParamSpec
 
 import streamlit as st
 
+from playground.ui.text import plain
+
 P = ParamSpec("P")
 logger = logging.getLogger("playground.ui")
 
@@ -21,7 +23,7 @@ def guarded(function: Callable[P, object]) -> Callable[P, None]:
         except Exception as error:
             logger.exception("a page failed")
             st.error(f"This part of the page could not be drawn. {_hint(error)}", icon=":material/error:")
-            st.caption(f"{type(error).__name__}: {error} (the terminal that runs the app shows where)")
+            st.caption(f"{plain(type(error).__name__)}: {plain(error)} (the terminal that runs the app shows where)")
 
     return draw
 

@@ -27,6 +27,7 @@ from playground.ui.heads_models import (
 )
 from playground.ui.heads_stored import Shown, probe_history
 from playground.ui.models import Loaded
+from playground.ui.text import plain
 from playground.ui.words import duration, plural
 
 METHODS: tuple[AblationMethod, ...] = ("mean", "resample", "zero")
@@ -92,7 +93,8 @@ def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[
         rest = [f"{layer}.mlp"] if has_mlps(loaded) else []
         labels = {str(head): head.short for head in heads} | {f"{layer}.mlp": "MLP", layer: "whole layer"}
         chosen += st.pills(
-            layer_title(layer), [*names, *rest, layer], selection_mode="multi", format_func=labels.__getitem__,
+            plain(layer_title(layer)), [*names, *rest, layer], selection_mode="multi",
+            format_func=lambda part, labels=labels: plain(labels[part]),
             key=_key(run, layer), persist_state="session",
         )  # fmt: skip
     return tuple(chosen)
@@ -113,7 +115,7 @@ def _buttons(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> None:
     with st.container(horizontal=True, gap="small"):
         for name, heads in sets.items():
             st.button(
-                name if name == "none" else f"{name} ({len(heads)})", key=f"ablate-{name}", on_click=choose,
+                plain(name) if name == "none" else f"{plain(name)} ({len(heads)})", key=f"ablate-{name}", on_click=choose,
                 args=(heads,), disabled=not heads and name != "none", help=HELP.get(name),
             )  # fmt: skip
 

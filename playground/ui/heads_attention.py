@@ -11,13 +11,16 @@ from playground.figures.attention_text import ShownHead, attention_data, attenti
 from playground.figures.head_colors import head_color
 from playground.figures.heads import at_step
 from playground.figures.pattern import pattern_figure
+from playground.figures.text import plain as figure_text
 from playground.results import AttentionScores, Head, score_title
+from playground.text import visible
 from playground.ui.charts import Look, chart
 from playground.ui.files import StoredRun
 from playground.ui.heads_choice import ChosenRow, choose_model, choose_row
 from playground.ui.heads_models import induction_targets, patterns, scores_on_task
 from playground.ui.heads_stored import Shown, best_scores, has_probe
 from playground.ui.models import Loaded
+from playground.ui.text import MOST
 
 MOST_HEADS = 6
 MOUNT = """
@@ -99,7 +102,7 @@ def _choose_heads(run: StoredRun, scores: AttentionScores) -> list[Head]:
 
 def _option(head: Head, scores: AttentionScores) -> str:
     induction = float(scores.prefix_matching.ravel()[scores.heads.index(head)])
-    return f"{head.short} (induction {induction:.2f})"
+    return visible(f"{head.short} (induction {induction:.2f})", MOST)
 
 
 def _shown_head(head: Head, scores: AttentionScores, loaded: Loaded, row: ChosenRow) -> ShownHead:
@@ -138,11 +141,11 @@ def _map(run: StoredRun, step: int, loaded: Loaded, row: ChosenRow, scores: Atte
     )
     figure = pattern_figure(
         patterns(loaded, row.tokens)[head.layer][head.index], row.strings, targets=induction_targets(row.tokens),
-        title=f"{head.title}, step {step:,}, {row.name}<br>{run.id}",
+        title=figure_text(f"{head.title}, step {step:,}, {row.name}") + f"<br>{figure_text(run.id)}",
     )  # fmt: skip
     chart(figure, "pattern", look=Look())
 
 
 def _long_option(head: Head, scores: AttentionScores) -> str:
     induction = float(scores.prefix_matching.ravel()[scores.heads.index(head)])
-    return f"{head.title} (induction {induction:.2f})"
+    return visible(f"{head.title} (induction {induction:.2f})", MOST)

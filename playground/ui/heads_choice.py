@@ -11,6 +11,7 @@ from playground.experiments.groups import Group
 from playground.ui.files import StoredRun
 from playground.ui.heads_stored import Shown
 from playground.ui.models import Loaded, load_stored
+from playground.ui.text import plain
 from playground.ui.two_runs import choose_two
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
         run = next(iter(having.values()))
         if len(having) > 1:
             chosen = st.segmented_control(
-                "Run", list(having), default=run.id, required=True, format_func=shown.titles.__getitem__, key="model-run",
-                persist_state="session",
+                "Run", list(having), default=run.id, required=True, key="model-run", persist_state="session",
+                format_func=lambda name: plain(shown.titles[name]),
             )  # fmt: skip
             run = having[chosen or run.id]
         steps = run.checkpoints
@@ -76,7 +77,7 @@ def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
         if len(steps) > 1:
             step = st.select_slider("Stored step", steps, steps[-1], key=f"model-step-{run.id}", width=360)
         else:
-            st.caption(f"{shown.title(run)}, step {step:,}, the only one whose weights are stored.")
+            st.caption(f"{plain(shown.title(run))}, step {step:,}, the only one whose weights are stored.")
     loaded = load_stored(run, step)
     return None if loaded is None else (run, step, loaded)
 
@@ -109,7 +110,7 @@ def _typed(loaded: Loaded, text: str) -> ChosenRow | None:
         tokens = loaded.task.encode(text)
     except ValueError as error:
         sentence = str(error)
-        st.info(sentence[:1].upper() + sentence[1:] + ".", icon=":material/edit:")
+        st.info(plain(sentence[:1].upper() + sentence[1:]) + ".", icon=":material/edit:")
         return None
     most = min(MOST_TOKENS, loaded.task.n_ctx)
     if len(tokens) > most:

@@ -8,6 +8,7 @@ import streamlit as st
 from playground.figures.composition_graph import KIND_TITLES, Kind, composition_figure, largest
 from playground.figures.heads import at_step
 from playground.results import AttentionHistory, AttentionScores, Composition, History, score_title
+from playground.text import visible
 from playground.ui.charts import Look, chart, choose_look, html_download
 from playground.ui.files import StoredRun
 from playground.ui.heads_models import composition_of, scores_on_task
@@ -21,6 +22,7 @@ from playground.ui.heads_stored import (
     scores_of,
 )
 from playground.ui.models import load_stored
+from playground.ui.text import MOST, plain
 
 KIND_HELP = (
     "What the receiving head makes of it. **K**: where it looks, through its keys: an induction head reads from a "
@@ -55,8 +57,8 @@ def composition_view(shown: Shown) -> None:
     }
     names = score_names(list(scores.values())) or ["prefix_matching"]
     score = place.selectbox(
-        "Colour of the heads", names, index=names.index("prefix_matching"), format_func=score_title,
-        key="composition-score", persist_state="session", width=190,
+        "Colour of the heads", names, index=names.index("prefix_matching"),
+        format_func=lambda name: visible(score_title(name), MOST), key="composition-score", persist_state="session", width=190,
     )  # fmt: skip
     step = _choose_step(shown, stored)
     if step is None:
@@ -84,7 +86,7 @@ def _choose_step(shown: Shown, stored: Mapping[str, History[Composition]]) -> in
         own = stored[run.id].steps if run.id in stored else run.checkpoints
         steps |= set(own)
         if not own:
-            st.info(f"{run.id} has no stored composition. {how_to_measure(run)}", icon=":material/info:")
+            st.info(f"{plain(run.id)} has no stored composition. {how_to_measure(run)}", icon=":material/info:")
     ordered = sorted(steps)
     if len(ordered) > 1:
         return st.select_slider("Training step", ordered, ordered[-1], key="composition-step-" + "-".join(shown.titles))

@@ -6,8 +6,10 @@ import streamlit as st
 from playground.figures.formation import Formed, formation_figure
 from playground.figures.formation_events import subject
 from playground.results import Event, Formation, score_title
+from playground.text import visible
 from playground.ui.heads_figure import place_figure
 from playground.ui.heads_stored import Shown, choose_rows, formation_of, histories_of, score_names
+from playground.ui.text import MOST
 from playground.ui.words import short
 
 
@@ -29,8 +31,8 @@ def formation_view(shown: Shown) -> None:
         return
     names = score_names(list(histories.values()))
     score = place.selectbox(
-        "Score", names, index=names.index("prefix_matching"), format_func=score_title, key="formation-score",
-        persist_state="session", width=200,
+        "Score", names, index=names.index("prefix_matching"), key="formation-score",
+        format_func=lambda name: visible(score_title(name), MOST), persist_state="session", width=200,
     )  # fmt: skip
     having = [run for run in shown.runs if run.id in histories]
     formations = {run.id: formation_of(run) for run in having}
@@ -65,7 +67,8 @@ def _line(title: str, event: Event) -> dict[str, str | float]:
         return f"not reached in {short(event.seen)}" if tokens is None else short(tokens)
 
     return {
-        "run": title, "event": event.name, "of": subject(event) or event.subject, "half of final": when(event.half),
+        "run": visible(title, MOST), "event": visible(event.name, MOST),
+        "of": visible(subject(event) or event.subject, MOST), "half of final": when(event.half),
         "t50": when(event.t50), "t90": when(event.t90), "final value": round(event.final, 3),
         "chance": round(event.null, 3), "ideal": event.ceiling,
     }  # fmt: skip

@@ -11,8 +11,10 @@ from playground.figures.heads import heads_figure
 from playground.figures.style import Style
 from playground.results import score_title
 from playground.runs.probes import probe_file
+from playground.text import visible
 from playground.ui.heads_figure import place_figure
 from playground.ui.heads_stored import Rows, Shown, choose_rows, histories_of, score_names
+from playground.ui.text import MOST
 
 MOST_SCORES = 2
 DEFAULT_SCORES = ("prefix_matching", "previous_token")
@@ -36,7 +38,7 @@ def maps_view(shown: Shown) -> None:
     names = score_names(list(histories.values()))
     scores = place.multiselect(
         "Scores", names, default=DEFAULT_SCORES, max_selections=MOST_SCORES, width=320,
-        format_func=score_title, key="scores", persist_state="session",
+        format_func=lambda name: visible(score_title(name), MOST), key="scores", persist_state="session",
     )  # fmt: skip
     pairing: Pairing | None = None
     if len(histories) == 2:

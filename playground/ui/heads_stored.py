@@ -6,11 +6,13 @@ from typing import Literal
 
 import streamlit as st
 
+from playground.experiments.commands import run_line
 from playground.experiments.formation import formation
 from playground.results import AttentionHistory, Composition, Formation, History
 from playground.results.base import ResultT
 from playground.runs.probes import probe_file
 from playground.ui.files import StoredRun
+from playground.ui.text import code, plain
 
 Rows = Literal["task_attention", "attention"]
 ROWS: dict[Rows, str] = {"task_attention": "rows of the task", "attention": "random repeats"}
@@ -20,6 +22,7 @@ ROWS_HELP = (
     "such as names, stays dark there."
 )
 ALONG_TRAINING = "task_attention composition behaviour"
+MOST_COMMAND = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,9 @@ def has_anything(run: StoredRun) -> bool:
 def how_to_measure(run: StoredRun, probes: str = ALONG_TRAINING) -> str:
     """The command that fills the gap, or that there is nothing to measure any more."""
     if run.checkpoints:
-        return f"`python -m playground probe {run.id} --probe {probes} --step all` measures its stored steps."
-    return f"It has no stored weights to measure them from; a new training does it with `--probes {probes}`."
+        command = run_line("probe", run.path, options=f"--probe {probes} --step all")
+        return f"{code(command, MOST_COMMAND)} measures its stored steps."
+    return f"It has no stored weights to measure them from; a new training does it with {code(f'--probes {probes}')}."
 
 
 def choose_rows(shown: Shown) -> Rows:
@@ -75,7 +79,7 @@ def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
     if not history.steps:
         probes = ALONG_TRAINING if rows == "task_attention" else rows
         st.info(
-            f"{run.id} has no stored attention scores on {ROWS[rows]}. {how_to_measure(run, probes)}",
+            f"{plain(run.id)} has no stored attention scores on {ROWS[rows]}. {how_to_measure(run, probes)}",
             icon=":material/info:",
         )
         return None
@@ -107,7 +111,7 @@ def formation_of(run: StoredRun) -> Formation | None:
     """When things formed in a run; a sentence, and None, when that was not measured."""
     if not has_probe(run, "task_attention"):
         st.info(
-            f"{run.id} has no events: they are read from scores on rows of the task. {how_to_measure(run)}",
+            f"{plain(run.id)} has no events: they are read from scores on rows of the task. {how_to_measure(run)}",
             icon=":material/info:",
         )
         return None
@@ -122,8 +126,8 @@ def unreadable(run: StoredRun, probe: str, error: Exception) -> None:
     """Say that a stored file does not hold what this version reads."""
     reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     st.info(
-        f"The stored {probe} of {run.id} cannot be read: {reason}. Another version may have written it; remove the file "
-        f"from its folder `probes`. {how_to_measure(run)}",
+        f"The stored {probe} of {plain(run.id)} cannot be read: {plain(reason)}. Another version may have written it; remove "
+        f"the file from its folder `probes`. {how_to_measure(run)}",
         icon=":material/info:",
     )
 

@@ -12,6 +12,7 @@ from playground.runs.record import RunRecord
 from playground.ui.charts import Look, chart, html_download
 from playground.ui.lens_data import ROWS, means
 from playground.ui.lens_view import Shown
+from playground.ui.text import plain
 from playground.ui.words import plural
 
 
@@ -54,7 +55,7 @@ def lens_curves(shown: Sequence[Shown]) -> list[LensCurve]:
 def sentence(curve: LensCurve) -> str:
     """After which layer each offset can be read."""
     parts = [_offset(curve, offset) for offset in range(1, curve.lens.loss.shape[1] + 1)]
-    return f"**{curve.title}**: {'; '.join(parts)}."
+    return f"**{plain(curve.title)}**: {'; '.join(parts)}."
 
 
 def _offset(curve: LensCurve, offset: int) -> str:
@@ -64,7 +65,7 @@ def _offset(curve: LensCurve, offset: int) -> str:
     first = readable_from(accuracy)
     if first is None or accuracy[-1] == 0:
         return f"{what} goes from a loss of {loss[0]:.2f} behind the embedding to {loss[-1]:.2f} nats behind the trunk"
-    site = "the embedding" if first == 0 else layer_title(lens.sites[first])
+    site = "the embedding" if first == 0 else plain(layer_title(lens.sites[first]))
     return (
         f"{what} is predicted with accuracy {accuracy[-1]:.2f} behind the whole trunk, and {SHARE:.0%} of that can be read "
         f"from {site} on"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import streamlit as st
 
 from playground.figures.lens import COLOR_TITLES, ColorBy, Reading, lens_figure
+from playground.figures.text import plain as figure_text
 from playground.ui.charts import Look, chart, html_download
 from playground.ui.guard import guarded
 from playground.ui.lens_data import Row, Way, read_row, row_of_test_set, typed_row
 from playground.ui.models import Loaded
+from playground.ui.text import plain
 from playground.ui.words import plural
 
 WAYS: dict[Way, str] = {"through": "Through future head", "direct": "Directly"}
@@ -120,7 +122,7 @@ def _typed(item: Shown, text: str) -> Row | None:
     try:
         row = typed_row(item.loaded.task, text)
     except ValueError as error:
-        st.warning(f"This text cannot be read: {error}", icon=":material/edit:")
+        st.warning(f"This text cannot be read: {plain(error)}", icon=":material/edit:")
         return None
     if row.cut:
         st.info(
@@ -135,7 +137,7 @@ def _say_what_is_missing(shown: Sequence[Shown], offset: int) -> None:
         if item.n_future < offset:
             heads = "future head 1" if item.n_future == 1 else f"future heads 1 to {item.n_future}"
             st.info(
-                f"{item.title} has {heads} only, and so nothing to show at offset {offset}; offset 1 shows both models.",
+                f"{plain(item.title)} has {heads} only, and so nothing to show at offset {offset}; offset 1 shows both models.",
                 icon=":material/info:",
             )
 
@@ -153,7 +155,7 @@ def _choose_window(rows: Sequence[Row]) -> tuple[int, int]:
 
 def _title(item: Shown, offset: int, way: Way) -> str:
     through = f"through future head {offset}" if way == "through" else "directly"
-    return f"<b>{item.title}</b><br>offset {offset}, read {through}"
+    return f"<b>{figure_text(item.title)}</b><br>offset {offset}, read {through}"
 
 
 def _caption(reading: Reading, way: Way, d_vocab: int) -> str:

@@ -10,7 +10,8 @@ import streamlit as st
 from playground.ui.files import Store, StoredRun, read_store
 from playground.ui.guard import guarded
 from playground.ui.live_charts import live_charts
-from playground.ui.trainings import can_stop, is_resuming, resume_run, stop_job, stop_run, stored_jobs
+from playground.ui.text import plain
+from playground.ui.trainings import can_stop, is_resuming, resume_problem, resume_run, stop_job, stop_run, stored_jobs
 from playground.ui.words import STATES, duration, plural, short
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Watched:
 
     @property
     def lost(self) -> "tuple[Entry, ...]":
-        """Entries that nobody works on any more: the job's process is gone and has not started them."""
+        """Entries that will not be trained: the job's process is gone and has not started them."""
         at_work = {entry.run for job in self.jobs if job.active for entry in job.entries}
         left = (entry for entry in self.waiting if entry.status in ("queued", "running"))
         return tuple(entry for entry in left if entry.run not in at_work)
@@ -64,7 +65,7 @@ def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
         jobs=jobs,
         runs=runs,
         waiting=tuple(entry for entry in entries if entry.run not in known),
-        resuming=tuple(run.id for run in runs if is_resuming(run.record)),
+        resuming=tuple(run.id for run in runs if is_resuming(run)),
     )
 
 
@@ -79,7 +80,7 @@ def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
         if active and (not watched.active or _states(watched) != before):
             st.rerun()
         _stop_buttons(watched)
-        _progress(watched, folder)
+        _progress(watched)
         live_charts(watched.runs)
 
     poll()
@@ -92,7 +93,7 @@ def _states(watched: Watched) -> dict[str, str]:
 def _stop_buttons(watched: Watched) -> None:
     own = {entry.run for job in watched.jobs if job.active for entry in job.entries}
     with st.container(horizontal=True):
-        # Without a process yet, in the first moments, there is nobody to ask.
+        # In the first moments there is no process yet that could be asked.
         for number, job in enumerate((job for job in watched.jobs if job.active and job.process), start=1):
             label = "Stop" if number == 1 else f"Stop training {number}"
             if st.button(
@@ -104,23 +105,23 @@ def _stop_buttons(watched: Watched) -> None:
                 stop_job(job)
                 st.toast("Stopping: each run writes a checkpoint first.")
         for run in watched.runs:
-            if run.id not in own and can_stop(run.record) and st.button(f"Stop {run.id}", key=f"stop-{run.id}"):
-                stop_run(run.record)
-                st.toast(f"Stopping {run.id}: it writes a checkpoint first.")
+            if run.id not in own and can_stop(run) and st.button(f"Stop {plain(run.id)}", key=f"stop-{run.id}"):
+                stop_run(run)
+                st.toast(f"Stopping {plain(run.id)}: it writes a checkpoint first.")
 
 
-def _progress(watched: Watched, folder: Path) -> None:
+def _progress(watched: Watched) -> None:
     columns = st.columns(2)
     for number, run in enumerate(watched.runs[:MOST_LINES]):
         with columns[number % 2]:
-            _run_line(run, folder)
+            _run_line(run)
     more = watched.runs[MOST_LINES:]
     if more:
         done = sum(run.record.state == "finished" for run in more)
         st.caption(f"and {plural(len(more), 'more run')}, {done} of them finished")
     failed = [entry for entry in watched.waiting if entry.status == "failed"]
     for entry in failed[:MOST_LINES]:
-        st.warning(f"{_entry_name(entry)} did not start. {entry.message}", icon=":material/warning:")
+        st.warning(f"{_entry_name(entry)} did not start. {plain(entry.message)}", icon=":material/warning:")
     for entry in watched.lost[:MOST_LINES]:
         st.warning(f"{_entry_name(entry)} did not start: the process of its job is gone.", icon=":material/warning:")
     waiting = [entry for entry in watched.waiting if entry not in watched.lost]
@@ -134,13 +135,13 @@ def _progress(watched: Watched, folder: Path) -> None:
 
 
 def _entry_name(entry: "Entry") -> str:
-    return f"n = {entry.n_future}, {entry.control}, seed {entry.seed}"
+    return f"n = {entry.n_future}, {plain(entry.control)}, seed {entry.seed}"
 
 
-def _run_line(run: StoredRun, folder: Path) -> None:
+def _run_line(run: StoredRun) -> None:
     record = run.record
     state = record.state
-    name = f"**n = {record.n_future}**, {record.control}, seed {record.seed}"
+    name = f"**n = {record.n_future}**, {plain(record.control)}, seed {record.seed}"
     told = "" if state == "running" else f"{STATES[state]}, "
     text = f"{name}: {told}step {record.step:,} of {record.steps:,}"
     if record.tokens_per_second:
@@ -150,17 +151,19 @@ def _run_line(run: StoredRun, folder: Path) -> None:
         text += f", about {duration(left)} left"
     st.progress(min(1.0, record.step / max(1, record.steps)), text)
     if state == "failed":
-        st.warning(f"It failed: {record.reason or 'no reason was stored'}.", icon=":material/warning:")
-    if is_resuming(record):
+        st.warning(f"It failed: {plain(record.reason or 'no reason was stored')}.", icon=":material/warning:")
+    if is_resuming(run):
         st.caption("Going on: loading PyTorch takes a few seconds.")
     elif state in ("stopped", "interrupted"):
-        resume_button(run, folder)
+        resume_button(run)
 
 
-def resume_button(run: StoredRun, folder: Path) -> None:
-    """Offer to go on from the last checkpoint."""
-    label = f"Resume {run.id} from step {run.checkpoints[-1] if run.checkpoints else 0:,}"
+def resume_button(run: StoredRun) -> None:
+    """Offer to go on from the last checkpoint; say why an attempt to do so failed."""
+    if problem := resume_problem(run):
+        st.warning(f"{plain(run.id)} did not go on. {plain(problem)}", icon=":material/warning:")
+    label = f"Resume {plain(run.id)} from step {run.checkpoints[-1] if run.checkpoints else 0:,}"
     if st.button(label, key=f"resume-{run.id}", icon=":material/play_arrow:"):
-        resume_run(folder, run.id)
+        resume_run(run)
         st.session_state["watched"] = [*st.session_state.get("watched", []), run.id]
         st.rerun()

@@ -14,6 +14,7 @@ import streamlit as st
 from safetensors import SafetensorError
 
 from playground.ui.files import StoredRun
+from playground.ui.text import plain
 
 if TYPE_CHECKING:
     from playground.model.transformer import MTPTransformer
@@ -44,7 +45,7 @@ def load_stored(run: StoredRun, step: int) -> Loaded | None:
     except FileNotFoundError:
         st.info("The weights of this step are gone; choose another step.", icon=":material/info:")
     except (ValueError, OSError, RuntimeError, KeyError, SafetensorError) as error:
-        st.info(f"This model cannot be opened: {error}", icon=":material/info:")
+        st.info(f"This model cannot be opened: {plain(error)}", icon=":material/info:")
     return None
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from playground.experiments.groups import Group
+from playground.text import visible
 from playground.ui.files import Store, StoredRun
+from playground.ui.text import MOST, plain
 from playground.ui.words import CONTROL_HELP, STATES, TASKS, task_title
 
 
@@ -47,7 +49,13 @@ def choose_task(store: Store) -> str:
     ordered = [task for task in TASKS if task in tasks] + sorted(tasks - set(TASKS))
     newest = store.runs[-1].record.task
     chosen = st.segmented_control(
-        "Task", ordered, default=newest, format_func=task_title, key="task", required=True, bind="query-params"
+        "Task",
+        ordered,
+        default=newest,
+        format_func=lambda name: plain(task_title(name)),
+        key="task",
+        required=True,
+        bind="query-params",
     )
     return chosen or newest
 
@@ -66,15 +74,26 @@ def choose_filters(runs: Sequence[StoredRun]) -> Filters:
         help=CONTROL_HELP,
     )
     presets = columns[2].multiselect(
-        "Preset", sorted({preset_name(run) for run in runs}), placeholder="all", key="filter-preset"
+        "Preset",
+        sorted({preset_name(run) for run in runs}),
+        placeholder="all",
+        format_func=_option,
+        key="filter-preset",
     )
     present = {run.record.state for run in runs}
     states = columns[3].multiselect(
         "Status", [state for state in STATES if state in present], placeholder="all", format_func=lambda state: STATES[state],
         key="filter-status",
     )  # fmt: skip
-    ids = columns[4].multiselect("Run", [run.id for run in runs][::-1], placeholder="all", key="filter-run")
+    ids = columns[4].multiselect(
+        "Run", [run.id for run in runs][::-1], placeholder="all", format_func=_option, key="filter-run"
+    )
     return Filters(n_futures=n_futures, controls=controls, presets=presets, states=states, ids=ids)
+
+
+def _option(text: str) -> str:
+    """An entry of a multiselect, which draws no Markdown."""
+    return visible(text, MOST)
 
 
 def counted_runs(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> set[str]:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from playground.runs.record import default_runs_dir
 from playground.ui.files import read_store
+from playground.ui.text import code, plain
 from playground.ui.words import STATES
 
 MOST_SHOWN = 10
@@ -16,18 +17,19 @@ def sidebar() -> None:
     store = read_store(default_runs_dir())
     with st.sidebar:
         st.caption(
-            f"Runs folder: `{store.folder}`", help=f"{store.folder.resolve()}. PLAYGROUND_RUNS_DIR chooses another."
+            f"Runs folder: {code(store.folder)}",
+            help=f"{plain(store.folder.resolve())}. PLAYGROUND_RUNS_DIR chooses another.",
         )
         counts = Counter(run.record.state for run in store.runs)
         if store.runs:
-            st.caption(", ".join(f"{counts[state]} {word}" for state, word in STATES.items() if counts[state]))
+            st.caption(", ".join(f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state]))
         else:
             st.caption("No stored runs yet.")
         if store.broken:
             number = len(store.broken)
             with st.expander(f"{number} {'folder' if number == 1 else 'folders'} not readable"):
                 for name, problem in store.broken[:MOST_SHOWN]:
-                    st.markdown(f"`{name}`: {problem}")
+                    st.markdown(f"{code(name)}: {plain(problem)}")
                 if number > MOST_SHOWN:
                     st.caption(f"and {number - MOST_SHOWN} more")
                 st.caption("They are left alone. Remove the folder, or restore its run.json.")

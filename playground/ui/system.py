@@ -14,7 +14,9 @@ from playground.config import ModelConfig
 from playground.experiments.curves import throughput_curve
 from playground.experiments.groups import Group
 from playground.model.flops import training_flops_per_token
+from playground.text import visible
 from playground.ui.files import StoredRun
+from playground.ui.text import MOST
 from playground.ui.words import STATES, short
 
 RECENT = 5
@@ -88,7 +90,7 @@ def flops_per_token(run: StoredRun) -> float | None:
 def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFrame:
     """The table on a page, one row a run; what no run knows has no column. `live`: in brief, with the speed of now."""
     known = {
-        "model": [row.model for row in rows],
+        "model": [visible(row.model, MOST) for row in rows],
         "seed": [row.seed for row in rows],
         "status": [STATES[row.status] for row in rows],
         "now": [rate_text(row.now if row.status == "running" else None) for row in rows],
@@ -96,10 +98,10 @@ def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFra
         "model FLOP/s": [UNKNOWN if row.flops is None else flops_text(row.flops) for row in rows],
         "MFU": [mfu_text(row) for row in rows],
         "peak memory": [UNKNOWN if row.peak_memory is None else memory_text(row.peak_memory) for row in rows],
-        "device": [row.device for row in rows],
+        "device": [visible(row.device, MOST) for row in rows],
         "threads": [row.threads for row in rows],
         "models a process": [row.replicas for row in rows],
-        "run": [row.run for row in rows],
+        "run": [visible(row.run, MOST) for row in rows],
     }
     left_out = {"now"}
     if live:

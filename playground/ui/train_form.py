@@ -11,6 +11,7 @@ from playground.experiments.cores import cores
 from playground.experiments.presets import Preset
 from playground.runs.record import RunRecord
 from playground.ui.estimate import Plan, estimate
+from playground.ui.text import plain
 from playground.ui.words import CONTROL_HELP, TASKS, plural, task_title
 
 CHOICES_OF_N = (1, 2, 3, 4, 8)
@@ -22,7 +23,7 @@ def train_form(presets: Mapping[str, Preset], records: Sequence[RunRecord]) -> P
     configs = {name: preset.build() for name, preset in presets.items()}
     name = _choose_preset(configs)
     preset, config = presets[name], configs[name]
-    st.caption(preset.summary)
+    st.caption(plain(preset.summary))
     plan = _choose_rest(name, config)
     models = len(plan.n_futures) * len(plan.seeds)
     if not models:
@@ -42,12 +43,18 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
     left, right = st.columns(2)
     with left:
         task = st.segmented_control(
-            "Task", ordered, default=ordered[0], format_func=task_title, key="task", required=True, bind="query-params"
+            "Task",
+            ordered,
+            default=ordered[0],
+            format_func=lambda name: plain(task_title(name)),
+            key="task",
+            required=True,
+            bind="query-params",
         )
     names = by_task[task or ordered[0]]
     with right:
         preset = st.segmented_control(
-            "Preset", names, default=names[0], key=f"preset-{task}", required=True, persist_state="session",
+            "Preset", names, default=names[0], format_func=plain, key=f"preset-{task}", required=True, persist_state="session",
             help="Task, size and learning rate that go together. -cpu presets take minutes on a laptop, "
             "-gpu presets take the paper's sizes.",
         )  # fmt: skip

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from streamlit.delta_generator import DeltaGenerator
 
 from playground.experiments.groups import Group
+from playground.text import visible
 from playground.ui.files import StoredRun
+from playground.ui.text import MOST
 from playground.ui.words import STATES
 
 
@@ -51,6 +53,7 @@ def default_pair(newest_first: Sequence[StoredRun]) -> tuple[StoredRun, StoredRu
 
 
 def run_name(run: StoredRun, group: Group) -> str:
-    """A run in a list to choose from."""
+    """A run in the list of a selectbox, which draws no Markdown."""
     record = run.record
-    return f"{group.label}, seed {record.seed} ({STATES[record.state]}, step {record.step:,}): {run.id}"
+    name = f"{group.label}, seed {record.seed} ({STATES[record.state]}, step {record.step:,}): {run.id}"
+    return visible(name, MOST)

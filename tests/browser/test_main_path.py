@@ -49,7 +49,7 @@ def runs(app_server: AppServer) -> Iterator[Path]:
     for job in list_jobs(app_server.runs):
         stop_job(job)
     for run in _training(app_server.runs):
-        stop_run(run.record)
+        stop_run(run)
     _wait(lambda: not _training(app_server.runs) and not any(job.active for job in list_jobs(app_server.runs)))
 
 

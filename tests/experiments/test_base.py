@@ -20,8 +20,9 @@ from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import PROBES
-from playground.runs.record import write_json
-from playground.runs.store import Run, RunError, load_run
+from playground.runs.errors import RunError
+from playground.runs.store import Run, load_run
+from playground.runs.writing import write_json
 from playground.training.base import is_further
 from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, random_tokens, small_config

@@ -26,8 +26,9 @@ from playground.generation.tree import Tree, best_tree, chain
 from playground.model.clamp import apply_clamp
 from playground.results import Acceptance, DecodingSpeed, MarginalAcceptance
 from playground.runs.checkpoint import WEIGHTS
-from playground.runs.record import write_json
-from playground.runs.store import RunError, load_run
+from playground.runs.errors import RunError
+from playground.runs.store import load_run
+from playground.runs.writing import write_json
 from tasks import make_task
 from tests.cases import small_model
 from tests.fake_runs import write_run, write_weights

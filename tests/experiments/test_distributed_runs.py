@@ -16,8 +16,9 @@ import torch
 from playground import load_run
 from playground.cli import main
 from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
+from playground.experiments.commands import resume_line
 from playground.experiments.runner import NonFiniteLoss, resume, train
-from playground.experiments.torchrun import here, launched, resume_line
+from playground.experiments.torchrun import here, launched
 from playground.training.crew import ProcessFailed
 from tasks.induction import InductionConfig
 from tests.experiments.test_runner import same_numbers

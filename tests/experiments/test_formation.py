@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from playground.results import (
     ScoreInfo,
     heads_of,
 )
-from playground.runs.probes import probe_file, store_result
-from playground.runs.record import RunRecord, keep_lines_until
+from playground.runs.probes import store_result
+from playground.runs.record import RunRecord
+from playground.runs.resumption import set_lines_aside
 from playground.runs.store import load_run
 from tests.fake_runs import write_run
 
@@ -56,6 +58,10 @@ class FakeRun:
     composition: dict[tuple[Head, Head], Curve] | None = None
     accuracy: tuple[Curve, ...] | None = None
     infos: tuple[ScoreInfo, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return Path("runs") / self.id
 
     @property
     def record(self) -> RunRecord:
@@ -295,7 +301,7 @@ def test_a_resumed_run_has_the_same_events(tmp_path):
     path, run = _stored(tmp_path, olsson()), olsson()
     before = formation(load_run(path))
     for name in ("task_attention", "composition", "behaviour"):
-        keep_lines_until(probe_file(path, name), 7)
+        set_lines_aside(path, 7)
     middle = formation(load_run(path))
     assert {event.seen for event in middle.main} == {350} and _halves(middle)["induction"] is None
     for name in ("task_attention", "composition", "behaviour"):

@@ -11,9 +11,10 @@ from playground.experiments.probing import probe_run
 from playground.probes.registry import PROBES, make_probes
 from playground.results import Behaviour, Result
 from playground.runs.checkpoint import save_checkpoint
+from playground.runs.errors import RunError
 from playground.runs.lock import run_lock
 from playground.runs.probes import probe_files
-from playground.runs.store import RunError, load_run
+from playground.runs.store import load_run
 from playground.training.optim import make_optimizer
 from tests.fake_runs import write_run, write_weights
 

@@ -19,9 +19,9 @@ from playground.config import OptimConfig, RunConfig, TrainConfig
 from playground.experiments.compare import compare_run
 from playground.experiments.runner import NonFiniteLoss, new_run_id, resume, train
 from playground.results import Behaviour
+from playground.runs.errors import RunError
 from playground.runs.lock import run_lock
 from playground.runs.probes import probe_files
-from playground.runs.store import RunError
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
 from tasks.stories import StoriesConfig
@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_with_other_text_is_refused(tmp_path, monkeypatch):
     assert run.config.task.path == str(text)
     before = text.read_text()
     text.write_text("other = 3\n" * 100)
-    with pytest.raises(RunError, match="was trained on other text"):
+    with pytest.raises(RunError, match="is not the one that the run was trained on"):
         resume(load_run(run.path))
     text.write_text(before)
     monkeypatch.chdir("/")
@@ -219,7 +219,7 @@ def test_scores_that_only_the_last_evaluation_has_are_explained_too(tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path)
     assert list(tmp_path.iterdir()) == []

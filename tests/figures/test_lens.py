@@ -1,5 +1,6 @@
 """What every layer would predict along a row: colours, letters, marks and what stands beside the pointer."""
 
+import html
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from playground.figures.contrast import BRIGHT, DARK
 from playground.figures.lens import COLOR_TITLES, MOST_LETTERED, Reading, cropped, lens_figure, readable, two_lines
 from playground.figures.style import GREY
+from playground.figures.text import plain
 from tests.figures.shown import STYLES, dressed, texts
 
 TOKENS = ("the", "cat", "sat", "the", "<end>")
@@ -69,8 +71,8 @@ def test_layers_go_upwards_and_both_rows_of_tokens_are_named() -> None:
     figure = lens_figure([reading()])
     layout = figure.layout
     assert list(layout.yaxis.ticktext) == list(LAYERS) and layout.yaxis.range[0] < layout.yaxis.range[1]
-    assert list(layout.xaxis.ticktext) == ["the", "cat", "sat", "the", "‹end›"]
-    assert list(layout.xaxis2.ticktext) == ["cat", "sat", "<b>the</b>", "‹end›", ""]
+    assert list(layout.xaxis.ticktext) == ["the", "cat", "sat", "the", plain("<end>")]
+    assert list(layout.xaxis2.ticktext) == ["cat", "sat", "<b>the</b>", plain("<end>"), ""]
     assert (layout.xaxis2.side, layout.xaxis2.overlaying, layout.xaxis2.matches) == ("top", "x", "x")
     assert texts(figure) == ["<b>n = 2</b><br>offset 1", "next token:", "model is at:"]
     assert "2 ahead:" in texts(lens_figure([reading(offset=2)]))
@@ -82,7 +84,7 @@ def test_the_likeliest_token_stands_in_its_cell_in_letters_that_can_be_read() ->
     for text in letters.values():
         assert not ((together != "") & (text != "")).any()
         together = np.where(text != "", text, together)
-    assert together.tolist() == [["dog"] * 5, ["cat", "sat", "the", "‹end›", "dog"]]
+    assert together.tolist() == [["dog"] * 5, ["cat", "sat", "the", plain("<end>"), "dog"]]
     low = reading().probability[:, :, 0] < 0.3
     assert (letters[BRIGHT][low] != "").all() and (
         letters[DARK][~low & (reading().probability[:, :, 0] > 0.8)] != ""
@@ -100,7 +102,7 @@ def test_all_letters_have_one_size() -> None:
     sizes = set()
     for trace in traces(figure, "heatmap"):
         if trace.text is not None:
-            lines = [str(text).split("<br>") for text in np.ravel(np.asarray(trace.text, dtype=object))]
+            lines = [html.unescape(str(text)).split("<br>") for text in np.ravel(np.asarray(trace.text, dtype=object))]
             sizes.add((max(len(line) for text in lines for line in text), max(map(len, lines))))
     assert sizes == {(5, 1)}
 
@@ -194,9 +196,9 @@ def test_long_tokens_are_turned_and_short_ones_are_not() -> None:
     [
         ("park", 5, "park"),
         ("packed", 5, "pack…"),
-        ("<end>", 5, "‹end›"),
+        ("<end>", 5, "<end>"),
         ("<", 5, "<"),
-        ("a&b", 5, "a＆b"),
+        ("a&b", 5, "a&b"),
         ("", 3, ""),
     ],
 )
@@ -207,6 +209,8 @@ def test_cropped(text: str, letters: int, expected: str) -> None:
 def test_white_space_can_be_seen() -> None:
     assert [readable(text) for text in (" a", "\n", "\t", "ab")] == ["␣a", "⏎", "⇥", "ab"]
     assert two_lines("abcdefghijkl") == "abcde<br>fghi…"
+    assert two_lines("<br>&x") == "&lt;br<br>&gt;&amp;x"
+    assert readable("\x1b\u2028") == "\\x1b\\u2028"
     spaced = reading(predicted=((("␣Lily", "a", "b"),) * 5, (("␣", "a", "b"),) * 5))
     together = "".join(np.ravel(list(seen_letters(lens_figure([spaced])).values())))
     assert "Lily" in together and "␣Lily" not in together and "␣" in together

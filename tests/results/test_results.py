@@ -206,7 +206,7 @@ def test_a_result_is_frozen_and_a_missing_field_is_named(result):
         setattr(result, name, None)
     values = result.to_dict()
     del values[name]
-    with pytest.raises(KeyError, match=name):
+    with pytest.raises(ValueError, match=f"it has no '{name}'"):
         type(result).from_dict(values)
 
 
@@ -222,7 +222,7 @@ def test_arrays_keep_five_significant_digits(value, stored):
     assert written is None if stored is None else written == pytest.approx(stored, rel=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 4), (2, 0), (0, 3, 2)])
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (2, 0)])
 def test_arrays_without_entries_keep_their_shape(shape):
     result = TokenCircuit(name="", matrix=np.zeros(shape), top1=0.0, eigenvalues=0.0)
     assert TokenCircuit.from_dict(json.loads(json.dumps(result.to_dict()))).matrix.shape == shape

@@ -108,7 +108,7 @@ def test_the_test_set_is_fixed_and_samples_follow_the_generator() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"min_distance": 0}, "write 1 <= min_distance"),
+        ({"min_distance": 0}, "write at least 1"),
         ({"min_distance": 9, "max_distance": 8}, "do not make a range"),
         ({"max_distance": 63}, "write max_distance <= 62"),
         ({"d_vocab": 1}, "write at least 2"),

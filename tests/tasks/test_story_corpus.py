@@ -1,7 +1,6 @@
 """Stories from text files: reading, tokens, the renamed test stories, and what is said of wrong files."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from tasks import make_task
 from tasks.base import seeded_generator
 from tasks.stories import Stories
-from tasks.story_corpus import SEPARATOR, CorpusStories, find_names, read_stories, split_stories
+from tasks.story_corpus import CorpusStories
+from tasks.story_text import SEPARATOR, read_stories, split_stories
 
 NAMES = "Lily Tom Ben Anna Sara Max Mia Sam Lucy Jack Nina Fred".split()
 SENTENCES = (
@@ -73,12 +73,6 @@ def test_training_rows_are_windows_of_the_training_stories(task: Stories, path: 
     assert batch.loss_mask.all()
     assert not batch.score_mask.any()
     assert torch.equal(task.sample(32, seeded_generator(0)).tokens, batch.tokens)
-
-
-def test_the_names_of_the_corpus_are_found(task: Stories):
-    assert source_of(task).names == set(NAMES)
-    stories = ["Then Lily ran. They saw Lily and Mr Fox in Paris."] * 5 + ["a lily"]
-    assert find_names(stories, Counter({"lily": 2})) == {"Fox", "Paris"}
 
 
 def test_test_stories_are_held_out_and_renamed(task: Stories, path: str):
@@ -144,34 +138,3 @@ def test_the_same_files_give_the_same_tokens(task: Stories, path: str):
 def test_token_strings_join_to_the_text(task: Stories):
     row = task.test_batch(1).tokens[0].tolist()
     assert task.decode(row) == "".join(task.token_strings(row)).replace(SEPARATOR, "\n\n").rstrip("\n")
-
-
-def test_a_folder_is_read_in_order_and_no_further_than_asked(tmp_path: Path):
-    for name in ("b", "a"):
-        (tmp_path / f"{name}.txt").write_text(f"{name} one{SEPARATOR}{name} two{SEPARATOR}\n", encoding="utf-8")
-    assert read_stories(str(tmp_path)) == ["a one", "a two", "b one", "b two"]
-    assert read_stories(str(tmp_path), 3) == ["a one", "a two", "b one"]
-
-
-def test_wrong_files_are_answered_with_what_to_do(tmp_path: Path):
-    with pytest.raises(ValueError, match="there is no file or folder"):
-        make_task("stories", path=str(tmp_path / "missing.txt"))
-    with pytest.raises(ValueError, match=r"holds no \.txt file"):
-        make_task("stories", path=str(tmp_path))
-    file = tmp_path / "one.txt"
-    file.write_text("Once upon a time.", encoding="utf-8")
-    with pytest.raises(ValueError, match="write it between the stories"):
-        make_task("stories", path=str(file))
-    file.write_text(SEPARATOR, encoding="utf-8")
-    with pytest.raises(ValueError, match="write more stories"):
-        make_task("stories", path=str(file))
-    file.write_bytes(b"Once \xff" + SEPARATOR.encode())
-    with pytest.raises(ValueError, match=r"is not UTF-8 \(byte 5\)"):
-        make_task("stories", path=str(file))
-
-
-def test_stories_without_names_are_answered_with_what_to_do(tmp_path: Path):
-    lines = [f"The dog number {number} ran home to the red house." for number in range(400)]
-    (tmp_path / "plain.txt").write_text(SEPARATOR.join(lines), encoding="utf-8")
-    with pytest.raises(ValueError, match="write"):
-        make_task("stories", path=str(tmp_path), bpe_vocab=300)

@@ -48,13 +48,21 @@ def training() -> Iterator[Training]:
     training.kill()
 
 
-@pytest.fixture
-def resumed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, Any]]]:
-    """Commands that resuming would have started, with their options; none is."""
-    started: list[tuple[list[str], dict[str, Any]]] = []
+class Resumed(list[tuple[list[str], dict[str, Any]]]):
+    """Commands that resuming would have started, with their options."""
 
-    def start(command: list[str], **options: Any) -> None:
+    status: int | None = None
+    """Exit status of their processes; None while they are alive."""
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> Resumed:
+    """Resuming starts nothing; what it would have started."""
+    started = Resumed()
+
+    def start(command: list[str], **options: Any) -> SimpleNamespace:
         started.append((command, options))
+        return SimpleNamespace(poll=lambda: started.status)
 
     monkeypatch.setattr(trainings, "subprocess", SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL))
     return started

@@ -1,7 +1,6 @@
 """Opening pages without a browser (Streamlit's AppTest), reading what stands on them, and damaging stored runs."""
 
 import base64
-import dataclasses
 import json
 import socket
 import subprocess
@@ -12,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import streamlit as st
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
-from playground.experiments.launcher import Entry, Job
-from playground.runs.record import write_json
+from playground.experiments.launcher import Entry, Job, lock_name
+from playground.runs.lock import LOCK
 from tests.conftest import ROOT
-from tests.fake_runs import GONE
+from tests.fake_runs import GONE, let_go, write_run
 
 PAGES = ("train", "compare", "heads", "lens", "decode", "about")
 PATIENCE = 60
@@ -119,14 +117,41 @@ class Downloads:
         return set(self._contents)
 
 
+HOLDS_LOCKS = """
+import fcntl, sys
+held = []
+for path in sys.stdin:
+    held.append(open(path.rstrip("\\n"), "a"))
+    fcntl.flock(held[-1], fcntl.LOCK_EX)
+    print(flush=True)
+"""
+
+
 class Training:
-    """A process that does nothing, in the place of one that trains: it can be stopped without harm."""
+    """A process that holds locks and does nothing, in the place of one that trains: it can be stopped without harm."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-        started = psutil.Process(self.process.pid).create_time()
-        self.record = {"pid": self.process.pid, "pid_started": started, "host": socket.gethostname()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-c", HOLDS_LOCKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.record = {"pid": self.process.pid, "host": socket.gethostname()}
         """What a run's record, or a job, says of its process."""
+        self._held: set[Path] = set()
+
+    def hold(self, lock: Path) -> None:
+        """Hold a lock until the process ends."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if lock not in self._held:
+            self._held.add(lock)
+            print(lock.absolute(), file=self.process.stdin, flush=True)
+            assert self.process.stdout.readline() == "\n"
+
+    def write_run(self, folder: Path, **options: Any) -> Path:
+        """A stored run that this process trains."""
+        path = write_run(folder, state="running", **(self.record | options))
+        let_go(path)
+        self.hold(path / LOCK)
+        return path
 
     @property
     def exit_status(self) -> int:
@@ -134,21 +159,20 @@ class Training:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
-def write_job(folder: Path, *entries: Entry, process: dict[str, Any] | None = None, name: str = "job-1") -> Job:
-    """A job file as the launcher writes it; without a process it ended long ago."""
+def write_job(folder: Path, *entries: Entry, by: Training | None = None, name: str = "job-1") -> Job:
+    """A job file as the launcher writes it; `by` is the process that works on it, and without one it ended long ago."""
+    path = folder / ".jobs" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    process = {"pid": GONE, "host": socket.gethostname()} if by is None else by.record
     job = Job(
-        id=name,
-        created=time.time() - 3600,
-        parallel=2,
-        threads=1,
-        entries=entries,
-        process=process or {"pid": GONE, "pid_started": 0.0},
-    )
-    (folder / ".jobs").mkdir(parents=True, exist_ok=True)
-    write_json(folder / ".jobs" / f"{name}.json", dataclasses.asdict(job))
+        id=name, created=time.time() - 3600, parallel=2, threads=1, entries=entries, process=process, path=path
+    )  # fmt: skip
+    if by is not None:
+        by.hold(path.with_name(lock_name(name)))
+    job.write()
     return job
 
 

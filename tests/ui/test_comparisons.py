@@ -9,8 +9,8 @@ import pytest
 
 from playground.experiments.compare import compare_run
 from playground.experiments.groups import group_runs
-from playground.runs.record import append_line
 from playground.runs.store import Run
+from playground.runs.writing import append_line
 from playground.ui.comparisons import NOT_REACHED, comparison, metrics_csv, shown_table, t50_text, table_csv
 from playground.ui.files import StoredRun, read_store
 from playground.ui.words import short
@@ -53,7 +53,7 @@ def test_a_row_is_computed_once_for_each_version_of_the_files(runs: Path, monkey
 
 
 def test_a_run_whose_process_ends_without_writing_is_told_at_once(runs: Path, training: Training) -> None:
-    write_run(runs, steps=40, state="running", **training.record)
+    training.write_run(runs, steps=40)
     run = stored(runs)[0]
     assert comparison(run).status == "running"
     training.kill()

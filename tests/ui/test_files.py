@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.runs.record import append_line, default_runs_dir
+from playground.runs.record import default_runs_dir
+from playground.runs.writing import append_line
 from playground.ui.files import FileCache, Store, StoredRun, read_store
 from tests.fake_runs import STATES, write_run
 from tests.ui.support import change_json, cut_last_line, cut_short

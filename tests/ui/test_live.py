@@ -48,7 +48,7 @@ def test_a_job_at_work_is_watched_with_its_runs_in_its_order(runs: Path, trainin
     second = write_run(runs, steps=20, seed=1, state="running", created=1.0).name
     first = write_run(runs, steps=20, seed=0, state="finished", created=2.0).name
     waiting = entry("third")
-    job = write_job(runs, entry(first, "finished"), entry(second, "running"), waiting, process=training.record)
+    job = write_job(runs, entry(first, "finished"), entry(second, "running"), waiting, by=training)
     found = watched(runs)
     assert found.jobs == (job,) and found.active
     assert ids(found) == [first, second]
@@ -59,7 +59,7 @@ def test_a_job_at_work_is_watched_with_its_runs_in_its_order(runs: Path, trainin
 def test_a_run_of_no_job_is_watched_beside_a_job(runs: Path, training: Training) -> None:
     own = write_run(runs, steps=20, seed=0, state="running").name
     other = write_run(runs, steps=20, seed=1, state="running").name
-    job = write_job(runs, entry(own, "running"), process=training.record)
+    job = write_job(runs, entry(own, "running"), by=training)
     found = watched(runs)
     assert ids(found) == [own, other]
     assert found.names == [job.id, other]
@@ -75,7 +75,7 @@ def test_a_chosen_job_is_watched_though_it_is_done(runs: Path) -> None:
 
 
 def test_a_job_whose_process_is_gone_is_not_active(runs: Path, training: Training) -> None:
-    job = write_job(runs, entry(status="running"), entry("b"), process=training.record)
+    job = write_job(runs, entry(status="running"), entry("b"), by=training)
     assert watched(runs).active
     training.kill()
     assert not watched(runs, job.id).active
@@ -96,7 +96,7 @@ def test_what_a_job_left_undone_is_lost_when_its_process_is_gone(
     runs: Path, training: Training, status: str, alive: bool, lost: bool
 ) -> None:
     left = entry("left", status)
-    job = write_job(runs, left, entry("other", "running"), process=training.record)
+    job = write_job(runs, left, entry("other", "running"), by=training)
     if not alive:
         training.kill()
     assert (left in watched(runs, job.id).lost) is lost
@@ -105,7 +105,8 @@ def test_what_a_job_left_undone_is_lost_when_its_process_is_gone(
 def test_a_run_asked_to_go_on_keeps_the_view_active(runs: Path, resumed: list) -> None:
     path = write_run(runs, steps=20, state="stopped")
     assert not watched(runs, path.name).active
-    trainings.resume_run(runs, path.name)
+    (run,) = read_store(runs).runs
+    trainings.resume_run(run)
     found = watched(runs, path.name)
     assert found.resuming == (path.name,) and found.active
 

@@ -312,7 +312,7 @@ def test_the_folder_may_change_under_a_page(runs: Path) -> None:
 
 def test_a_run_that_starts_between_two_draws_takes_the_first_page_over(runs: Path, training: Training) -> None:
     app = open_page("train")
-    write_run(runs, steps=100, state="running", **training.record)
+    training.write_run(runs, steps=100)
     assert "step 60 of 100" in words(app.run())
     assert_well(app)
     training.kill()

@@ -12,7 +12,7 @@ import pytest
 from playground.config import ModelConfig
 from playground.experiments.groups import Group, group_runs
 from playground.model.flops import training_flops_per_token
-from playground.runs.record import append_line
+from playground.runs.writing import append_line
 from playground.ui.files import StoredRun, read_store
 from playground.ui.system import (
     RECENT,

@@ -1,7 +1,7 @@
 """Starting, stopping and resuming trainings, with processes that only wait in the place of those that train."""
 
+import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,21 @@ import psutil
 import pytest
 
 from playground.experiments import launcher
-from playground.ui import trainings
 from playground.ui.files import StoredRun, read_store
 from playground.ui.trainings import (
     PROJECT,
     can_stop,
     is_resuming,
     jobs_folder,
+    resume_problem,
     resume_run,
     stop_job,
     stop_run,
     stored_jobs,
 )
 from tests.conftest import ROOT
-from tests.fake_runs import write_run
+from tests.fake_runs import GONE, let_go, write_run
+from tests.ui.conftest import Resumed
 from tests.ui.support import Training, change_json, cut_short, entry, write_job
 
 
@@ -55,69 +56,74 @@ def test_a_job_that_cannot_be_read_is_left_out(runs: Path) -> None:
 
 
 def test_a_job_is_asked_to_stop(runs: Path, training: Training) -> None:
-    stop_job(write_job(runs, entry(status="running"), process=training.record))
+    stop_job(write_job(runs, entry(status="running"), by=training))
     assert training.exit_status == -signal.SIGTERM
 
 
 def test_a_job_that_is_done_is_left_alone(runs: Path, training: Training) -> None:
-    stop_job(write_job(runs, entry(status="finished"), process=training.record))
+    stop_job(write_job(runs, entry(status="finished"), by=training))
     with pytest.raises(psutil.TimeoutExpired):
         psutil.Process(training.process.pid).wait(timeout=0.2)
 
 
 def test_a_run_is_asked_to_stop(runs: Path, training: Training) -> None:
-    write_run(runs, steps=20, state="running", **training.record)
-    assert can_stop(only(runs).record)
-    stop_run(only(runs).record)
+    training.write_run(runs, steps=20)
+    assert can_stop(only(runs))
+    stop_run(only(runs))
     assert training.exit_status == -signal.SIGTERM
-    assert not can_stop(only(runs).record)
+    assert not can_stop(only(runs))
     assert only(runs).record.state == "interrupted"
 
 
 @pytest.mark.parametrize(
-    ("state", "changes"),
-    [("finished", {}), ("stopped", {}), ("running", {"host": "elsewhere"}), ("running", {"pid_started": 1.0})],
+    "changes",
+    [{"status": "finished"}, {"status": "stopped"}, {"host": "elsewhere"}, {"pid": os.getpid()}, {"pid": GONE}],
 )
-def test_a_run_without_a_process_of_its_own_here_is_not(
-    runs: Path, training: Training, state: str, changes: dict[str, Any]
+def test_a_run_whose_process_is_not_known_for_certain_is_not(
+    runs: Path, training: Training, changes: dict[str, Any]
 ) -> None:
-    write_run(runs, steps=20, state=state, **(training.record | {"updated": time.time()} | changes))
-    record = only(runs).record
-    assert not can_stop(record)
-    stop_run(record)
+    path = training.write_run(runs, steps=20)
+    change_json(path / "run.json", **changes)
+    assert not can_stop(only(runs))
+    stop_run(only(runs))
     assert training.process.poll() is None
 
 
-def test_a_process_that_ends_in_between_does_no_harm(runs: Path, training: Training, monkeypatch) -> None:
-    write_run(runs, steps=20, state="running", **training.record)
-    record = only(runs).record
-    training.kill()
-    monkeypatch.setattr(trainings, "can_stop", lambda record: True)
-    stop_run(record)
+def test_a_process_that_does_not_hold_the_lock_is_left_alone(runs: Path, training: Training) -> None:
+    """Another program can have the number of a process that has ended."""
+    let_go(write_run(runs, steps=20, state="running", **training.record))
+    stop_run(only(runs))
+    assert training.process.poll() is None
 
 
-def test_resuming_runs_the_command_line_in_the_repository(runs: Path, resumed: list, monkeypatch) -> None:
+def test_resuming_runs_the_command_line_in_the_repository(runs: Path, resumed: Resumed, monkeypatch) -> None:
     path = write_run(runs, steps=20, state="stopped")
     monkeypatch.chdir(runs.parent)
-    resume_run(Path("runs"), path.name)
+    resume_run(only(Path("runs")))
     ((command, options),) = resumed
-    assert command[1:] == ["-m", "playground", "resume", path.name, "--runs-dir", str(runs.resolve()), "--json"]
+    where = ["--runs-dir", str(runs.resolve())]
+    assert command[1:] == ["-m", "playground", "resume", str(path.resolve()), *where, "--json"]
     assert options["cwd"] == PROJECT == ROOT
     assert options["start_new_session"]
     assert options["stdout"].name == str(Path("runs") / ".jobs" / f"resume-{path.name}.log")
+    assert is_resuming(only(Path("runs"))) and is_resuming(only(runs))
 
 
-def test_a_run_is_resuming_until_its_process_speaks(runs: Path, resumed: list) -> None:
+def test_a_run_is_resuming_until_its_process_speaks(runs: Path, resumed: Resumed) -> None:
     path = write_run(runs, steps=20, state="stopped")
-    assert not is_resuming(only(runs).record)
-    resume_run(runs, path.name)
-    assert is_resuming(only(runs).record)
-    change_json(path / "run.json", updated=time.time() + 1)
-    assert not is_resuming(only(runs).record)
+    assert not is_resuming(only(runs))
+    resume_run(only(runs))
+    assert is_resuming(only(runs)) and not resume_problem(only(runs))
+    change_json(path / "run.json", updated=1.0)  # whatever the clock says
+    assert not is_resuming(only(runs)) and not resume_problem(only(runs))
 
 
-def test_patience_with_a_process_that_never_speaks_ends(runs: Path, resumed: list, monkeypatch) -> None:
+def test_the_last_words_of_a_process_that_did_not_go_on_are_told(runs: Path, resumed: Resumed) -> None:
     path = write_run(runs, steps=20, state="stopped")
-    resume_run(runs, path.name)
-    monkeypatch.setattr(trainings, "PATIENCE", 0.0)
-    assert not is_resuming(only(runs).record)
+    resume_run(only(runs))
+    (runs / ".jobs" / f"resume-{path.name}.log").write_text("a warning\nerror: the text has changed\n")
+    resumed.status = 2
+    assert not is_resuming(only(runs))
+    assert resume_problem(only(runs)) == "error: the text has changed"
+    resumed.status = 0
+    assert not is_resuming(only(runs)) and resume_problem(only(runs)) == ""

@@ -9,6 +9,7 @@ from playground.experiments.groups import group_runs
 from playground.figures.crossing import Crossing, median_tokens
 from playground.figures.scores import readable
 from playground.runs.record import default_runs_dir
+from playground.text import visible
 from playground.ui.charts import Look, chart, choose_look, html_download
 from playground.ui.compare_figures import (
     Chosen,
@@ -26,6 +27,7 @@ from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import StoredRun, read_store
 from playground.ui.selection import choose_filters, choose_task, counted_runs
 from playground.ui.system_view import stored_system
+from playground.ui.text import MOST, plain
 from playground.ui.words import plural, short
 
 Draw = Callable[[], go.Figure | None]
@@ -71,7 +73,8 @@ def _verdict(chosen: Chosen) -> None:
     aim = info.chance + 0.5 * (info.ceiling - info.chance)
     lines = [
         f"Half way from chance ({info.chance:.3g}) to {'ceiling' if info.higher_is_better else 'floor'} "
-        f"({info.ceiling:.3g}) in **{readable(info.name)}**, that is {aim:.3g} ({info.unit}), is crossed for good:"
+        f"({info.ceiling:.3g}) in **{plain(readable(info.name))}**, that is {aim:.3g} ({plain(info.unit)}), "
+        "is crossed for good:"
     ]
     failed = failed_seeds(chosen)
     for label in dict.fromkeys(item.label for item in found):
@@ -93,17 +96,17 @@ def _not_counted(failed: Sequence[int]) -> str:
 
 
 def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
-    middle = median_tokens(group)
+    middle, name = median_tokens(group), plain(label)
     reached = sum(item.tokens is not None for item in group)
     seeds = f"{reached} of {plural(len(group), 'seed')} got there" if len(group) > 1 else "1 seed"
     if middle is None:
         longest = short(max(item.seen for item in group))
         return (
-            f"- **{label}**: not reached within {longest} tokens ({seeds})"
+            f"- **{name}**: not reached within {longest} tokens ({seeds})"
             if reached
-            else f"- **{label}**: not reached within {longest} tokens"
+            else f"- **{name}**: not reached within {longest} tokens"
         )
-    return f"- **{label}**: after **{short(middle)} tokens** ({'median, ' if len(group) > 1 else ''}{seeds})"
+    return f"- **{name}**: after **{short(middle)} tokens** ({'median, ' if len(group) > 1 else ''}{seeds})"
 
 
 def _figures(chosen: Chosen, task: str) -> None:
@@ -118,7 +121,9 @@ def _figures(chosen: Chosen, task: str) -> None:
     if infos:
         name = next(iter(infos))
         if len(infos) > 1:
-            name = st.selectbox("Score", list(infos), format_func=readable, key=f"score-{task}") or name
+            name = st.selectbox(
+                "Score", list(infos), format_func=lambda name: visible(readable(name), MOST), key=f"score-{task}"
+            ) or name  # fmt: skip
         _section("Score", lambda: draw_score(chosen, name, x, look.style), f"{task}-{name}", look)
     _section("Exact match by number of operations", lambda: draw_operations(chosen, look.style), f"{task}-by-m", look)
     _section(
@@ -191,7 +196,7 @@ def _bands(chosen: Chosen) -> str:
             "over seeds (1,000 resamples at each point)."
         )
     if few:
-        counts = "; ".join(f"{label}: {count}" for label, count in few[:MOST_NAMED])
+        counts = "; ".join(f"{plain(label)}: {count}" for label, count in few[:MOST_NAMED])
         more = f"; and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
         here = f"{plural(few[0][1], 'seed')} here" if len(set(seeds.values())) == 1 else f"Few seeds ({counts}{more})"
         covers = (
@@ -223,7 +228,7 @@ def _what_it_means(runs: Sequence[StoredRun]) -> None:
         )
     failed = [run for run in runs if run.record.state == "failed"]
     for run in failed[:MOST_REASONS]:
-        notes.append(f"{run.id} failed: {run.record.reason or 'no reason was stored'}.")
+        notes.append(f"{plain(run.id)} failed: {plain(run.record.reason or 'no reason was stored')}.")
     if notes:
         st.caption(" ".join(notes))
 

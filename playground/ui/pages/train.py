@@ -10,6 +10,7 @@ from playground.runs.record import default_runs_dir
 from playground.ui.files import Store, read_store
 from playground.ui.live import Watched, live_view, resume_button, watch
 from playground.ui.system_view import live_system
+from playground.ui.text import plain
 from playground.ui.words import STATES, plural, task_title
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main() -> None:
         )
     _form(folder, store)
     if not chosen:
-        _earlier(folder, store)
+        _earlier(store)
 
 
 def _ended(watched: Watched) -> None:
@@ -79,7 +80,7 @@ def _start(folder: Path, plan: "Plan") -> None:
                 control=plan.control, steps=plan.steps, parallel=plan.parallel,
             )  # fmt: skip
     except (ValueError, OSError) as error:
-        st.warning(f"Nothing was started: {error}", icon=":material/warning:")
+        st.warning(f"Nothing was started: {plain(error)}", icon=":material/warning:")
         return
     st.session_state["watched"] = [job.id]
     st.rerun()
@@ -87,7 +88,7 @@ def _start(folder: Path, plan: "Plan") -> None:
 
 def _what_next(task: str) -> None:
     """The two pages that say more about stored runs."""
-    query = {"task": task_title(task)}
+    query = {"task": plain(task_title(task))}
     with st.container(horizontal=True):
         st.page_link(
             "playground/ui/pages/compare.py", label="Compare the runs", icon=":material/stacked_line_chart:",
@@ -99,19 +100,19 @@ def _what_next(task: str) -> None:
         )  # fmt: skip
 
 
-def _earlier(folder: Path, store: Store) -> None:
+def _earlier(store: Store) -> None:
     """What an earlier visit left: finished runs to look at, unfinished ones to go on with."""
     finished = [run for run in store.runs if run.record.state == "finished"]
     if finished:
         tasks = ", ".join(sorted({task_title(run.record.task) for run in finished}))
         st.subheader("Trained already", anchor=False)
-        st.markdown(f"{plural(len(finished), 'finished run')}: {tasks}.")
+        st.markdown(f"{plural(len(finished), 'finished run')}: {plain(tasks)}.")
         _what_next(finished[-1].record.task)
     unfinished = [run for run in store.runs if run.record.state in ("stopped", "interrupted")]
     if unfinished:
         with st.expander(f"{plural(len(unfinished), 'run')} not finished"):
             for run in unfinished[::-1][:MOST_UNFINISHED]:
-                resume_button(run, folder)
+                resume_button(run)
 
 
 main()

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from playground.experiments import launcher
 from playground.experiments.cores import cores
 from playground.experiments.launcher import Job
 from playground.experiments.presets import make_config
-from playground.runs.record import append_line
+from playground.runs.lock import LOCK
 from playground.runs.store import Run
+from playground.runs.writing import append_line
 from playground.ui.words import short
 from tests.fake_runs import write_run
 from tests.ui.support import (
@@ -68,7 +68,7 @@ class Launcher:
             for seed in options["seeds"]
             for n in options["n_futures"]
         ]
-        return write_job(folder, *entries, process=self.training.record)
+        return write_job(folder, *entries, by=self.training)
 
 
 @pytest.fixture
@@ -102,16 +102,15 @@ def test_a_job_that_cannot_be_started_is_told_and_the_form_stays(runs: Path, sta
 def test_a_job_is_followed_from_start_to_end(runs: Path, start: Launcher) -> None:
     app = press(train(), "Train 2 models")
     (one, two) = (f"new-{n}-0" for n in (1, 2))
-    record = start.training.record
-    path = write_run(runs, steps=100, state="running", done=0.1, **record).rename(runs / one)
-    job = write_job(runs, entry(one, "running"), entry(two, "queued", n_future=2), process=record)
+    path = start.training.write_run(runs, steps=100, done=0.1).rename(runs / one)
+    job = write_job(runs, entry(one, "running"), entry(two, "queued", n_future=2), by=start.training)
     app.run()
     pace = short(Run(path).record.tokens_per_second)
     assert bars(app) == [f"**n = 1**, layers, seed 0: step 10 of 100, {pace} tokens/s, about 5 seconds left"]
     assert "Waiting: n = 2, layers, seed 0" in words(app)
     change_json(path / "run.json", status="finished", step=100)
     write_run(runs, n_future=2, steps=100, state="failed").rename(runs / two)
-    write_job(runs, entry(one, "finished"), entry(two, "failed", n_future=2), process=record, name=job.id)
+    write_job(runs, entry(one, "finished"), entry(two, "failed", n_future=2), by=start.training, name=job.id)
     app.run()
     assert_well(app)
     assert "**Done**: 1 run finished, 1 run failed." in words(app)
@@ -150,8 +149,8 @@ def test_stop_ends_the_jobs_process(runs: Path, start: Launcher) -> None:
 
 def test_two_jobs_have_a_stop_button_each(runs: Path, training: Training) -> None:
     other = Training()
-    write_job(runs, entry("a", "running"), process=training.record, name="job-1")
-    write_job(runs, entry("b", "running"), process=other.record, name="job-2")
+    write_job(runs, entry("a", "running"), by=training, name="job-1")
+    write_job(runs, entry("b", "running"), by=other, name="job-2")
     app = train()
     assert [label for label in labels(app, "button") if "Stop" in label] == ["Stop", "Stop training 2"]
     press(app, "Stop training 2")
@@ -160,7 +159,7 @@ def test_two_jobs_have_a_stop_button_each(runs: Path, training: Training) -> Non
 
 
 def test_a_run_of_no_job_has_a_stop_button_of_its_own(runs: Path, training: Training) -> None:
-    path = write_run(runs, steps=100, state="running", **training.record)
+    path = training.write_run(runs, steps=100)
     app = press(train(), f"Stop {path.name}")
     assert training.exit_status == -signal.SIGTERM
     assert f"Stopping {path.name}: it writes a checkpoint first." in words(app)
@@ -189,7 +188,8 @@ def test_a_run_of_an_earlier_visit_can_go_on(runs: Path, resumed: list, state: s
 def test_a_resumed_run_is_followed_to_its_end(runs: Path, resumed: list, training: Training) -> None:
     path = write_run(runs, steps=100, state="stopped")
     app = press(train(), f"Resume {path.name}")
-    change_json(path / "run.json", status="running", step=80, updated=time.time() + 1, **training.record)
+    change_json(path / "run.json", status="running", step=80, updated=1.0, **training.record)
+    training.hold(path / LOCK)
     app.run()
     assert "step 80 of 100" in bars(app)[0] and f"Stop {path.name}" in labels(app, "button")
     change_json(path / "run.json", status="finished", step=100)

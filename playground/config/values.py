@@ -1,0 +1,106 @@
+"""Values and type hints: whether a value is of a type, whatever is in it, and how either is written in an error sentence.
+
+Every item of a container is looked at, which beartype, made for speed, does not do.
+"""
+
+import dataclasses
+import functools
+import math
+import reprlib
+import types
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+LONGEST = 80
+"""Characters of a value in an error sentence."""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type. A whole number passes for a float, True is no number, and text is no sequence.
+
+    >>> fits([1, "2"], list[int]), fits((1, 2), tuple[float, ...]), fits(True, int), fits(None, int | None)
+    (False, True, False, True)
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if hint in (None, types.NoneType):
+        return value is None
+    if origin is Annotated:
+        return fits(value, arguments[0])
+    if origin in (Union, types.UnionType):
+        return any(fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if origin is not None:
+        return _container_fits(value, origin, arguments)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    if not isinstance(hint, type):
+        return True  # a kind of hint that no configuration of this project has: the class itself has to check
+    if not isinstance(value, hint):
+        return False
+    if not dataclasses.is_dataclass(hint):
+        return True
+    return all(fits(getattr(value, item.name), hints_of(type(value))[item.name]) for item in dataclasses.fields(value))
+
+
+def _container_fits(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if not isinstance(value, origin) or isinstance(value, str | bytes):
+        return False
+    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return len(value) == len(arguments) and all(map(fits, value, arguments))
+    if isinstance(value, Mapping):
+        return all(fits(key, arguments[0]) and fits(item, arguments[1]) for key, item in value.items())
+    if isinstance(value, Collection):
+        return all(fits(item, arguments[0]) for item in value)
+    return True
+
+
+@functools.lru_cache(maxsize=256)
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of a class's fields by name, without what `Annotated` adds to them."""
+    return get_type_hints(cls)
+
+
+def readable(hint: Any) -> str:
+    """A type as an error sentence names it.
+
+    >>> readable(int), readable(float | None), readable(Literal["a", "b"]), readable(tuple[str, ...])
+    ('int', 'float | None', "one of 'a', 'b'", 'tuple[str, ...]')
+    """
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, get_args(hint)))}"
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+class _Short(reprlib.Repr):
+    """Values cut short at every level; of a long integer, which Python may refuse to write out, the number of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**20 else f"an integer of {int(math.log10(abs(x))) + 1} digits"
+
+
+_SHORT = _Short()
+_SHORT.maxstring = _SHORT.maxother = LONGEST
+_SHORT.maxlevel = 3
+
+
+def short_value(value: Any) -> str:
+    """Any value as an error sentence shows it: as `repr`, at most LONGEST characters, on one line. Never raises.
+
+    >>> short_value("a" * 1000), short_value(10**400)
+    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'", 'an integer of 401 digits')
+    """
+    text = " ".join(_SHORT.repr(value).split("\n"))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def shortened(text: str, most: int = 1000) -> str:
+    """A sentence without its middle where it is long because a value in it is.
+
+    >>> shortened("0123456789", most=9)
+    '012...789'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"

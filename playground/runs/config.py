@@ -1,0 +1,57 @@
+"""`config.json`: read once at the border, compared with run.json, and handed on checked.
+
+`read_values` needs neither torch nor the run's task: runs of tasks that are not installed show too. `read_config` builds the whole
+configuration.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from playground.config import RunConfig
+from playground.config.stored import hash_values, read_values
+from playground.runs.errors import Damaged, RunError
+from playground.runs.reading import read_json
+from playground.runs.record import RunRecord
+
+FILE = "config.json"
+
+
+def read_config_values(path: Path, record: RunRecord | None = None) -> dict[str, Any]:
+    """The configuration in a run's folder as plain values, every field of its model, optimizer and training present.
+
+    Raises Absent, Denied or Damaged; Damaged as well where it is not the configuration that run.json tells of.
+    """
+    file = path / FILE
+    try:
+        values = read_values(read_json(file))
+    except RunError:
+        raise
+    except ValueError as error:
+        raise Damaged(f"{file} is damaged: {error}") from error
+    if record is not None:
+        _compare(values, record, file)
+    return values
+
+
+def read_config(path: Path, record: RunRecord | None = None) -> RunConfig:
+    """The configuration in a run's folder. Raises as `read_config_values` does, and RunError for an unknown task."""
+    values = read_config_values(path, record)
+    try:
+        return RunConfig.from_dict(values)
+    except ValueError as error:
+        raise Damaged(f"{path / FILE} cannot be used: {error}") from error
+
+
+def _compare(values: dict[str, Any], record: RunRecord, file: Path) -> None:
+    told = {
+        "task": (values["task"]["name"], record.task), "n_future": (values["model"]["n_future"], record.n_future),
+        "control": (values["model"]["control"], record.control), "seed": (values["seed"], record.seed),
+        "steps": (values["train"]["steps"], record.steps), "preset": (values["preset"], record.preset),
+        "hash": (hash_values(values), record.config_hash),
+    }  # fmt: skip
+    for name, (ours, theirs) in told.items():
+        if ours != theirs:
+            raise Damaged(
+                f"{file} is not the configuration that this run was trained with: its {name} is {ours!r}, and run.json says "
+                f"{theirs!r}; put the file back as it was, or train anew"
+            )

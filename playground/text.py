@@ -1,0 +1,34 @@
+"""Data as text that can be shown: stored strings, paths, errors and tokens hold whatever somebody wrote into them.
+
+Where text goes decides how it is marked as text: playground/ui/text.py for pages, playground/figures/text.py for figures,
+playground/terminal.py for a terminal. All of them begin with `visible`.
+"""
+
+import re
+
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # what ends a line or turns its direction
+    "\ud800-\udfff]"  # halves of characters, which no stream can write
+)
+
+
+def visible(text: str, most: int | None = None) -> str:
+    r"""The text with its control characters, ends of lines and lone surrogates as escapes; `most` letters of it, then `..`.
+
+    >>> print(visible("a\x1b[31m\n\ud800"), visible("abcdef", 4))
+    a\x1b[31m\n\ud800 ab..
+    """
+    if most is not None and len(text) > most:
+        text = text[: max(0, most - 2)] + ".."
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def writable(text: str, encoding: str | None) -> str:
+    r"""The text with escapes for characters that a stream of this encoding cannot write.
+
+    >>> print(writable("1 €", "ascii"))
+    1 \u20ac
+    """
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

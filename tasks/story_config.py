@@ -1,0 +1,113 @@
+"""The configuration of the stories task. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tasks.config import MOST_CONTEXT, MOST_SEED, MOST_VOCAB, TaskConfig, check_fields, check_test_size
+from tasks.story_grammar import MAX_CAST
+
+MOST_COUNT = 10_000
+"""Most names, words, templates or sentences that a field may ask for; there are fewer."""
+MOST_STORIES, MOST_TEST_STORIES = 10**9, 100_000
+"""Most stories that are read, and most in the test set."""
+MOST_NUMBERS = 2**22
+"""Most tokens in the test set: of generated stories, a hundred numbers are drawn for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoriesConfig(TaskConfig):
+    """Stories of `n_ctx` tokens a row: as many as fit, the last one cropped.
+
+    By default 30% of the tokens are parts of names: two tokens a name, so a name at 15% of the positions. It is 32%, 24% and
+    15% of the tokens at `scenery` 0, 0.5 and 1; the other fields hardly change it.
+    """
+
+    name: ClassVar[str] = "stories"
+
+    n_ctx: int = 128
+    """Context length: tokens in one row. A story has 12.4 tokens a sentence, by default 112 in all, on average."""
+    n_first_names: int = 64
+    """First parts of names (each is one token)."""
+    n_second_names: int = 64
+    """Second parts of names. The more there are, the rarer each one is, and the later induction forms."""
+    min_characters: int = 2
+    """Fewest characters in a story. With `path`: the fewest that a test story must have."""
+    max_characters: int = 4
+    """Most characters in a story, 4 at most; so many second parts per first part are kept for the test. With `path` it has
+    no effect."""
+    name_ambiguity: int | None = None
+    """How many second parts can follow a first part in training: 1 is solved by a bigram, None (all) needs induction."""
+    scenery: float = 0.1
+    """Share of the sentences in the middle of a story that name nobody: it sets the density of names (see above)."""
+    min_sentences: int = 6
+    """Fewest sentences in a story."""
+    max_sentences: int = 12
+    """Most sentences in a story."""
+    n_templates: int | None = None
+    """How many sentence templates are used, None for all 189: fewer make a simpler background."""
+    n_words: int | None = None
+    """How many words of each word list are used, None for all (up to 52)."""
+    test_stories: int = 100
+    """Stories in the fixed test set, one a row (the paper's number)."""
+    test_seed: int = 1_000_003
+    """Seed of the fixed test set."""
+    path: str | None = None
+    """A .txt file, or a folder of them, of real stories in UTF-8 with `<|endoftext|>` between them. The fields about names,
+    sentences, templates and words then have no effect."""
+    bpe_vocab: int = 2048
+    """With `path`: size of the byte-level BPE vocabulary that is trained on the training stories."""
+    max_stories: int | None = None
+    """With `path`: how many stories are read, None for all."""
+
+    def __post_init__(self) -> None:
+        count = (1, MOST_COUNT)
+        check_fields(
+            self, n_ctx=(16, MOST_CONTEXT), n_first_names=count, n_second_names=count, min_characters=count,
+            max_characters=count, name_ambiguity=(0, MOST_COUNT), scenery=(-1, 2), min_sentences=count,
+            max_sentences=count, n_templates=count, n_words=count, test_stories=(1, MOST_TEST_STORIES),
+            test_seed=(0, MOST_SEED), bpe_vocab=(300, MOST_VOCAB), max_stories=(10, MOST_STORIES),
+        )  # fmt: skip
+        _check_names(self)
+        _check_stories(self)
+        check_test_size("test_stories", self.test_stories, self.n_ctx, MOST_NUMBERS)
+
+    @property
+    def reads_text(self) -> bool:
+        return self.path is not None
+
+
+def _check_names(config: StoriesConfig) -> None:
+    least, most, n_first, n_second = (
+        config.min_characters, config.max_characters, config.n_first_names, config.n_second_names
+    )  # fmt: skip
+    if not 2 <= least <= most <= MAX_CAST:
+        raise ValueError(
+            f"min_characters {least} and max_characters {most} do not make a cast; "
+            f"write 2 <= min_characters <= max_characters <= {MAX_CAST}"
+        )
+    for field, count in (("n_first_names", n_first), ("n_second_names", n_second)):
+        if count < 2 * most:
+            raise ValueError(f"{field} is {count}, too few for {most} different characters; write at least {2 * most}")
+    free = n_second - most
+    low = -(-n_second // n_first)
+    if config.name_ambiguity is not None and not low <= config.name_ambiguity <= free:
+        raise ValueError(
+            f"name_ambiguity is {config.name_ambiguity}; with {n_first} first and {n_second} second names write {low} "
+            f"(so that each second name occurs) to {free} (the others are kept for the test), or None for all {free}"
+        )
+
+
+def _check_stories(config: StoriesConfig) -> None:
+    if not config.max_characters < config.min_sentences <= config.max_sentences:
+        raise ValueError(
+            f"min_sentences {config.min_sentences} and max_sentences {config.max_sentences} do not fit; "
+            f"write max_characters < min_sentences <= max_sentences, since a story of {config.max_characters} "
+            f"characters needs {config.max_characters} sentences to bring them in and to end, and one between"
+        )
+    if not 0 <= config.scenery <= 1:
+        raise ValueError(f"scenery is {config.scenery}; write a share from 0 (none) to 1 (the whole middle of a story)")
+    kinds = 4 + (config.scenery > 0)
+    if config.n_templates is not None and config.n_templates < kinds:
+        raise ValueError(
+            f"n_templates is {config.n_templates}; write at least {kinds}, one for each part of a story, or None for all"
+        )

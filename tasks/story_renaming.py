@@ -1,0 +1,183 @@
+"""Names in real stories: which words are names, new ones of exactly two tokens, and stories renamed with them.
+
+A name is a word that stands capitalised within sentences of the training stories, and hardly ever in lower case. New names
+are put in as tokens, never tokenised with the text around them, so that the scored positions are exact:
+
+    text        ... saw Lily . " Lily ! ... Lily ...
+    tokens      ... saw| T|om|.| "|T|om|!| ...| T|om| ...        Lily is now " T" + "om", or "T" + "om" after a quote mark
+    scored                  .        .            x
+
+A first part with its leading space and the same without it are different tokens, so a second part is scored when its
+own first part has been seen with it before, in the same story and row. Within a story all parts differ, and first parts
+occur in no other word of it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tasks.letters import Letters
+from tasks.story_rules import NOW, Rules
+from tasks.story_tokens import encode
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+else:
+    Tokenizer = Any  # imported where it is used, so that the other tasks do not need the package
+
+MIN_NAME_COUNT = 5
+"""A name stands within sentences of the training stories at least this often."""
+N_CANDIDATES, N_CANDIDATE_TRIES = 2000, 50_000
+"""How many new names are collected, and how many pairs of parts are tried for it."""
+MIN_CANDIDATES = 8
+"""With fewer new names than this, no test."""
+NOT_NAMES = frozenset(
+    "I Mr Mrs Ms Dr Monday Tuesday Wednesday Thursday Friday Saturday Sunday Christmas English".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewName:
+    """A name of two tokens; its first part comes in two forms, after a space and after anything else."""
+
+    spaced: int
+    plain: int | None
+    """None where the second form is no single token: it stands for names after a space only."""
+    second: int
+
+    @property
+    def firsts(self) -> set[int]:
+        return {self.spaced} if self.plain is None else {self.spaced, self.plain}
+
+    @property
+    def tokens(self) -> set[int]:
+        return self.firsts | {self.second}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    """A renamed story as tokens, without its end token."""
+
+    tokens: list[int]
+    scored: list[bool]
+    complete: list[int]
+    """For each character, how many tokens hold its first mention, ascending."""
+
+    def needs(self, characters: int) -> int | None:
+        """How many tokens hold so many characters and a scored one; None where all of the story does not."""
+        if True not in self.scored or len(self.complete) < characters:
+            return None
+        return max(self.scored.index(True) + 1, self.complete[characters - 1])
+
+
+def find_names(stories: list[str], words: Counter[str], rules: Rules = NOW) -> frozenset[str]:
+    """Words that stand capitalised within sentences often enough, and ten times as often as in lower case."""
+    counts = Counter(word for story in stories for word in rules.letters_of(story).mid_sentence.findall(story))
+    return frozenset(
+        word
+        for word, count in counts.items()
+        if count >= MIN_NAME_COUNT and count >= 10 * words[word.lower()] and word not in NOT_NAMES
+    )
+
+
+def find_new_names(
+    tokenizer: Tokenizer, known: set[str], generator: torch.Generator, letters: Letters
+) -> list[NewName]:
+    """Random names that the tokenizer makes exactly two tokens of, with and without a space before.
+
+    Neither a name nor its first part is a word of the training stories (`known`), single letters apart. A letter outside
+    ASCII is several bytes, and often a token with the space before it only.
+    """
+    token_of = _readable_tokens(tokenizer)
+    spaced_parts = (text[1:] for text in token_of if text.startswith(" "))
+    capital = (part for part in spaced_parts if letters.first_part.fullmatch(part))
+    usable = (part for part in capital if part in token_of or not part.isascii())
+    firsts = sorted(part for part in usable if len(part) == 1 or part.lower() not in known)
+    seconds = sorted(part for part in token_of if letters.second_part.fullmatch(part))
+    found: list[NewName] = []
+    n_pairs = len(firsts) * len(seconds)
+    for pair in torch.randperm(n_pairs, generator=generator)[:N_CANDIDATE_TRIES].tolist():
+        first, second = firsts[pair % len(firsts)], seconds[pair // len(firsts)]
+        if (first + second).lower() in known:
+            continue
+        if len(found) == N_CANDIDATES:
+            break
+        new = NewName(spaced=token_of[f" {first}"], plain=token_of.get(first), second=token_of[second])
+        is_plain = tokenizer.encode(first + second).ids == [new.plain, new.second]
+        if tokenizer.encode(f" {first}{second}").ids == [new.spaced, new.second] and (is_plain or not first.isascii()):
+            found.append(new if is_plain else replace(new, plain=None))
+    if len(found) < MIN_CANDIDATES:
+        raise ValueError(
+            f"only {len(found)} names of exactly two tokens can be made of the {len(token_of)} readable tokens of this "
+            "vocabulary; write a larger bpe_vocab (some scripts need several times as many tokens as English), or more stories"
+        )
+    return found
+
+
+def rename(
+    story: str, names: frozenset[str], candidates: list[NewName], tokenizer: Tokenizer, letters: Letters,
+    generator: torch.Generator,
+) -> Renamed | None:  # fmt: skip
+    """A story with a new name for each of its names; None where there are too few new names."""
+    pieces = list(_name_pieces(story, names, letters))
+    cast = list(dict.fromkeys(name for _, name, _ in pieces if name))
+    texts = [encode(tokenizer, text) for text, _, _ in pieces]
+    plain = {name for _, name, spaced in pieces if name and not spaced}
+    chosen = _choose_names(cast, plain, candidates, {token for text in texts for token in text}, generator)
+    if chosen is None:
+        return None
+    tokens: list[int] = []
+    scored: list[bool] = []
+    complete: dict[str, int] = {}
+    seen: set[int] = set()
+    for text, (_, name, spaced) in zip(texts, pieces, strict=True):
+        tokens += text
+        scored += [False] * len(text)
+        if name:
+            new = chosen[name]
+            first = new.spaced if spaced or new.plain is None else new.plain
+            tokens += [first, new.second]
+            scored += [False, first in seen]
+            complete.setdefault(name, len(tokens))
+            seen.add(first)
+    return Renamed(tokens=tokens, scored=scored, complete=list(complete.values()))
+
+
+def _readable_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """Tokens by their text. A token that is a part of a character has none."""
+    texts = ((tokenizer.decode([token]), token) for token in tokenizer.get_vocab().values())
+    return {text: token for text, token in texts if "\N{REPLACEMENT CHARACTER}" not in text}
+
+
+def _name_pieces(story: str, names: frozenset[str], letters: Letters) -> Iterator[tuple[str, str, bool]]:
+    """The story as (text, name after it, whether a space stands before the name); the last name is empty."""
+    end = 0
+    for match in letters.word.finditer(story):
+        if match.group() in names:
+            spaced = story[end : match.start()].endswith(" ")
+            yield story[end : match.start() - spaced], match.group(), spaced
+            end = match.end()
+    yield story[end:], "", False
+
+
+def _choose_names(
+    cast: list[str], plain: set[str], candidates: list[NewName], taken: set[int], generator: torch.Generator
+) -> dict[str, NewName] | None:
+    """A new name for each of the cast, such that no part occurs twice or (a first part) in the text; None if too few.
+
+    The names in `plain` do not always stand after a space.
+    """
+    chosen: dict[str, NewName] = {}
+    used: set[int] = set()
+    for index in torch.randperm(len(candidates), generator=generator).tolist():
+        new = candidates[index]
+        if len(chosen) == len(cast) or new.tokens & used or new.firsts & taken:
+            continue
+        name = cast[len(chosen)]
+        if new.plain is not None or name not in plain:
+            chosen[name] = new
+            used |= new.tokens
+    return chosen if len(chosen) == len(cast) else None
