@@ -1,6 +1,6 @@
 # Every target sets up .venv by itself: the first call takes minutes, the next ones start at once.
 #   PYTHON=/path/to/python3   which Python makes .venv (default: the first of those below that is 3.11 or newer)
-#   ARGS="..."                added to the command of app, test, bench and notebooks
+#   ARGS="..."                added to the command of app, test, bench, campaign and notebooks
 
 PYTHON ?=
 ARGS ?=
@@ -12,13 +12,14 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help app test check bench notebooks
+.PHONY: help app test check bench campaign notebooks
 
 help:
 	@echo "make app        open the playground in the browser"
 	@echo "make test       run the tests"
 	@echo "make check      lint, format, types, import layers"
 	@echo "make bench      run the benchmarks"
+	@echo "make campaign   kills, damage and hostile input at full size (an hour)"
 	@echo "make notebooks  execute the notebooks"
 
 app: .venv/.runtime
@@ -35,6 +36,9 @@ check: .venv/.dev
 
 bench: .venv/.runtime
 	$(BIN)/python -m benchmarks $(ARGS)
+
+campaign: .venv/.dev
+	PLAYGROUND_NO_TYPECHECK=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign $(ARGS)
 
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 notebooks: .venv/.dev

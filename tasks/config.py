@@ -41,9 +41,9 @@ class TaskConfig:
 
 
 def check_fields(config: TaskConfig, **bounds: tuple[float, float]) -> None:
-    """Check the types of all fields, and of each number in `bounds` that it lies from the first value to the second.
+    """Check the types of all fields, and that each number lies from the first value to the second of its `bounds`.
 
-    Raises ValueError, with what to write instead.
+    A number without bounds must fit into 64 bits. Raises ValueError, with what to write instead.
     """
     hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
@@ -55,8 +55,8 @@ def check_fields(config: TaskConfig, **bounds: tuple[float, float]) -> None:
             raise ValueError(f"{item.name} has {len(entries)} entries; write at most {MOST_ITEMS}")
         for entry in entries:
             _check_text(item.name, entry)
-        if item.name in bounds and value is not None:
-            _check_number(item.name, value, *bounds[item.name])
+        if isinstance(value, int | float):
+            _check_number(item.name, value, *bounds.get(item.name, (-MOST_SEED, MOST_SEED)))
 
 
 def check_test_size(field: str, rows: int, columns: int, most: int = MOST_TEST_TOKENS) -> None:
@@ -116,7 +116,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float)
     if isinstance(value, bool):
         return hint is bool
-    return not isinstance(hint, type) or isinstance(value, hint)  # other hints are the task's own to check
+    # Other hints than plain types are the task's own to check.
+    return not isinstance(hint, type) or hint is Any or isinstance(value, hint)
 
 
 def _readable(hint: Any) -> str:

@@ -63,7 +63,7 @@ class StoriesConfig(TaskConfig):
         count = (1, MOST_COUNT)
         check_fields(
             self, n_ctx=(16, MOST_CONTEXT), n_first_names=count, n_second_names=count, min_characters=count,
-            max_characters=count, name_ambiguity=(0, MOST_COUNT), scenery=(-1, 2), min_sentences=count,
+            max_characters=count, name_ambiguity=(0, MOST_COUNT), scenery=(0, 1), min_sentences=count,
             max_sentences=count, n_templates=count, n_words=count, test_stories=(1, MOST_TEST_STORIES),
             test_seed=(0, MOST_SEED), bpe_vocab=(300, MOST_VOCAB), max_stories=(10, MOST_STORIES),
         )  # fmt: skip
@@ -104,8 +104,6 @@ def _check_stories(config: StoriesConfig) -> None:
             f"write max_characters < min_sentences <= max_sentences, since a story of {config.max_characters} "
             f"characters needs {config.max_characters} sentences to bring them in and to end, and one between"
         )
-    if not 0 <= config.scenery <= 1:
-        raise ValueError(f"scenery is {config.scenery}; write a share from 0 (none) to 1 (the whole middle of a story)")
     kinds = 4 + (config.scenery > 0)
     if config.n_templates is not None and config.n_templates < kinds:
         raise ValueError(

@@ -113,7 +113,11 @@ def write_weights(path: Path, steps: Iterable[int]) -> None:
     model = MTPTransformer(config.model, torch.Generator().manual_seed(config.seed))
     for step in steps:
         save_checkpoint(
-            path / "checkpoints", step, model, make_optimizer(model, config.optim), {"step": torch.tensor(step)},
+            path / "checkpoints",
+            step,
+            model,
+            make_optimizer(model, config.optim),
+            {"step": torch.tensor(step)},
             config.hash(),
         )
 

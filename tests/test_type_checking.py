@@ -21,9 +21,7 @@ from playground.training.step import Compiled
 from tests.cases import make_batch, random_tokens, small_model
 from tests.generation.cases import PROMPTS, tiny_model
 
-with_checks = pytest.mark.skipif(
-    os.environ.get("PLAYGROUND_NO_TYPECHECK") == "1", reason="the checks are left out"
-)
+with_checks = pytest.mark.skipif(os.environ.get("PLAYGROUND_NO_TYPECHECK") == "1", reason="the checks are left out")
 
 
 @pytest.fixture

@@ -337,6 +337,7 @@ def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool
     import torch
 
     from playground.experiments.runner import NonFiniteLoss
+    from playground.training.memory import TooLarge
 
     try:
         with catching_signals() as stopping:
@@ -346,6 +347,9 @@ def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool
             _print_outcome(error.run)
         say(f"error: {error}")
         return 1
+    except TooLarge as error:
+        say(f"error: {error}")
+        return 2
     except (MemoryError, torch.OutOfMemoryError) as error:
         known = isinstance(error, MemoryError) and str(error)
         say(f"error: {known or 'memory ran out; train with a smaller --batch-size, model or context'}")

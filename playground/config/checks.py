@@ -5,7 +5,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Literal, TypeVar, get_origin
 
 from playground.config.values import fits, hints_of, readable, short_value
@@ -40,10 +40,10 @@ def setting(
 ) -> Any:
     """A field of a configuration, which says once all that is to be known of it; `check_fields` reads the bounds.
 
-    `least` and `most` belong to the range, `above` and `below` do not; of a text they bound the length. Two runs that differ in
-    fields with `experiment=False` alone repeat one experiment: these change how it is computed or looked at. `since` is the day
-    on which a field joined those of the first version: at its default, which says how it was before, it leaves hashes as they
-    were.
+    `least` and `most` belong to the range, `above` and `below` do not; of texts and tuples they bound the length. Two runs that
+    differ in fields with `experiment=False` alone repeat one experiment: these change how it is computed or looked at. `since`
+    is the day on which a field joined those of the first version: at its default, which says how it was before, it leaves
+    hashes as they were.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below}
     metadata = {**bounds, "experiment": experiment, "since": since}
@@ -102,6 +102,9 @@ def problem(value: Any, hint: Any, item: "dataclasses.Field[Any]") -> str:
         return _text_problem(value, item.metadata)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number_problem(value, item)
+    most = item.metadata.get("most")
+    if isinstance(value, Sized) and most is not None and len(value) > most:
+        return f"write at most {most} entries"
     return plain_problem(value)
 
 

@@ -157,10 +157,14 @@ def split_values(values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(task["name"], str) or not 0 < len(task["name"]) <= MOST_TASK_NAME:
         raise ValueError(f"task.name is {short_value(task['name'])}; write the name of a task")
     for key, value in task.items():
-        said = plain_problem(value) if isinstance(key, str) else "its name must be a text"
+        said = plain_problem(key) or plain_problem(value)
         if said:
             raise ValueError(f"task.{short_value(key)} is {short_value(value)}; {said}")
+    try:
+        task = json.loads(json.dumps(task))
+    except TypeError as error:
+        raise ValueError("task has a value that JSON cannot hold; write numbers, texts, lists, dictionaries") from error
     for part, cls in PARTS.items():
         if others.get(part) is not None or (part in others and part != "base"):
             others[part] = strict(cls, others[part], part)
-    return dict(task), others
+    return task, others

@@ -5,7 +5,6 @@ Every item of a container is looked at, which beartype, made for speed, does not
 
 import dataclasses
 import functools
-import math
 import reprlib
 import types
 from collections.abc import Collection, Mapping
@@ -78,7 +77,10 @@ class _Short(reprlib.Repr):
     """Values cut short at every level; of a long integer, which Python may refuse to write out, the number of digits."""
 
     def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if abs(x) < 10**20 else f"an integer of {int(math.log10(abs(x))) + 1} digits"
+        if abs(x) < 10**20:
+            return repr(x)
+        few = x.bit_length() < 10_000
+        return f"an integer of {len(str(abs(x))) if few else f'about {int(x.bit_length() * 0.30103) + 1}'} digits"
 
 
 _SHORT = _Short()

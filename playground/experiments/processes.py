@@ -72,8 +72,11 @@ def train_in_processes(
                     if ended:
                         del going[place]
                         begun += [place] if training.record is not None else []
-        finally:
-            end_all([training.child for training in going.values()], "stopped because another training failed")
+        except BaseException as error:
+            by_hand = isinstance(error, KeyboardInterrupt)
+            reason = "stopped by Ctrl-C" if by_hand else "stopped because another training failed"
+            end_all([training.child for training in going.values()], reason)
+            raise
     return [Run(folder / ids[place]) for place in sorted(begun)]
 
 

@@ -25,7 +25,7 @@ from playground.runs.creation import run_folder
 from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
-from playground.training.memory import check_memory, free_memory, training_bytes
+from playground.training.memory import TooLarge, check_memory, free_memory, training_bytes
 from tasks.registry import make_task
 
 Way = Callable[[list[RunConfig], list[str], Path, Reporter, Callable[[], str]], list[Run]]
@@ -185,7 +185,7 @@ def _train_stacked(
 def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int | None = None) -> Iterator[range]:
     """Places of the configurations, split so that each part fits the device's memory; `free` bytes, by default what is free.
 
-    Raises MemoryError, with both numbers, when not even one fits.
+    Raises TooLarge, with both numbers, when not even one fits.
     """
     device = pick_device(configs[0].train.device)
     task = make_task(configs[0].task)
@@ -193,7 +193,7 @@ def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int |
     check_memory(configs[0], task, device, free=free)
     needed = training_bytes(configs[0], task, device)
     if needed > free:
-        raise MemoryError(
+        raise TooLarge(
             f"one training needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}; "
             "train with a smaller --batch-size, with --accumulate 2 or with --recompute"
         )

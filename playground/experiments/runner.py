@@ -26,6 +26,7 @@ from playground.runs.errors import RunError
 from playground.runs.lock import run_lock
 from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_process
 from playground.runs.store import Run, read_record
+from playground.runs.writing import remove_temporaries
 from tasks.base import Task
 from tasks.config import TaskConfig
 from tasks.registry import make_task
@@ -102,6 +103,8 @@ def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Sessio
     device = resumed_device(run)
     record = dataclasses.replace(record, status="running", reason="", replicas=replicas, processes=1, **this_process())
     tidy(run.path / "checkpoints")
+    for folder in (run.path, run.path / "probes"):
+        remove_temporaries(folder)
     session = Session(run.path, run.config, run.task, record, device, reporter, fresh=False)
     session.text = run.text
     return session

@@ -38,6 +38,10 @@ Corruption = Literal["answer", "match"]
 """What is exchanged: the token after the earlier occurrence, or the earlier occurrence."""
 
 
+class NoPairs(ValueError):
+    """The rows hold nothing to patch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """Rows with one query each, clean and corrupted."""
@@ -97,7 +101,7 @@ def make_pairs(
     batch (in stories, another second part of a name); for `match` it is drawn from the tokens at those queries. Neither is
     ever the right answer or the query's own token. A row that leaves no such token is left out, too.
 
-    Raises ValueError for fewer than one row, an offset below 1, or when no row is left.
+    Raises ValueError for fewer than one row and an offset below 1, and NoPairs, a ValueError, when no row is left.
     """
     if rows < 1:
         raise ValueError(f"rows is {rows}; write at least 1")
@@ -114,7 +118,7 @@ def make_pairs(
             drawn = [_draw(choice, generator) for choice in choices]
             found.append((row, query, drawn[0], drawn[-1]))
     if not found:
-        raise ValueError(
+        raise NoPairs(
             f"in none of the {len(tokens_BT)} rows does a scored token say again what stood {offset} after an earlier "
             "occurrence (and another answer could stand there); hand in longer or more rows of a task that repeats "
             "itself, such as induction, or for offset 1 stories"

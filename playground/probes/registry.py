@@ -21,7 +21,7 @@ from playground.probes.gradients import gradient_shares
 from playground.probes.knockout import knockout
 from playground.probes.lens import lens
 from playground.probes.linear import LinearProbe, linear_rows, token_targets, value_targets
-from playground.probes.pairs import Corruption, Pairs, make_pairs
+from playground.probes.pairs import Corruption, NoPairs, Pairs, make_pairs
 from playground.probes.patching import patch_heads, patch_positions
 from playground.probes.path_patching import path_patching
 from playground.probes.repeated import Measure
@@ -247,6 +247,16 @@ def find_probe(name: str) -> Probe:
 
 
 def make_probes(names: Sequence[str], task: Task, n_future: int) -> dict[str, Measure]:
-    """The named probes, made ready for a task. Raises ValueError for an unknown name."""
+    """The named probes, made ready for a task.
+
+    Raises ValueError for an unknown name, and for a probe that finds nothing to measure in the rows of the task.
+    """
     found = [find_probe(name) for name in names]
-    return {probe.name: probe.make(task, n_future) for probe in found}
+    return {probe.name: _made(probe, task, n_future) for probe in found}
+
+
+def _made(probe: Probe, task: Task, n_future: int) -> Measure:
+    try:
+        return probe.make(task, n_future)
+    except NoPairs as error:
+        raise NoPairs(f"the probe {probe.name} cannot be used here: {error}; or leave the probe out") from error

@@ -201,4 +201,4 @@ def _parse(value: Any, cls: type) -> Any:
         return Head.parse(value)
     if not isinstance(value, dict):
         raise ValueError("is no object")
-    return cls.from_dict(value)  # type: ignore[attr-defined]
+    return cls.from_dict(value)

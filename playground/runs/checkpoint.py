@@ -5,7 +5,7 @@ checkpoints/<step>/weights.safetensors   the model
                    checkpoint.json       step, hash of the configuration, size and SHA-256 of both files
 
 Weights stay at every stored step; what only a resumed run needs stays at the last two, so that a run goes on from the one
-before where the last is damaged. Checkpoints of format 1 have no checkpoint.json: of those names, shapes and values are checked.
+before where the last is damaged. Checkpoints of format 1 have no checkpoint.json: their names, shapes and values are checked.
 """
 
 import contextlib
@@ -142,7 +142,9 @@ def check_manifest(folder: Path, config_hash: str = "") -> Manifest | None:
     if str(found.step) != folder.name:
         raise Damaged(f"the checkpoint in {folder} is of step {found.step}: it was copied under another step's name")
     if config_hash and found.config_hash not in ("", config_hash):
-        raise Damaged(f"the checkpoint in {folder} belongs to another configuration ({found.config_hash}, not {config_hash})")
+        raise Damaged(
+            f"the checkpoint in {folder} belongs to another configuration ({found.config_hash}, not {config_hash})"
+        )
     return found
 
 
@@ -204,9 +206,7 @@ def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     for name, value in found.items():
         want = expected[name]
         if value.shape != want.shape or value.dtype != want.dtype:
-            raise Damaged(
-                f"{path} is damaged or of another model: {name} is {_kind(value)} in place of {_kind(want)}"
-            )
+            raise Damaged(f"{path} is damaged or of another model: {name} is {_kind(value)} in place of {_kind(want)}")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise Damaged(f"{path} is damaged: {name} holds values that are not finite")
 

@@ -1,7 +1,7 @@
 """`config.json`: read once at the border, compared with run.json, and handed on checked.
 
-`read_values` needs neither torch nor the run's task: runs of tasks that are not installed show too. `read_config` builds the whole
-configuration.
+`read_config_values` needs neither torch nor the run's task: runs of tasks that are not installed show too. `read_config` builds
+the whole configuration.
 """
 
 from pathlib import Path

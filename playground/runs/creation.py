@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -53,7 +52,7 @@ def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) ->
         record = dataclasses.replace(record, files=_save_task(task, folder / TASK_FOLDER), folder=str(path.absolute()))
         write_json(folder / FILE, config.to_dict())
         write_json(folder / "run.json", record.to_dict())
-        os.rename(folder, path)  # fails for a folder that another process has made in the meantime
+        folder.rename(path)  # fails for a folder that another process has made in the meantime
         sync_folder(path.parent)
     except BaseException as error:
         if lock is not None:

@@ -70,7 +70,7 @@ def is_locked(path: Path, name: str = LOCK) -> bool:
 
 
 def holder(path: Path, pid: int, name: str = LOCK) -> psutil.Process | None:
-    """The process `pid` if it holds the lock: for `.lock`, if it trains the run in folder `path`; None where that is not certain."""
+    """The process `pid` if it holds the lock (`.lock`: if it trains the run in folder `path`); None where that is unsure."""
     try:
         process = psutil.Process(pid)
         file = str((path / name).resolve())

@@ -82,7 +82,9 @@ class Stored(Generic[ResultT]):
     bad: tuple[BadLine, ...] = ()
 
 
-def read_history(run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None) -> Stored[ResultT]:
+def read_history(
+    run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None
+) -> Stored[ResultT]:
     """The results of one probe along training; none where it has not run.
 
     `model`, the fields of the run's ModelConfig, says which heads and offsets there can be. Every line is checked: types,

@@ -9,8 +9,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from playground.runs.errors import Absent, Damaged, reading_error
 
@@ -24,7 +25,7 @@ MOST_TEXT = 20_000
 """Longest string in run.json and config.json, characters."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises Absent, Denied or Damaged (for a pipe, a device or a folder as well)."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -71,7 +72,8 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number in JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # made once: for small objects making it takes as long as using it
+# Made once: for small objects making a decoder takes as long as using it.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def parse_line(line: bytes, check: Check) -> tuple[dict[str, Any] | None, str]:
     return (None, problem) if problem else (row, "")
 
 
-def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+def _bounded_lines(file: BufferedReader) -> Iterator[bytes]:
     """Lines with their newline; of one that is too long only its end is kept, which is no JSON."""
     while line := file.readline(MOST_LINE_BYTES):
         too_long = False

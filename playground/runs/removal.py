@@ -58,8 +58,8 @@ def remove_run(run: Run, runs_dir: Path | None = None, *, force: bool = False) -
 def _check_away(record: RunRecord, *, force: bool) -> None:
     if record.status == "running" and record.host != socket.gethostname() and not force:
         raise RunError(
-            f"run {record.run} was last trained on another machine ({record.host}), whose locks may not be seen here; remove it "
-            "there, or write --force when you know that it has ended"
+            f"run {record.run} was last trained on another machine ({record.host}), whose locks may not be seen here; remove "
+            "it there, or write --force when you know that it has ended"
         )
 
 

@@ -1,6 +1,6 @@
 """Writing stored files: replaced whole or appended to, and on the disk before anything depends on them.
 
-A file that is replaced is written beside the old one, forced to the disk (fsync), and renamed; then the folder is forced as well.
+A file that is replaced is written beside the old one, forced to the disk (fsync) and renamed; then its folder is forced.
 Lines are appended without that, and forced with the next checkpoint (docs/reliability.md says what a power cut can take).
 """
 
@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -31,6 +33,15 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `replace_file` left in a folder when its process was killed: files that name a process that is gone."""
+    for path in folder.glob(".*.tmp"):
+        pid = path.name.rpartition(".tmp")[0].rpartition(".")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid[:9])):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:

@@ -27,8 +27,12 @@ MEASURED_LAYERS = 2
 """Trunk layers of the model whose kept bytes are measured; those of a deeper one follow from them."""
 
 
+class TooLarge(MemoryError):
+    """A training that does not fit the memory, refused before it starts. The message has both numbers."""
+
+
 def check_memory(config: RunConfig, task: Task, device: Device, *, processes: int = 1, free: int | None = None) -> None:
-    """Raises MemoryError, with both numbers, when a training needs more memory than `device` has free.
+    """Raises TooLarge, with both numbers, when a training needs more memory than `device` has free.
 
     What is far too large is known from the configuration alone, before a model is built; what is near the limit is measured on
     two rows and few layers. `processes` share the rows of a step, and under `fsdp` the parameters.
@@ -45,7 +49,7 @@ def check_memory(config: RunConfig, task: Task, device: Device, *, processes: in
     instead = "a smaller d_model, n_layers or d_vocab"
     if weights <= free:
         instead = "a smaller batch_size, a larger accumulate, or recompute"
-    raise MemoryError(
+    raise TooLarge(
         f"one training needs at least {_gib(weights + kept)} ({_gib(weights)} for parameters, {_gib(kept)} for a batch), and "
         f"{_gib(free)} are free on {device}; write {instead}"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from playground.runs.steps import resumable
 from playground.ui.files import Store, StoredRun, read_store
 from playground.ui.guard import guarded
 from playground.ui.live_charts import live_charts
@@ -162,7 +163,8 @@ def resume_button(run: StoredRun) -> None:
     """Offer to go on from the last checkpoint; say why an attempt to do so failed."""
     if problem := resume_problem(run):
         st.warning(f"{plain(run.id)} did not go on. {plain(problem)}", icon=":material/warning:")
-    label = f"Resume {plain(run.id)} from step {run.checkpoints[-1] if run.checkpoints else 0:,}"
+    step = max(resumable(run.path / "checkpoints"), default=0)
+    label = f"Resume {plain(run.id)} from step {step:,}"
     if st.button(label, key=f"resume-{run.id}", icon=":material/play_arrow:"):
         resume_run(run)
         st.session_state["watched"] = [*st.session_state.get("watched", []), run.id]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_main_path import PAGES, open_at, settled
+from tests.browser.test_main_path import PAGES, expect, open_at, settled
 from tests.browser_support import AppServer, serve_app
 from tests.conftest import ROOT
 from tests.hostile import HOSTILE, NAME, SHOWN, TASK, write_hostile
@@ -58,6 +58,12 @@ def page(browser_page: Any, hostile: AppServer) -> Iterator[Any]:
 
 
 def texts(page: Any) -> str:
+    """All texts of the page, what is folded away as well."""
+    settled(page)
+    for expander in page.get_by_test_id("stExpander").all():
+        if expander.locator("details").get_attribute("open") is None:
+            expander.locator("summary").click()
+        expect(expander.locator("details")).to_have_attribute("open", "")
     settled(page)
     assert page.evaluate(MARKUP) == []
     return page.evaluate(TEXTS)
@@ -70,8 +76,6 @@ def test_every_page_shows_the_texts_themselves(page: Any, hostile: AppServer, ta
         if title in ("Compare", "Heads", "Lens", "Decode"):
             page.get_by_role("radio", name="Induction" if task == "induction" else "![x]").click()
             settled(page)
-        for expander in page.get_by_test_id("stExpander").all():
-            expander.locator("summary").click()
         shown = texts(page)
         assert NAME in shown
         if title == "Compare":
@@ -88,8 +92,6 @@ def test_every_view_of_heads_shows_the_texts_themselves(page: Any, hostile: AppS
 
 def test_a_button_and_a_message_show_the_texts_themselves(page: Any, hostile: AppServer) -> None:
     open_at(page, hostile.url, "Train")
-    page.get_by_text("not finished").click()
-    page.get_by_role("button", name="Resume").hover()
     assert f"Resume {NAME} 5 from step 60" in texts(page)
 
 

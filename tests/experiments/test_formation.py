@@ -300,8 +300,7 @@ def test_a_stored_run_has_the_same_events(tmp_path):
 def test_a_resumed_run_has_the_same_events(tmp_path):
     path, run = _stored(tmp_path, olsson()), olsson()
     before = formation(load_run(path))
-    for name in ("task_attention", "composition", "behaviour"):
-        set_lines_aside(path, 7)
+    set_lines_aside(path, 7)
     middle = formation(load_run(path))
     assert {event.seen for event in middle.main} == {350} and _halves(middle)["induction"] is None
     for name in ("task_attention", "composition", "behaviour"):

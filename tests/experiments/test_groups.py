@@ -2,10 +2,11 @@
 
 import copy
 import itertools
+import json
 
 import pytest
 
-from playground.experiments.groups import NOT_PART_OF_THE_EXPERIMENT, group_runs
+from playground.experiments.groups import MOST_CHARACTERS, experiment_hash, group_runs
 from playground.experiments.presets import PRESETS, make_config
 from tests.fake_runs import write_run
 
@@ -31,12 +32,6 @@ def labels(*configs: dict) -> list[str]:
 
 def test_no_runs_no_groups():
     assert group_runs({}) == {}
-
-
-@pytest.mark.parametrize("name", sorted(NOT_PART_OF_THE_EXPERIMENT))
-def test_what_does_not_change_the_experiment_keeps_runs_together(name):
-    values = {"train.device": "cuda", "train.backward": "one_graph", "preset": None}
-    assert labels(BASE, changed((name, values.get(name, 7)))) == ["n = 2, layers"] * 2
 
 
 CHANGES = [
@@ -99,3 +94,50 @@ def test_stored_runs_group_by_seed(tmp_path):
 def test_a_configuration_of_a_later_version_is_grouped_by_what_it_says():
     assert labels({"model": {"n_future": 4}}, {"model": {"n_future": 4}, "mood": "good"}) == [
         "n = 4, layers, mood None", "n = 4, layers, mood good"]  # fmt: skip
+
+
+def test_seeds_of_one_experiment_stay_together_however_they_were_computed():
+    ways = [
+        BASE,
+        changed(("seed", 1), ("train.accumulate", 2), ("train.recompute", True)),
+        changed(("seed", 2), ("train.graphs", False), ("train.compiled", True), ("train.device", "cuda")),
+        changed(("seed", 3), ("train.parallel", "fsdp"), ("train.backward", "one_graph"), ("train.threads", 3)),
+    ]
+    assert labels(*ways) == ["n = 2, layers"] * 4
+    assert len({experiment_hash(config) for config in ways}) == 1
+
+
+def test_numbers_and_lists_are_equal_however_json_wrote_them():
+    heads = changed(("clamp.freeze_heads", ("all",)), ("optim.clip", 1.0))
+    assert labels(heads, changed(("optim.clip", 1), base=json.loads(json.dumps(heads)))) == ["n = 2, layers"] * 2
+
+
+def test_runs_on_a_base_that_has_no_hash_yet_are_told_apart_by_its_name():
+    on = [changed(("base", {"run": run, "config_hash": "", "experiment": ""})) for run in ("a", "b")]
+    assert labels(BASE, *on, on[0])[0] == "n = 2, layers"
+    groups = group_runs(dict(zip("abc", [*on, on[0]], strict=True)))
+    assert groups["a"] == groups["c"] != groups["b"]
+
+
+def test_labels_stay_short_whatever_differs():
+    long = [changed(("task.path", "/" + name * 5000)) for name in "ab"]
+    assert all(len(label) < 2 * MOST_CHARACTERS for label in labels(*long)) and len(set(labels(*long))) == 2
+
+
+def test_one_offset_is_one_experiment_under_both_controls_and_all_types_but_linear():
+    one = [
+        changed(
+            ("model.n_future", 1),
+            ("model.control", control),
+            ("model.future_heads", kind),
+            ("model.unembedding", shared),
+        )
+        for control in ("layers", "trunk")
+        for kind in ("independent", "causal", "hydra")
+        for shared in ("shared", "replicated")
+    ]
+    assert set(labels(*one)) == {"n = 1"} and len({experiment_hash(config) for config in one}) == 1
+    assert labels(one[0], changed(("model.n_future", 1), ("model.future_heads", "linear"))) == [
+        "n = 1",
+        "n = 1, linear",
+    ]

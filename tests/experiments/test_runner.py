@@ -219,7 +219,7 @@ def test_scores_that_only_the_last_evaluation_has_are_explained_too(tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path)
     assert list(tmp_path.iterdir()) == []

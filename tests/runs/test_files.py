@@ -13,7 +13,8 @@ from playground.runs.errors import Absent, Damaged, Denied
 from playground.runs.metrics import read_metrics
 from playground.runs.reading import BadLine, iterate_lines, read_json, read_lines
 from playground.runs.resumption import drop_set_aside, set_lines_aside
-from playground.runs.writing import append_line, write_json
+from playground.runs.writing import append_line, remove_temporaries, write_json
+from tests.fake_runs import GONE
 
 ROWS = st.lists(
     st.dictionaries(st.sampled_from(["loss_1", "név", "kind"]), st.floats(-1e9, 1e9) | st.none() | st.text(max_size=3)),
@@ -51,6 +52,19 @@ def test_a_write_interrupted_before_the_replacement_leaves_the_old_file(tmp_path
     write_json(path, {"step": 3})
     assert json.loads(path.read_text()) == {"step": 3}
     assert [found.name for found in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    for name in (
+        f".run.json.{GONE}.tmp",
+        f".run.json.{os.getpid()}.tmp",
+        ".mine.tmp",
+        "run.json",
+        ".a.99999999999999999999.tmp",
+    ):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.tmp", f".run.json.{os.getpid()}.tmp", "run.json"]
 
 
 def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
@@ -188,6 +202,12 @@ def test_setting_lines_aside_deletes_nothing_that_was_not_replaced(tmp_path, bad
     set_lines_aside(tmp_path, 5)
     assert path.read_bytes() + aside.read_bytes() == before
     assert read_metrics(path).table.step.tolist() == [0, 1, 2, 3, 4, 5]
+    drop_set_aside(tmp_path)
+    assert path.read_bytes() + aside.read_bytes() == before
+    append_line(path, GOOD[6])
+    drop_set_aside(tmp_path)
+    assert [row["step"] for row in any_lines(aside)] == [7]
+    append_line(path, GOOD[7])
     drop_set_aside(tmp_path)
     assert not aside.parent.exists()
 

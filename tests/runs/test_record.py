@@ -137,7 +137,7 @@ def test_every_field_is_taken_as_it_is_or_refused_by_name(name):
             assert name in str(error) and len(str(error)) < 400
         else:
             json.dumps(found.to_dict(), allow_nan=False).encode()
-            hash(found.run), f"{found.step:,} {found.seconds:.1f} {found.seed:,}"
+            assert hash(found.run) is not None and f"{found.step:,} {found.seconds:.1f} {found.seed:,}"
             taken += 1
     assert taken < len(HOSTILE) - 5
 

@@ -51,8 +51,9 @@ def test_other_threads_may_call_it():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent in another way there")
-@pytest.mark.parametrize("work", ["train", "encode"])
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, "Stop"), (signal.SIGINT, "KeyboardInterrupt")])
+@pytest.mark.parametrize(
+    ("work", "number", "raised"), [("train", signal.SIGTERM, "Stop"), ("encode", signal.SIGINT, "KeyboardInterrupt")]
+)
 def test_a_signal_ends_the_training_of_a_tokenizer_at_once(work: str, number: signal.Signals, raised: str):
     child = subprocess.Popen([sys.executable, "-c", CHILD, work], stdout=subprocess.PIPE, text=True)
     try:

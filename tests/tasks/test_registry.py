@@ -1,11 +1,22 @@
 """From names to tasks, and what an unknown name is answered."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from tasks import config_class, make_task, register_task, registry, task_names
+from tasks import (
+    ReadsText,
+    TextChanged,
+    config_class,
+    make_task,
+    needs_text,
+    open_task,
+    register_task,
+    registry,
+    task_names,
+)
 from tasks.base import Task, TaskConfig
 from tasks.induction import Induction, InductionConfig
 
@@ -87,3 +98,58 @@ def test_a_taken_name_is_refused() -> None:
 
     with pytest.raises(ValueError, match="'induction' is taken by InductionConfig"):
         register_task(Other, Copy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberedConfig(InductionConfig):
+    name: ClassVar[str] = "numbered-for-this-test"
+
+    @property
+    def reads_text(self) -> bool:
+        return True
+
+
+class Numbered(Induction):
+    """Reads a text that is different from what its run was trained on."""
+
+    data_hash = "now"
+
+    def save(self, folder: Path) -> None:
+        (folder / "number").write_text("1")
+
+    def read_text(self) -> None: ...
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_task_from_elsewhere_that_reads_files_is_opened_by_its_own_function(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def open_saved(config: NumberedConfig, folder: Path | None, data_hash: str, path: str | None) -> Numbered:
+        asked.append((folder, data_hash, path))
+        return Numbered(config)
+
+    register_task(NumberedConfig, Numbered, open_saved)
+    config = NumberedConfig()
+    assert needs_text(config)
+    assert isinstance(make_task(config), ReadsText)
+    open_task(config, saved=tmp_path, data_hash="now", path="elsewhere")
+    open_task(config, data_hash="now")
+    assert asked == [(tmp_path, "now", "elsewhere"), (None, "now", None)]
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_task_from_elsewhere_without_one_is_built_and_compared(tmp_path: Path) -> None:
+    register_task(NumberedConfig, Numbered)
+    config = NumberedConfig()
+    assert isinstance(open_task(config, data_hash="now"), Numbered)
+    assert isinstance(open_task(config), Numbered)
+    with pytest.raises(TextChanged, match="is not the one its run was trained on"):
+        open_task(config, data_hash="before")
+    with pytest.raises(ValueError, match="give register_task an open_saved"):
+        open_task(config, saved=tmp_path, data_hash="now")
+
+
+def test_a_long_unknown_name_is_answered_at_once() -> None:
+    with pytest.raises(ValueError, match=r"there is no task 'a+\.\.\.a+'; there are: ") as caught:
+        make_task("a" * 10**6)
+    assert len(str(caught.value)) < 300

@@ -361,7 +361,7 @@ def test_lay_out():
         ({"name_ambiguity": 1, "n_first_names": 9, "n_second_names": 8}, "write a larger name_ambiguity"),
         ({"min_sentences": 4}, "write max_characters < min_sentences"),
         ({"min_sentences": 13}, "write max_characters < min_sentences"),
-        ({"scenery": 1.5}, "write a share from 0"),
+        ({"scenery": 1.5}, "write at most 1"),
         ({"n_templates": 4}, "write at least 5"),
         ({"n_words": 0}, "write at least 1"),
         ({"test_stories": 0}, "write at least 1"),

@@ -51,7 +51,9 @@ def write_stories(path: Path, names: str, sentences: str, count: int = 400, form
     stories: list[str] = []
     for _ in range(count):
         cast = rng.sample(names.split(), 2)
-        lines = [line.format(a=a, b=b) for line in rng.choices(sentences.split("|"), k=6) for a, b in [rng.sample(cast, 2)]]
+        lines = [
+            line.format(a=a, b=b) for line in rng.choices(sentences.split("|"), k=6) for a, b in [rng.sample(cast, 2)]
+        ]
         stories.append(unicodedata.normalize(form, " ".join(lines)))
     path.write_text(f"\n{SEPARATOR}\n".join(stories), encoding="utf-8")
     return str(path)
@@ -79,7 +81,9 @@ def test_names_are_found_and_replaced_in_every_script_with_two_cases(tmp_path: P
             name = task.decode(row[place - 1 : place + 1]).strip()
             assert name[0].isupper()
             assert name[1:].islower()
-            assert task.encode(name) == row[place - 1 : place + 1] or task.encode(f" {name}") == row[place - 1 : place + 1]
+            assert (
+                task.encode(name) == row[place - 1 : place + 1] or task.encode(f" {name}") == row[place - 1 : place + 1]
+            )
             assert text.count(name) >= 2
 
 
@@ -100,7 +104,9 @@ CASELESS = {
 @pytest.mark.parametrize("script", CASELESS)
 def test_text_without_capital_letters_is_told_apart(tmp_path: Path, script: str):
     path = write_stories(tmp_path / "stories.txt", "bo mi", CASELESS[script])
-    with pytest.raises(ValueError, match="has no capital letters, so that no names can be found in it; write the task bytes"):
+    with pytest.raises(
+        ValueError, match="has no capital letters, so that no names can be found in it; write the task bytes"
+    ):
         make_task("stories", path=path, bpe_vocab=400)
     make_task("bytes", path=path, n_ctx=16)
 
@@ -108,13 +114,15 @@ def test_text_without_capital_letters_is_told_apart(tmp_path: Path, script: str)
 def test_text_with_capitals_and_without_names_is_told_apart(tmp_path: Path):
     lines = [f"The dog number {number} ran home to the red house." for number in range(400)]
     (tmp_path / "plain.txt").write_text(SEPARATOR.join(lines), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"no names were found in the text at .*; write more stories, or write the task bytes"):
+    with pytest.raises(
+        ValueError, match=r"no names were found in the text at .*; write more stories, or write the task bytes"
+    ):
         make_task("stories", path=str(tmp_path), bpe_vocab=300)
 
 
 def test_a_vocabulary_too_small_for_names_is_told_apart(tmp_path: Path):
     path = write_stories(tmp_path / "stories.txt", *SCRIPTS["Cyrillic"])
-    with pytest.raises(ValueError, match="names of .*two tokens .*; write a larger bpe_vocab"):
+    with pytest.raises(ValueError, match=r"names of .*two tokens .*; write a larger bpe_vocab"):
         make_task("stories", path=path, bpe_vocab=300)
 
 
@@ -122,7 +130,9 @@ def test_a_context_too_short_is_told_apart_and_the_length_that_is_said_will_do(t
     names, _ = SCRIPTS["accented Latin"]
     sentences = "En dag kom {a} hem, och det var varmt, och solen sken på {a}. Då såg {b} på {a} och log."
     path = write_stories(tmp_path / "stories.txt", names, sentences)
-    with pytest.raises(ValueError, match=r"n_ctx is 16, and the shortest .* needs \d+; write n_ctx=\d+ or more") as caught:
+    with pytest.raises(
+        ValueError, match=r"n_ctx is 16, and the shortest .* needs \d+; write n_ctx=\d+ or more"
+    ) as caught:
         make_task("stories", path=path, bpe_vocab=400, n_ctx=16)
     needed = int(re.findall(r"\d+", str(caught.value))[-1])
     assert len(make_task("stories", path=path, bpe_vocab=400, n_ctx=needed).test_batch(9).tokens) >= 1

@@ -63,7 +63,9 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "cut", "empty", "binary", "too many tokens", "folder", "missing", "nested"])
+@pytest.mark.parametrize(
+    "damage", [*DAMAGES, "cut", "empty", "binary", "too many tokens", "folder", "missing", "nested"]
+)
 def test_a_damaged_file_is_named(stories: list[str], tmp_path: Path, damage: str):
     file = tmp_path / "tokenizer.json"
     write_tokenizer(train_tokenizer(stories, 300), file)

@@ -14,6 +14,7 @@ from playground.experiments.cores import cores
 from playground.experiments.launcher import Job
 from playground.experiments.presets import make_config
 from playground.runs.lock import LOCK
+from playground.runs.steps import RESUME
 from playground.runs.store import Run
 from playground.runs.writing import append_line
 from playground.ui.words import short
@@ -177,10 +178,11 @@ def test_a_run_of_an_earlier_visit_can_go_on(runs: Path, resumed: list, state: s
     path = write_run(runs, steps=100, state=state)
     for step in ("0", "60"):
         (path / "checkpoints" / step).mkdir(parents=True)
+        (path / "checkpoints" / step / RESUME).touch()
     app = train()
     assert "1 run not finished" in labels(app, "expander")
     press(app, f"Resume {path.name} from step 60")
-    assert [command[2:5] for command, _ in resumed] == [["playground", "resume", path.name]]
+    assert [command[2:5] for command, _ in resumed] == [["playground", "resume", str(path.resolve())]]
     assert "Going on: loading PyTorch takes a few seconds." in words(app)
     assert not [label for label in labels(app, "button") if label.startswith("Resume")]
 

@@ -1,0 +1,151 @@
+"""Curves of runs along training, and their means over seeds: numbers that curves.py draws.
+
+The mean of a group stands where every seed has a value; it waits for those still in training. Where a seed ended early it goes
+on over the seeds left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+X = Literal["tokens", "step"]
+MOST_POINTS = 300
+"""Points that a line is drawn through."""
+MOST_PARTS = 20
+"""Parts of a group's mean."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """One quantity of one run along training."""
+
+    run: str
+    label: str
+    """What the legend calls the group of runs that this one belongs to."""
+    n_future: int
+    control: str
+    seed: int
+    variant: int = 0
+    """Number among the groups of equal n_future and control; chooses the shade."""
+    panel: str = ""
+    """Title of the panel it is drawn in."""
+    in_mean: bool = True
+    """Whether it counts for the group's mean; a run that repeats a seed is drawn thin and does not."""
+    ended: str = ""
+    """Why it ends before its last step: `stopped`, `failed` or `interrupted`; empty for a run that is whole or in training."""
+    steps: NDArray[np.int64]
+    """Ascending."""
+    tokens: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def at(self, x: X) -> NDArray[np.int64]:
+        """Where the values stand on the horizontal axis."""
+        return self.tokens if x == "tokens" else self.steps
+
+    @cached_property
+    def measured(self) -> NDArray[np.intp]:
+        """Where it has a value."""
+        return np.flatnonzero(np.isfinite(self.values))
+
+    @property
+    def last_step(self) -> int:
+        """The last step with a value; -1 without any."""
+        return int(self.steps[self.measured[-1]]) if len(self.measured) else -1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanPart:
+    """A stretch of a group's mean, with the seeds that it is taken over."""
+
+    curves: Sequence[Curve]
+    steps: NDArray[np.int64]
+    places: NDArray[np.int64]
+    """Where the points stand on the horizontal axis."""
+    values: NDArray[np.float64]
+    """`[seed, point]`."""
+
+
+def mean_parts(group: Sequence[Curve], x: X, most: int = MOST_PARTS) -> list[MeanPart]:
+    """The mean over all seeds of a group, then over those left after one ended early, and so on.
+
+    A part begins where the one before ends, so that the step between the two means shows. Only the first needs two seeds. Where
+    seeds end at more than `most` steps, a part may end before some of its seeds do, so that there are no more parts than that.
+    """
+    ends = _spread_ends(sorted({curve.last_step for curve in group if curve.ended}), most)
+    lefts = [[i for i, curve in enumerate(group) if not curve.ended or curve.last_step >= end] for end in ends]
+    lefts.append([i for i, curve in enumerate(group) if not curve.ended])
+    stretches = [(left, until) for left, until in zip(lefts, [*ends, None], strict=True) if left]
+    if not stretches:
+        return []
+    shared = _Shared(group, stretches[-1][0])
+    parts: list[MeanPart] = []
+    joint, after = -1, -1
+    for left, until in stretches:
+        if len(left) == 1 and not parts:
+            break
+        part = shared.part(left, x, joint=joint, after=after, until=until)
+        if part is not None and (len(part.steps) > 1 or not parts):
+            parts.append(part)
+            joint = int(part.steps[-1])
+        after = -1 if until is None else until
+    return parts
+
+
+def shared_part(curves: Sequence[Curve], x: X) -> MeanPart | None:
+    """The points that every one of the curves has a value at; None without any."""
+    everyone = list(range(len(curves)))
+    return _Shared(curves, everyone).part(everyone, x)
+
+
+class _Shared:
+    """The values of curves at the steps that those of them which go on longest share.
+
+    That holds for every larger choice of them too: what more curves share is less.
+    """
+
+    def __init__(self, curves: Sequence[Curve], longest: Sequence[int]) -> None:
+        self.curves = curves
+        steps = [curves[i].steps[curves[i].measured] for i in longest]
+        self.steps = np.unique(steps[0])
+        for other in steps[1:]:
+            if not np.array_equal(other, self.steps):
+                self.steps = np.intersect1d(self.steps, other)
+        self._rows = [_rows_of(curve, self.steps) for curve in curves]
+        self._there = np.array([rows >= 0 for rows in self._rows])
+
+    def part(
+        self, left: Sequence[int], x: X, *, joint: int = -1, after: int = -1, until: int | None = None
+    ) -> MeanPart | None:
+        """The points that all of `left` have a value at: the step `joint`, and those after `after` up to `until`."""
+        wanted = (self.steps > after) if until is None else (self.steps > after) & (self.steps <= until)
+        shared = np.flatnonzero(self._there[left].all(axis=0) & (wanted | (self.steps == joint)))
+        if not len(shared):
+            return None
+        every = -(-len(shared) // MOST_POINTS)
+        shared = shared[(len(shared) - 1) % every :: every]  # counted from the end, so that the newest point is always there
+        curves = [self.curves[i] for i in left]
+        values = np.array([curve.values[self._rows[i][shared]] for i, curve in zip(left, curves, strict=True)])
+        places = curves[0].at(x)[self._rows[left[0]][shared]]
+        return MeanPart(curves=curves, steps=self.steps[shared], places=places, values=values)
+
+
+def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Where in a curve each of the steps, which ascend, has a value; -1 without one. Of a step that is there twice the later."""
+    own = curve.steps[curve.measured]
+    if np.array_equal(own, steps):
+        return curve.measured
+    if not len(own):
+        return np.full(len(steps), -1)
+    at = np.searchsorted(own, steps, side="right") - 1
+    return np.where((at >= 0) & (own[at] == steps), curve.measured[at], -1)
+
+
+def _spread_ends(ends: Sequence[int], most: int) -> list[int]:
+    """At most `most` of the steps at which seeds end: the first, and others spread evenly over them."""
+    if len(ends) <= most:
+        return list(ends)
+    return [ends[i * len(ends) // most] for i in range(most)]
