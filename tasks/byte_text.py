@@ -63,7 +63,7 @@ class ByteTextConfig(TaskConfig):
     def __post_init__(self) -> None:
         check_fields(
             self, n_ctx=(2, MOST_CONTEXT), test_fraction=(0, 1), test_rows=(1, MOST_TEST_TOKENS),
-            quick_rows=(1, MOST_TEST_TOKENS), test_seed=(0, MOST_SEED),
+            quick_rows=(1, MOST_TEST_TOKENS), test_seed=(-MOST_SEED, MOST_SEED),
         )  # fmt: skip
         if self.suffixes == ():
             raise ValueError("suffixes is empty; write at least one ending of file names, or leave it out for all")

@@ -28,7 +28,7 @@ from tasks.scoring import rows_at_once, teacher_forced
 
 MOST_ROWS = 10**6
 """Most rows in the fixed test set."""
-MOST_NUMBERS = 2**23
+MOST_NUMBERS = 2**26
 """Most tokens in the test set, and most random numbers for it, of which a row takes as many as there are different tokens."""
 
 
@@ -56,7 +56,7 @@ class InductionConfig(TaskConfig):
     def __post_init__(self) -> None:
         check_fields(
             self, n_ctx=(3, MOST_CONTEXT), d_vocab=(2, MOST_VOCAB), min_distance=(1, MOST_CONTEXT), test_rows=(1, MOST_ROWS),
-            quick_rows=(1, MOST_ROWS), test_seed=(0, MOST_SEED),
+            quick_rows=(1, MOST_ROWS), test_seed=(-MOST_SEED, MOST_SEED),
         )  # fmt: skip
         if not 1 <= self.min_distance <= self.max_distance:
             raise ValueError(

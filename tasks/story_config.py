@@ -65,7 +65,7 @@ class StoriesConfig(TaskConfig):
             self, n_ctx=(16, MOST_CONTEXT), n_first_names=count, n_second_names=count, min_characters=count,
             max_characters=count, name_ambiguity=(0, MOST_COUNT), scenery=(0, 1), min_sentences=count,
             max_sentences=count, n_templates=count, n_words=count, test_stories=(1, MOST_TEST_STORIES),
-            test_seed=(0, MOST_SEED), bpe_vocab=(300, MOST_VOCAB), max_stories=(10, MOST_STORIES),
+            test_seed=(-MOST_SEED, MOST_SEED), bpe_vocab=(300, MOST_VOCAB), max_stories=(10, MOST_STORIES),
         )  # fmt: skip
         _check_names(self)
         _check_stories(self)

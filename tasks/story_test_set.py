@@ -31,19 +31,23 @@ def make_test_set(config: StoriesConfig, text: StoryText, tokenizer: Tokenizer, 
     known = {word.lower() for word in words}
     candidates = find_new_names(tokenizer, known, generator, rules.letters_of_vocabulary)
     rows: list[dict[str, Tensor]] = []
-    left_out: list[Renamed | None] = []
+    too_long: list[int] = []  # tokens that stories would need which are left out for their length
+    unnamed = 0
     for index in torch.randperm(len(text.held_out), generator=generator).tolist():
         if len(rows) == config.test_stories:
             break
         story = text.held_out[index]
         renamed = rename(story, names, candidates, tokenizer, rules.letters_of(story), generator)
-        needed = renamed and renamed.needs(config.min_characters)
-        if renamed and needed and needed <= config.n_ctx:
+        if renamed is None:
+            unnamed += 1
+            continue
+        needed = renamed.needs(config.min_characters)
+        if needed is not None and needed <= config.n_ctx:
             rows.append(_row(renamed, config.n_ctx))
-        else:
-            left_out.append(renamed)
+        elif needed is not None:
+            too_long.append(needed)
     if not rows:
-        raise _no_rows(config, left_out)
+        raise _no_rows(config, len(text.held_out), too_long, unnamed)
     return batch_of({key: torch.stack([row[key] for row in rows]) for key in rows[0]})
 
 
@@ -94,21 +98,19 @@ def _no_names(config: StoriesConfig, stories: list[str], rules: Rules) -> ValueE
     )
 
 
-def _no_rows(config: StoriesConfig, stories: list[Renamed | None]) -> ValueError:
+def _no_rows(config: StoriesConfig, held_out: int, too_long: list[int], unnamed: int) -> ValueError:
     """Why no held-out story makes a test row."""
-    needs = [story.needs(config.min_characters) for story in stories if story is not None]
-    enough = [count for count in needs if count is not None]
     what = f"{config.min_characters} characters and one of them twice"
-    if enough:
+    if too_long:
         return ValueError(
-            f"n_ctx is {config.n_ctx}, and the shortest held-out story that names {what} needs {min(enough)}; write "
-            f"n_ctx={min(enough)} or more"
+            f"n_ctx is {config.n_ctx}, and the shortest held-out story that names {what} needs {min(too_long)}; write "
+            f"n_ctx={min(too_long)} or more"
         )
-    if None in stories:
+    if unnamed:
         return ValueError(
             "too few names of two tokens can be made of this vocabulary whose tokens do not occur in the held-out stories; "
             "write a larger bpe_vocab"
         )
     return ValueError(
-        f"none of the {len(stories)} held-out stories names {what}; write more stories, or a smaller min_characters"
+        f"none of the {held_out} held-out stories names {what}; write more stories, or a smaller min_characters"
     )

@@ -147,6 +147,8 @@ def test_pins_are_within_the_ranges(repository_root: Path, project: dict) -> Non
 def test_the_server_is_private_and_quiet(repository_root: Path) -> None:
     config = tomllib.loads((repository_root / ".streamlit/config.toml").read_text())
     assert config["server"]["address"] == "localhost"
+    assert set(config["server"]["allowedHosts"]) == {"localhost", "127.0.0.1", "::1"}
+    assert config["server"]["enableCORS"] is True and config["server"]["enableXsrfProtection"] is True
     assert config["server"]["showEmailPrompt"] is False
     assert config["server"]["enableAgentApi"] is False
     assert config["server"]["fileWatcherType"] == "none"

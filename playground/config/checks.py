@@ -128,16 +128,19 @@ def _number_problem(value: float, item: "dataclasses.Field[Any]") -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "write a finite number"
     bounds = {name: bound for name, bound in item.metadata.items() if bound is not None}
-    integer = isinstance(value, int)
-    if value < bounds.get("least", -MOST_INTEGER if integer else -math.inf):
-        return f"write at least {bounds.get('least', -MOST_INTEGER)}"
-    if value > bounds.get("most", MOST_INTEGER if integer else math.inf):
-        return f"write at most {bounds.get('most', MOST_INTEGER)}"
+    usual = MOST_INTEGER if isinstance(value, int) else math.inf
+    least, most = bounds.get("least", -usual), bounds.get("most", usual)
+    if value < least or value > most:
+        return f"write at least {_plainly(least)}" if value < least else f"write at most {_plainly(most)}"
     if value <= bounds.get("above", -math.inf):
-        return f"write a number above {bounds['above']}{_such_as(item)}"
+        return f"write a number above {_plainly(bounds['above'])}{_such_as(item)}"
     if value >= bounds.get("below", math.inf):
-        return f"write a number below {bounds['below']}{_such_as(item)}"
+        return f"write a number below {_plainly(bounds['below'])}{_such_as(item)}"
     return ""
+
+
+def _plainly(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _such_as(item: "dataclasses.Field[Any]") -> str:

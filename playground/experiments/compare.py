@@ -4,9 +4,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pandas as pd
 
 from playground.experiments.statistics import crossing
+from playground.runs.metrics import of_kind
 from playground.runs.record import RunRecord
 
 
@@ -63,10 +65,11 @@ def compare_run(run: StoredMetrics) -> Comparison:
     score, t50 = None, None
     if info is not None:
         metrics = run.metrics
-        rows = metrics[metrics["kind"] == "eval"]
-        if info.name in rows and len(rows):
-            values = rows[info.name].astype(float).tolist()
-            t50 = crossing(rows["tokens"].tolist(), values, info.chance, info.ceiling)
+        evaluated = of_kind(metrics, "eval")
+        if info.name in metrics and evaluated.any():
+            values = np.asarray(metrics[info.name], dtype=np.float64)[evaluated].tolist()
+            tokens = np.asarray(metrics["tokens"])[evaluated].tolist()
+            t50 = crossing(tokens, values, info.chance, info.ceiling)
             score = next((value for value in reversed(values) if math.isfinite(value)), None)
         score = record.final.get(info.name, score)
     return Comparison(

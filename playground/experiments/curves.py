@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from playground.experiments.groups import Group
-from playground.figures.curves import Curve
 from playground.figures.losses import offset_name
+from playground.figures.means import Curve
 from playground.results import AttentionHistory
+from playground.runs.metrics import of_kind
 from playground.runs.record import RunRecord
 
 
@@ -33,18 +34,24 @@ def score_curve(record: RunRecord, metrics: pd.DataFrame, group: Group, name: st
     return _curve(record, metrics, group, "eval", name)
 
 
-def throughput_curve(record: RunRecord, metrics: pd.DataFrame, group: Group) -> Curve | None:
-    """Input tokens a second of training, between one row of training losses and the next; None before the first row.
+def throughput(metrics: pd.DataFrame) -> NDArray[np.float64]:
+    """Input tokens a second of training, between one row of training losses and the next; NaN where no time has passed.
 
     Evaluations, checkpoints and probes between the rows do not count: `seconds` of the rows leaves them out.
     """
-    rows = metrics[metrics["kind"] == "train"]
-    steps, tokens, seconds = (np.array([0, *rows[name]], dtype=np.float64) for name in ("step", "tokens", "seconds"))
+    here = of_kind(metrics, "train")
+    tokens, seconds = (np.append(0.0, np.asarray(metrics[name])[here]) for name in ("tokens", "seconds"))
     spent = np.diff(seconds)
-    rates = np.divide(np.diff(tokens), spent, out=np.full_like(spent, np.nan), where=spent > 0)
+    return np.divide(np.diff(tokens), spent, out=np.full_like(spent, np.nan), where=spent > 0)
+
+
+def throughput_curve(record: RunRecord, metrics: pd.DataFrame, group: Group) -> Curve | None:
+    """`throughput` along training; None before the first row."""
+    rates, here = throughput(metrics), of_kind(metrics, "train")
     if not np.isfinite(rates).any():
         return None
-    return _from_arrays(record, group, steps[1:], tokens[1:], rates)
+    steps, tokens = (np.asarray(metrics[name])[here] for name in ("step", "tokens"))
+    return _from_arrays(record, group, steps, tokens, rates)
 
 
 def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
@@ -60,11 +67,12 @@ def _curve(
 ) -> Curve | None:
     if column not in metrics:
         return None
-    rows = metrics[metrics["kind"] == kind]
-    values = np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64) * scale
+    here = of_kind(metrics, kind)
+    values = np.asarray(pd.to_numeric(metrics[column], errors="coerce"), dtype=np.float64)[here] * scale
     if not np.isfinite(values).any():
         return None
-    return _from_arrays(record, group, np.asarray(rows["step"]), np.asarray(rows["tokens"]), values, panel)
+    steps, tokens = (np.asarray(metrics[name])[here] for name in ("step", "tokens"))
+    return _from_arrays(record, group, steps, tokens, values, panel)
 
 
 def _from_arrays(
@@ -79,5 +87,5 @@ def _from_arrays(
     return Curve(
         run=record.run, label=group.label, n_future=record.n_future, control=group.control, seed=record.seed,
         variant=group.variant, panel=panel, ended="" if state in ("running", "finished") else state,
-        steps=steps.astype(np.int64), tokens=tokens.astype(np.int64), values=values,
+        steps=steps.astype(np.int64, copy=False), tokens=tokens.astype(np.int64, copy=False), values=values,
     )  # fmt: skip

@@ -37,6 +37,22 @@ class Group:
     """Number among the groups of equal n_future and control."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment:
+    """What a run trains: its configuration without what changes nothing about it."""
+
+    values: Mapping[str, Any]
+    """By their places, such as `model.n_layers`."""
+    identity: frozenset[tuple[str, str]]
+    """Equal for runs that repeat one experiment with other seeds."""
+
+
+def experiment_of(config: Mapping[str, Any]) -> Experiment:
+    """The experiment of a run, from the contents of its config.json."""
+    values = _settled(_flatten(config))
+    return Experiment(values=values, identity=_identity(values))
+
+
 def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     """The group of each run, from the contents of the runs' config.json by run id.
 
@@ -48,25 +64,28 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     >>> groups["a"].label, groups["a"] == groups["b"]
     ('n = 2, layers', True)
     """
-    flat = {run: _settled(_flatten(config)) for run, config in configs.items()}
-    identity = {run: _identity(values) for run, values in flat.items()}
-    members: dict[frozenset[tuple[str, str]], str] = {}
-    for run, key in identity.items():
-        members.setdefault(key, run)
-    short: dict[str, list[str]] = {}
-    for run in members.values():
-        short.setdefault(_short_label(flat[run]), []).append(run)
-    groups: dict[str, Group] = {}
+    return group_experiments({run: experiment_of(config) for run, config in configs.items()})
+
+
+def group_experiments(experiments: Mapping[str, Experiment]) -> dict[str, Group]:
+    """`group_runs` for experiments that are known already."""
+    members: dict[frozenset[tuple[str, str]], Experiment] = {}
+    for experiment in experiments.values():
+        members.setdefault(experiment.identity, experiment)
+    short: dict[str, list[Experiment]] = {}
+    for experiment in members.values():
+        short.setdefault(_short_label(experiment.values), []).append(experiment)
+    groups: dict[frozenset[tuple[str, str]], Group] = {}
     seen: dict[tuple[int, str], int] = {}
-    for label, runs in short.items():
-        differences = _differences([flat[run] for run in runs])
-        for run, difference in zip(runs, differences, strict=True):
-            n_future, control = _n_future(flat[run]), str(flat[run].get("model.control", "layers"))
+    for label, alike in short.items():
+        differences = _differences([experiment.values for experiment in alike])
+        for experiment, difference in zip(alike, differences, strict=True):
+            n_future, control = _n_future(experiment.values), str(experiment.values.get("model.control", "layers"))
             variant = seen.setdefault((n_future, control), 0)
             seen[n_future, control] += 1
-            label_of_run = f"{label}, {difference}" if difference else label
-            groups[run] = Group(label=label_of_run, n_future=n_future, control=control, variant=variant)
-    return {run: groups[members[key]] for run, key in identity.items()}
+            whole = f"{label}, {difference}" if difference else label
+            groups[experiment.identity] = Group(label=whole, n_future=n_future, control=control, variant=variant)
+    return {run: groups[experiment.identity] for run, experiment in experiments.items()}
 
 
 def experiment_hash(config: Mapping[str, Any]) -> str:
@@ -130,7 +149,7 @@ def _short_label(flat: Mapping[str, Any]) -> str:
     return ", ".join([f"n = {n_future}", *types, *control, *on_base])
 
 
-def _differences(configs: list[dict[str, Any]]) -> list[str]:
+def _differences(configs: list[Mapping[str, Any]]) -> list[str]:
     """What to write behind each of several equal labels: the preset where that suffices, else what differs."""
     if len(configs) < 2:
         return [""] * len(configs)

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from playground.config import SIZES, Control, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig, nearest
+from playground.config import (
+    SIZES,
+    Control,
+    FutureHeads,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    nearest,
+    short_value,
+)
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
 from tasks.polynomial import PolynomialConfig
@@ -192,7 +202,7 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         if f"{name}-cpu" in PRESETS:
             raise ValueError(f"there is no preset '{name}'; did you mean '{name}-cpu'?")
-        raise ValueError(f"there is no preset '{name}'{nearest(name, PRESETS)}")
+        raise ValueError(f"there is no preset {short_value(name)}{nearest(name, PRESETS)}")
     return PRESETS[name]
 
 

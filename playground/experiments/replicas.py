@@ -49,14 +49,15 @@ def train_many(
     others one group after another; more than fit the memory are split. Otherwise each is a process, as many at a time as there
     are cores for. One that diverges fails alone: its run's status is `failed`. `should_stop` stops all; those that never began
     are left out of what is returned.
-    Raises ValueError for an impossible configuration, and under torchrun, and RunError for a taken id, before anything starts.
+    Raises ValueError for an impossible configuration, and under torchrun, TooLarge for one that cannot fit the memory, and
+    RunError for a taken id, before anything starts.
     """
     _refuse_torchrun()
     reporter = reporter or Silent()
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
-    ids = _ids(configs, folder, run_ids)
     alike = _alike(configs)
+    ids = _ids(_resolved(configs, alike), folder, run_ids)
     on_cuda = [pick_device(configs[places[0]].train.device).type == "cuda" for places in alike]
     stacks = [places for places, cuda in zip(alike, on_cuda, strict=True) if (cuda if stacked is None else stacked)]
     others = sorted(place for places in alike if places not in stacks for place in places)
@@ -151,6 +152,18 @@ def _alike(configs: Sequence[RunConfig], steps: Sequence[int] | None = None) -> 
     return list(groups.values())
 
 
+def _resolved(configs: Sequence[RunConfig], alike: Sequence[list[int]]) -> list[RunConfig]:
+    """The configurations with their tasks' vocabularies. Raises TooLarge for one that cannot fit the memory."""
+    found = list(configs)
+    for places in alike:
+        first = configs[places[0]]
+        task = make_task(first.task)
+        check_memory(first, task, pick_device(first.train.device))
+        for place in places:
+            found[place] = configs[place].resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
+    return found
+
+
 def _ids(configs: Sequence[RunConfig], folder: Path, wanted: Sequence[str] | None) -> list[str]:
     if wanted is not None:
         if len(set(wanted)) != len(configs):
@@ -160,11 +173,10 @@ def _ids(configs: Sequence[RunConfig], folder: Path, wanted: Sequence[str] | Non
         for name in wanted:
             run_folder(folder, name)
         return list(wanted)
-    ids: list[str] = []
+    ids: dict[str, None] = {}  # in order
     for config in configs:
-        task = make_task(config.task)
-        ids.append(new_run_id(config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx), folder, ids))
-    return ids
+        ids[new_run_id(config, folder, ids)] = None
+    return list(ids)
 
 
 def _train_stacked(

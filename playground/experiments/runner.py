@@ -4,6 +4,7 @@ What is written into a run's folder is in session.py, what is done after which s
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -30,6 +31,7 @@ from playground.runs.writing import remove_temporaries
 from tasks.base import Task
 from tasks.config import TaskConfig
 from tasks.registry import make_task
+from tasks.text_files import expand
 
 __all__ = ["NonFiniteLoss", "new_run_id", "resume", "train"]
 
@@ -128,7 +130,7 @@ def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -
 def with_whole_path(task: TaskConfig) -> TaskConfig:
     """The configuration of a task that reads files, with a path that means the same from any folder."""
     path = getattr(task, "path", None)
-    return task if path is None else dataclasses.replace(task, path=str(Path(path).expanduser().resolve()))
+    return task if path is None else dataclasses.replace(task, path=os.path.abspath(expand(path)))  # noqa: PTH100 (no links)
 
 
 def _data_hash(task: Task) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -34,36 +35,42 @@ def median_tokens(crossings: Sequence[Crossing]) -> float | None:
 
 def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -> go.Figure:
     """A row for each group: a dot for each run that crossed, an open arrow where one has not yet, a bar at the median."""
-    labels = list(dict.fromkeys(item.label for item in crossings))
-    figure = go.Figure()
-    for label in labels:
-        group = [item for item in crossings if item.label == label]
+    groups: dict[str, list[Crossing]] = {}
+    for item in crossings:
+        groups.setdefault(item.label, []).append(item)
+    traces: list[dict[str, Any]] = []
+    for label, group in groups.items():
         color = color_of(group[0].n_future, group[0].variant)
         reached = [item for item in group if item.tokens is not None]
         missed = [item for item in group if item.tokens is None]
-        figure.add_trace(_dots(reached, label, color, "circle", "crossed after %{x:.4s} tokens"))
-        figure.add_trace(_dots(missed, label, color, "triangle-right-open", "not reached within %{x:.4s} tokens"))
+        traces.append(_dots(reached, label, color, "circle", "crossed after %{x:.4s} tokens"))
+        traces.append(_dots(missed, label, color, "triangle-right-open", "not reached within %{x:.4s} tokens"))
         middle = median_tokens(group)
         if middle is not None and len(group) > 1:
-            figure.add_trace(
-                go.Scatter(
-                    x=[middle], y=[plain(label)], mode="markers", showlegend=False,
-                    marker={"symbol": "line-ns", "size": 26, "line": {"color": color, "width": 3}},
-                    hovertemplate=f"<b>{plain(label)}</b>: median %{{x:.4s}} tokens<extra></extra>",
-                )
+            traces.append(
+                {
+                    "type": "scatter", "x": [middle], "y": [plain(label)], "mode": "markers", "showlegend": False,
+                    "marker": {"symbol": "line-ns", "size": 26, "line": {"color": color, "width": 3}},
+                    "hovertemplate": f"<b>{plain(label)}</b>: median %{{x:.4s}} tokens<extra></extra>",
+                }
             )  # fmt: skip
-    apply_style(figure, style)
-    figure.update_xaxes(
-        title_text="training tokens to half way from chance to ceiling", tickformat="~s", rangemode="tozero"
-    )
-    figure.update_yaxes(categoryorder="array", categoryarray=[plain(label) for label in labels[::-1]])
-    return figure.update_layout(height=110 + 44 * max(1, len(labels)), showlegend=False, margin={"t": 16})
+    layout = {
+        "xaxis": {"title": {"text": "training tokens to half way from chance to ceiling"}, "tickformat": "~s",
+                  "rangemode": "tozero"},
+        "yaxis": {"categoryorder": "array", "categoryarray": [plain(label) for label in groups][::-1]},
+        "height": 110 + 44 * max(1, len(groups)), "showlegend": False, "margin": {"t": 16},
+    }  # fmt: skip
+    return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
-def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: str) -> go.Scatter:
-    return go.Scatter(
-        x=[item.seen if item.tokens is None else item.tokens for item in items], y=[plain(label)] * len(items),
-        mode="markers", marker={"color": color, "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
-        customdata=[[item.seed, plain(item.run)] for item in items], showlegend=False,
-        hovertemplate=f"<b>{plain(label)}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
-    )  # fmt: skip
+def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: str) -> dict[str, Any]:
+    told = np.empty((len(items), 2), dtype=object)  # plotly looks into every item of a list
+    for row, item in zip(told, items, strict=True):
+        row[:] = item.seed, plain(item.run)
+    return {
+        "type": "scatter", "x": np.array([item.seen if item.tokens is None else item.tokens for item in items]),
+        "y": np.full(len(items), plain(label), dtype=object), "mode": "markers", "showlegend": False,
+        "marker": {"color": color, "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
+        "customdata": told,
+        "hovertemplate": f"<b>{plain(label)}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
+    }  # fmt: skip

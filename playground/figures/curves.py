@@ -1,9 +1,9 @@
 """Quantities along training, one line a run: thin lines for seeds, a bold mean, a band for its interval.
 
 Runs that differ in nothing but the seed form a group and share colour, dash and legend entry, which says how many seeds
-there are. The mean stands where every seed has a value; it waits for those still in training. Where a seed ended early
-its line ends in a cross, and from there on the mean is a thinner line over the seeds left. The band is the 95% percentile
-bootstrap interval of the mean over seeds, point by point (aggregate.py); one seed has none.
+there are. The mean stands where every seed has a value (means.py). Where a seed ended early its line ends in a cross, and from
+there on the mean is a thinner line over the seeds left. The band is the 95% percentile bootstrap interval of the mean over
+seeds, point by point (aggregate.py); one seed has none. Of more than `MOST_LINES` seeds so many lines are drawn, spread evenly.
 """
 
 from collections.abc import Sequence
@@ -15,57 +15,18 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from playground.figures.aggregate import mean_and_band
+from playground.figures.means import MOST_POINTS, Curve, MeanPart, X, mean_parts
 from playground.figures.panels import Layout, panel_title, place, suffix
 from playground.figures.style import GREY, Style, apply_style, color_of, dash_of, see_through
 from playground.figures.text import plain
 
-X = Literal["tokens", "step"]
-MOST_POINTS = 300
+MOST_LINES = 50
+"""Thin lines of a group in a panel. Means and bands are over all of its seeds."""
+MOST_APART = 4
+"""Traces of single runs in a group; more are one trace together, which names no run."""
+MOST_NAMED = 10
+"""Seeds that a hover text names."""
 X_TITLES = {"tokens": "training tokens seen", "step": "training step"}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
-    """One quantity of one run along training."""
-
-    run: str
-    label: str
-    """What the legend calls the group of runs that this one belongs to."""
-    n_future: int
-    control: str
-    seed: int
-    variant: int = 0
-    """Number among the groups of equal n_future and control; chooses the shade."""
-    panel: str = ""
-    """Title of the panel it is drawn in."""
-    in_mean: bool = True
-    """Whether it counts for the group's mean; a run that repeats a seed is drawn thin and does not."""
-    ended: str = ""
-    """Why it ends before its last step: `stopped`, `failed` or `interrupted`; empty for a run that is whole or in training."""
-    steps: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-    def at(self, x: X) -> NDArray[np.int64]:
-        """Where the values stand on the horizontal axis."""
-        return self.tokens if x == "tokens" else self.steps
-
-    @property
-    def last_step(self) -> int:
-        """The last step with a value; -1 without any."""
-        return int(self.steps[np.isfinite(self.values)].max(initial=-1))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MeanPart:
-    """A stretch of a group's mean, with the seeds behind it."""
-
-    curves: Sequence[Curve]
-    steps: NDArray[np.int64]
-    places: NDArray[np.int64]
-    """Where the points stand on the horizontal axis."""
-    values: NDArray[np.float64]
-    """`[seed, point]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,61 +84,24 @@ def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     return low - room, high + room
 
 
-def mean_parts(group: Sequence[Curve], x: X) -> list[MeanPart]:
-    """The mean over all seeds of a group, then over those left after one ended early, and so on.
-
-    A part begins where the one before ends, so that the step between the two means shows. Only the first needs two seeds.
-    """
-    parts: list[MeanPart] = []
-    left, joint, after = list(group), -1, -1
-    while len(left) > 1 or (left and parts):
-        until = min((curve.last_step for curve in left if curve.ended), default=None)
-        part = shared_part(left, x, joint=joint, after=after, until=until)
-        if part is not None and (len(part.steps) > 1 or not parts):
-            parts.append(part)
-            joint = int(part.steps[-1])
-        if until is None:
-            break
-        after = until
-        left = [curve for curve in left if not curve.ended or curve.last_step > until]
-    return parts
-
-
-def shared_part(
-    curves: Sequence[Curve], x: X, *, joint: int = -1, after: int = -1, until: int | None = None
-) -> MeanPart | None:
-    """The points that every one of the curves has a value at: the step `joint`, and those after `after` up to `until`.
-
-    None without any.
-    """
-    tables = [
-        {int(step): (place, value) for step, place, value in zip(curve.steps, curve.at(x), curve.values, strict=True)
-         if np.isfinite(value)}
-        for curve in curves
-    ]  # fmt: skip
-    common = set(tables[0]).intersection(*tables[1:]) if tables else set[int]()
-    shared = sorted(step for step in common if step == joint or (step > after and (until is None or step <= until)))
-    if not shared:
-        return None
-    every = -(-len(shared) // MOST_POINTS)
-    # Counted from the end, so that the newest point is always there.
-    shared = shared[(len(shared) - 1) % every :: every]
-    places = np.array([tables[0][step][0] for step in shared])
-    values = np.array([[table[step][1] for step in shared] for table in tables])
-    return MeanPart(curves=tuple(curves), steps=np.array(shared), places=places, values=values)
+def drawn(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves whose lines are drawn: all, or `MOST_LINES` of them, spread evenly over the seeds."""
+    if len(curves) <= MOST_LINES:
+        return list(curves)
+    ordered = sorted(curves, key=lambda curve: curve.seed)
+    return [ordered[i * (len(ordered) - 1) // (MOST_LINES - 1)] for i in range(MOST_LINES)]
 
 
 def _panel_traces(
     curves: Sequence[Curve], panel: str, x: X, y_title: str, axes: dict[str, str]
 ) -> list[dict[str, Any]]:
     """The traces of one panel, group by group."""
-    here = [curve for curve in curves if curve.panel == panel]
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        if curve.panel == panel:
+            groups.setdefault(curve.label, []).append(curve)
     quantity = y_title.replace("<br>", " ")
-    traces: list[dict[str, Any]] = []
-    for label in dict.fromkeys(curve.label for curve in here):
-        group = [curve for curve in here if curve.label == label]
-        traces += [trace | axes for trace in _group_traces(group, x, quantity)]
-    return traces
+    return [trace | axes for group in groups.values() for trace in _group_traces(group, x, quantity)]
 
 
 def _name_once(traces: Sequence[dict[str, Any]]) -> None:
@@ -194,16 +118,24 @@ def _name_once(traces: Sequence[dict[str, Any]]) -> None:
 
 def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str, Any]]:
     """Ends, seeds that do not count, seeds that do, bands, means: what is drawn last lies on top."""
-    counted = [curve for curve in group if curve.in_mean] or list(group)
+    counted = [curve for curve in group if curve.in_mean]
+    others = [curve for curve in group if not curve.in_mean] if counted else []
+    counted = counted or list(group)
     alone = len(counted) == 1
-    others = [curve for curve in group if curve not in counted]
-    traces = [_end(curve, x, quantity) for curve in others + counted if curve.ended and curve.last_step >= 0]
-    traces += [_seed_lines([curve], x, quantity) for curve in others]
-    traces.append(_seed_lines(counted, x, quantity, bold=alone))
+    thin, lines = drawn(others), drawn(counted)
+    ended = [curve for curve in thin + lines if curve.ended and curve.last_step >= 0]
+    traces = [_ends(few, x, quantity) for few in _apart(ended)]
+    traces += [_seed_lines(few, x, quantity) for few in _apart(thin)]
+    traces.append(_seed_lines(lines, x, quantity, bold=alone))
     for part in [] if alone else mean_parts(counted, x):
         traces += _mean_lines(part, counted, quantity)
     label = counted[0].label
     return [trace | {"type": "scatter", "name": plain(_told(label, counted)), "legendgroup": label} for trace in traces]
+
+
+def _apart(curves: Sequence[Curve]) -> list[Sequence[Curve]]:
+    """Which curves share a trace: none of a few, so that each can be named, and all of many, which a browser draws faster."""
+    return [[curve] for curve in curves] if len(curves) <= MOST_APART else [curves]
 
 
 def _told(label: str, counted: Sequence[Curve]) -> str:
@@ -246,17 +178,21 @@ def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = Fa
     }  # fmt: skip
 
 
-def _end(curve: Curve, x: X, quantity: str) -> dict[str, Any]:
-    """A cross at the last value of a run that ended early."""
-    color = color_of(curve.n_future, curve.variant)
-    at = int(np.flatnonzero(curve.steps == curve.last_step)[0])
+def _ends(curves: Sequence[Curve], x: X, quantity: str) -> dict[str, Any]:
+    """Crosses at the last values of runs of a group that ended early; a run alone is named in the hover text."""
+    first, last = curves[0], [(curve, curve.measured[-1]) for curve in curves]
+    numbers = np.array([[curve.seed, curve.steps[at], curve.tokens[at]] for curve, at in last])
+    seed, why, where, run = "%{customdata[0]}", "ended early", "step %{customdata[1]:,}, %{customdata[2]:,} tokens", ""
+    if len(curves) == 1:
+        seed, why, run = str(first.seed), plain(first.ended), f"<br>{plain(first.run)}"
+        where = f"step {numbers[0, 1]:,}, {numbers[0, 2]:,} tokens"
     return {
-        "mode": "markers", "x": curve.at(x)[[at]], "y": curve.values[[at]],
-        "line": {"width": 0}, "marker": {"symbol": "x", "size": 8, "color": color},
+        "mode": "markers", "x": np.array([curve.at(x)[at] for curve, at in last]),
+        "y": np.array([curve.values[at] for curve, at in last]), "line": {"width": 0}, "customdata": numbers,
+        "marker": {"symbol": "x", "size": 8, "color": color_of(first.n_future, first.variant)},
         "hovertemplate": (
-            f"<b>n = {curve.n_future}, {plain(curve.control)}, seed {curve.seed}: {plain(curve.ended)}</b><br>its last value: "
-            f"{quantity} %{{y:.4g}}<br>step {curve.steps[at]:,}, {curve.tokens[at]:,} tokens<br>{plain(curve.run)}"
-            "<extra></extra>"
+            f"<b>n = {first.n_future}, {plain(first.control)}, seed {seed}: {why}</b><br>its last value: "
+            f"{quantity} %{{y:.4g}}<br>{where}{run}<extra></extra>"
         ),
     }  # fmt: skip
 
@@ -288,12 +224,13 @@ def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[d
 
 def _behind(part: MeanPart, group: Sequence[Curve]) -> str:
     """`4 seeds`, or `3 of 4 seeds, seed 2 ended early`."""
-    gone = [str(curve.seed) for curve in group if curve not in part.curves]
+    left = set(map(id, part.curves))
+    gone = [str(curve.seed) for curve in group if id(curve) not in left]
     if not gone:
         return seeds_text(len(group))
-    return (
-        f"{len(part.curves)} of {len(group)} seeds, seed{'' if len(gone) == 1 else 's'} {', '.join(gone)} ended early"
-    )
+    more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+    names = f"seed{'' if len(gone) == 1 else 's'} {', '.join(gone[:MOST_NAMED])}{more}"
+    return f"{len(part.curves)} of {len(group)} seeds, {names} ended early"
 
 
 def _draw(layout: Layout, reference: Reference, index: int, y_range: tuple[float, float] | None) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from playground.figures.curves import Curve, X, curves_figure
+from playground.figures.curves import curves_figure
+from playground.figures.means import Curve, X
 from playground.figures.style import Style
 
 NATS_PER_BIT = math.log(2)

@@ -126,7 +126,8 @@ class _Shared:
         if not len(shared):
             return None
         every = -(-len(shared) // MOST_POINTS)
-        shared = shared[(len(shared) - 1) % every :: every]  # counted from the end, so that the newest point is always there
+        # Counted from the end, so that the newest point is always there.
+        shared = shared[(len(shared) - 1) % every :: every]
         curves = [self.curves[i] for i in left]
         values = np.array([curve.values[self._rows[i][shared]] for i, curve in zip(left, curves, strict=True)])
         places = curves[0].at(x)[self._rows[left[0]][shared]]
@@ -134,7 +135,7 @@ class _Shared:
 
 
 def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Where in a curve each of the steps, which ascend, has a value; -1 without one. Of a step that is there twice the later."""
+    """Where in a curve each of the steps has a value; -1 without one. Of a step that is there twice the later value counts."""
     own = curve.steps[curve.measured]
     if np.array_equal(own, steps):
         return curve.measured
@@ -145,7 +146,5 @@ def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:
 
 
 def _spread_ends(ends: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the steps at which seeds end: the first, and others spread evenly over them."""
-    if len(ends) <= most:
-        return list(ends)
-    return [ends[i * len(ends) // most] for i in range(most)]
+    """At most `most` of the steps at which seeds end, spread evenly over them, the first and the last among them."""
+    return list(ends) if len(ends) <= most else [ends[i * (len(ends) - 1) // (most - 1)] for i in range(most)]

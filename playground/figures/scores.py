@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
-from playground.figures.curves import Curve, Reference, X, curves_figure, span
+from playground.figures.curves import Reference, curves_figure, span
+from playground.figures.means import Curve, X
 from playground.figures.style import Style
 from playground.figures.text import plain
 from playground.results import ScoreInfo
@@ -31,9 +33,10 @@ def score_figure(
     y_title = plain(readable(infos[0].name)) if infos else ""
     if infos and height >= ROOM_FOR_UNIT:
         y_title += f"<br>({plain(infos[0].unit)})"
-    values = [float(value) for curve in curves for value in curve.values if value == value]
+    values = np.concatenate([curve.values[curve.measured] for curve in curves]) if curves else np.array([])
+    ends = [float(values.min()), float(values.max())] if len(values) else []
     edges = [reference.value for reference in references]
-    y_range = span([*edges, *values]) if edges else None
+    y_range = span([*edges, *ends]) if edges else None
     return curves_figure(
         curves, y_title=y_title, x=x, references=references, y_range=y_range, height=height, style=style
     )

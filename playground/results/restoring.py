@@ -23,6 +23,8 @@ Hint = Any
 def restore(value: Any, hint: Hint, parse: Callable[[Any, type], Any]) -> Any:
     """A plain value as the type `hint`; `parse(value, cls)` reads the classes of this package. Raises ValueError."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hasattr(origin, "__value__"):  # a named alias: NDArray is one from numpy 2.5 on
+        return restore(value, origin.__value__[args], parse)
     if origin is types.UnionType or origin is typing.Union:
         return None if value is None else restore(value, next(arg for arg in args if arg is not type(None)), parse)
     if origin is np.ndarray:

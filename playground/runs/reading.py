@@ -54,7 +54,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_object(text: bytes) -> dict[str, Any]:
     """A JSON object. Raises ValueError, in a few words, for text that is none."""
     try:
-        values = _DECODER.decode(text.decode("utf-8"))
+        decoded = text.decode("utf-8")
+        if decoded.startswith(
+            "{"
+        ):  # what `decode` does without looking for white space: a file may have a million lines
+            values, end = _DECODER.raw_decode(decoded)
+            if decoded[end:] not in ("\n", ""):
+                values = _DECODER.decode(decoded)
+        else:
+            values = _DECODER.decode(decoded)
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is no UTF-8") from error
     except json.JSONDecodeError as error:
@@ -95,18 +103,23 @@ def iterate_lines(path: Path, check: Check, bad: list[BadLine], start: int = 0) 
     A last line without a newline that is no row is being written, or was cut by a kill: it is left out and not counted.
     `start` is a byte offset at which a line begins. Raises Denied, or Damaged for no regular file.
     """
+    for number, line in numbered_lines(path, start):
+        row, problem = parse_line(line, check)
+        if row is not None:
+            yield row
+        elif problem and line.endswith(b"\n"):
+            bad.append(BadLine(number, problem))
+
+
+def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with their numbers, as `iterate_lines` reads them."""
     try:
         file = open_regular(path)
     except Absent:
         return
     with file:
         file.seek(start)
-        for number, line in enumerate(_bounded_lines(file), start=1):
-            row, problem = parse_line(line, check)
-            if row is not None:
-                yield row
-            elif problem and line.endswith(b"\n"):
-                bad.append(BadLine(number, problem))
+        yield from enumerate(_bounded_lines(file), start=1)
 
 
 def parse_line(line: bytes, check: Check) -> tuple[dict[str, Any] | None, str]:

@@ -9,7 +9,7 @@ runs/<id>/config.json      the whole configuration
 """
 
 import hashlib
-import stat
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,14 +201,15 @@ def run_folders(root: Path) -> list[Path]:
     None where `root` does not exist. Raises RunError when it is a file, or may not be read.
     """
     try:
-        entries = sorted(root.iterdir())
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
     except FileNotFoundError:
         return []
     except NotADirectoryError:
         raise RunError(f"{root} is a file, and runs are stored in a folder; write another --runs-dir") from None
     except (OSError, ValueError) as error:
         raise reading_error(root, error if isinstance(error, OSError) else OSError(str(error))) from error
-    return [path for path in entries if not path.name.startswith(".") and _is_folder(path)]
+    return [root / name for name in names]
 
 
 def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
@@ -246,10 +247,10 @@ def find_run(name: str, runs_dir: Path | str, *, text: str | None = None) -> Run
     raise RunError(f"there is no run '{name}' in {root}{nearest(name, names) if names else ', which holds no runs'}")
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except (OSError, ValueError):
+        return entry.is_dir()  # the listing says so itself, except of links
+    except OSError:
         return False
 
 

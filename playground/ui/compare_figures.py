@@ -12,14 +12,15 @@ import plotly.graph_objects as go
 from playground.experiments.curves import loss_curves, score_curve
 from playground.experiments.groups import Group
 from playground.figures.crossing import Crossing, crossing_figure
-from playground.figures.curves import Curve, X
 from playground.figures.losses import NATS_PER_BIT, loss_figure
+from playground.figures.means import Curve, X
 from playground.figures.operations import ByOperations, operations_figure
 from playground.figures.scores import score_figure
 from playground.figures.style import Style
 from playground.results import ScoreInfo
 from playground.ui.comparisons import comparison
 from playground.ui.files import StoredRun
+from playground.ui.remembered import remembered
 
 BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
 
@@ -58,7 +59,7 @@ def score_infos(runs: Sequence[StoredRun]) -> dict[str, ScoreInfo]:
 
 def draw_score(chosen: Chosen, name: str, x: X, style: Style) -> go.Figure | None:
     """One score with every distinct chance and ceiling among the runs."""
-    curves = chosen.marked([score_curve(run.record, run.metrics, chosen.groups[run.id], name) for run in chosen.runs])
+    curves = chosen.marked([_score(run, chosen.groups[run.id], run.record.state, name) for run in chosen.runs])
     infos = [info for run in chosen.runs for info in run.record.scores if info.name == name]
     return score_figure(curves, infos, x=x, style=style) if curves and infos else None
 
@@ -123,14 +124,24 @@ def draw_crossings(found: Sequence[Crossing], style: Style) -> go.Figure | None:
 
 def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
     curves = [
-        curve
-        for run in chosen.runs
-        for curve in loss_curves(run.record, run.metrics, chosen.groups[run.id], kind=kind, scale=scale)
+        curve for run in chosen.runs for curve in _losses_of(run, chosen.groups[run.id], run.record.state, kind, scale)
     ]
     return sorted(
         chosen.marked(curves),
         key=lambda curve: (len(curve.panel), curve.panel) if "next" not in curve.panel else (0, ""),
     )
+
+
+@remembered
+def _score(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
+    """The curve of a score. It tells the state of its run, which can change without a file of it."""
+    return score_curve(run.record, run.metrics, group, name)
+
+
+@remembered
+def _losses_of(run: StoredRun, group: Group, _state: str, kind: str, scale: float) -> list[Curve]:
+    """The curve of each offset. They tell the state of their run, which can change without a file of it."""
+    return loss_curves(run.record, run.metrics, group, kind=kind, scale=scale)
 
 
 def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]:

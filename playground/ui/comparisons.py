@@ -2,30 +2,29 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from playground.experiments.compare import Comparison, compare_run
 from playground.experiments.groups import Group
-from playground.runs.record import RunRecord
 from playground.text import visible
 from playground.ui.files import StoredRun
+from playground.ui.remembered import remembered
 from playground.ui.text import MOST
 from playground.ui.words import STATES, short
 
-_known: dict[Path, tuple[RunRecord, pd.DataFrame, Comparison]] = {}
 NOT_REACHED = "not reached"
 
 
 def comparison(run: StoredRun) -> Comparison:
     """`compare_run`, remembered; the status is always fresh, since a process can end without writing."""
-    record, metrics = run.record, run.metrics
-    known = _known.get(run.path)
-    if known is None or known[0] is not record or known[1] is not metrics:
-        known = (record, metrics, compare_run(run))
-        _known[run.path] = known
-    return dataclasses.replace(known[2], status=record.state)
+    row, state = _row(run), run.record.state
+    return row if row.status == state else dataclasses.replace(row, status=state)
+
+
+@remembered
+def _row(run: StoredRun) -> Comparison:
+    return compare_run(run)
 
 
 def t50_text(row: Comparison) -> str:

@@ -6,8 +6,9 @@ Everything is checked when it is read (playground/runs); what is damaged is left
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ from playground.runs.store import run_folders
 
 T = TypeVar("T")
 Version = tuple[int, ...]
+FILES = ("run.json", CONFIG, METRICS)
 
 
 class FileCache(Generic[T]):
@@ -74,11 +76,16 @@ _records = FileCache(_or_problem(parse_record))
 _configs: dict[Path, tuple[Version, RunRecord, dict[str, Any] | RunError]] = {}
 _metrics = FileCache(_or_problem(read_metrics))
 _histories: dict[tuple[Path, type], tuple[Version, dict[str, Any], Stored[Any]]] = {}
+_runs: "dict[Path, dict[Path, _Known]]" = {}
+"""By runs folder, and in it by the run's own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredRun:
-    """One run's folder, read through the cache. Has what `compare_run` asks of a run."""
+    """One run's folder, read through the cache: the same object until run.json, config.json or metrics.jsonl changes.
+
+    Has what `compare_run` asks of a run.
+    """
 
     path: Path
     record: RunRecord
@@ -91,11 +98,15 @@ class StoredRun:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """All rows so far; shared, not to be changed."""
-        return self.read_metrics().table
+        """All rows, as they were when they were first asked for; shared, not to be changed."""
+        return self._rows.table
 
     def read_metrics(self) -> Metrics:
-        """All rows so far, and the lines that cannot be read; shared, not to be changed."""
+        """All rows, and the lines that cannot be read; shared, not to be changed."""
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> Metrics:
         try:
             found = _metrics.get(self.path / METRICS)
         except OSError:
@@ -164,13 +175,19 @@ class Store:
 
 def read_store(folder: Path) -> Store:
     """List a runs folder; a folder that does not exist holds no runs, and one that may not be read is named as broken."""
-    runs: list[StoredRun] = []
     broken: list[tuple[str, str]] = []
     try:
         paths = run_folders(folder)
     except RunError as error:
         return Store(folder, (), ((folder.name, str(error)),))
+    before, known = _runs.get(folder, {}), dict[Path, _Known]()
     for path in paths:
+        of_run = before.get(path)
+        files = of_run.files if of_run is not None else tuple(path / name for name in FILES)
+        versions = tuple(map(_version_if_there, files))
+        if of_run is not None and of_run.versions == versions:
+            known[path] = of_run
+            continue
         try:
             record = _records.get(path / "run.json")
             found = record if isinstance(record, RunError) else _config(path, record)
@@ -179,8 +196,25 @@ def read_store(folder: Path) -> Store:
         if isinstance(found, RunError) or not isinstance(record, RunRecord):
             broken.append((path.name, str(found)))
         else:
-            runs.append(StoredRun(path, record, found))
+            known[path] = _Known(files, versions, StoredRun(path, record, found))
+    _runs[folder] = known
+    runs = (of_run.run for of_run in known.values())
     return Store(folder, tuple(sorted(runs, key=lambda run: run.record.created)), tuple(broken))
+
+
+class _Known(NamedTuple):
+    """A run that was read, and the versions of its files before they were."""
+
+    files: tuple[Path, ...]
+    versions: tuple[Version | None, ...]
+    run: StoredRun
+
+
+def _version_if_there(path: Path) -> Version | None:
+    try:
+        return file_version(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _config(path: Path, record: RunRecord) -> "dict[str, Any] | RunError":

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from playground.experiments.groups import Group
+from playground.experiments.groups import Experiment, Group, experiment_of, group_experiments
 from playground.text import visible
 from playground.ui.files import Store, StoredRun
+from playground.ui.remembered import remembered
 from playground.ui.text import MOST, plain
 from playground.ui.words import CONTROL_HELP, STATES, TASKS, task_title
 
@@ -96,14 +97,26 @@ def _option(text: str) -> str:
     return visible(text, MOST)
 
 
+def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
+    """The group of each run by its id, from experiments that are remembered."""
+    return group_experiments({run.id: _experiment(run) for run in runs})
+
+
+@remembered
+def _experiment(run: StoredRun) -> Experiment:
+    return experiment_of(run.config)
+
+
 def counted_runs(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> set[str]:
     """Ids of the runs that count for the mean of their group: one for each seed, the newest that has not ended early.
 
     A group in which every run ended early counts them all.
     """
+    members: dict[Group, list[StoredRun]] = {}
+    for run in runs:
+        members.setdefault(groups[run.id], []).append(run)
     counted: set[str] = set()
-    for group in set(groups.values()):
-        members = [run for run in runs if groups[run.id] == group]
-        whole = [run for run in members if run.record.state in ("finished", "running")] or members
+    for group in members.values():
+        whole = [run for run in group if run.record.state in ("finished", "running")] or group
         counted |= set({run.record.seed: run.id for run in whole}.values())
     return counted

@@ -18,7 +18,7 @@ from streamlit.web.server.server_util import get_display_address, get_url, is_al
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data: blob:; frame-ancestors 'none'; "
     "base-uri 'self'; form-action 'self'",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -28,7 +28,7 @@ HEADERS = {
 }
 """Of every answer: nothing is loaded from another server, and no other page frames, embeds or scripts this one.
 
-Streamlit's own pages need inline styles, and plotly code that it compiles itself.
+Streamlit's own page has an inline script and inline styles, and mounts components from `blob:` addresses.
 """
 OTHER_NAME = (
     "This server does not go by that name. The settings server.allowedHosts in .streamlit/config.toml name those it goes by; "

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from playground.config import ModelConfig
-from playground.experiments.curves import throughput_curve
+from playground.experiments.curves import throughput
 from playground.experiments.groups import Group
 from playground.model.flops import training_flops_per_token
 from playground.text import visible
 from playground.ui.files import StoredRun
+from playground.ui.remembered import remembered
 from playground.ui.text import MOST
 from playground.ui.words import STATES, short
 
@@ -61,12 +62,8 @@ class SystemRow:
 def system_row(run: StoredRun, group: Group) -> SystemRow:
     """The row of one run, finished or not; FLOP/s are those of now while it trains."""
     record = run.record
-    curve = throughput_curve(record, run.metrics, group)
-    rate = float(np.nanmedian(curve.values)) if curve is not None else record.tokens_per_second or None
-    recent = curve.values[-RECENT:] if curve is not None else np.array([])
-    now = float(np.nanmedian(recent)) if np.isfinite(recent).any() else None
+    rate, now, per_token = _measured(run)
     used = now if record.state == "running" and now is not None else rate
-    per_token = flops_per_token(run)
     return SystemRow(
         run=run.id, model=group.label, seed=record.seed, status=record.state, device=record.device,
         threads=record.threads, replicas=record.replicas, tokens_per_second=rate, now=now,
@@ -74,6 +71,16 @@ def system_row(run: StoredRun, group: Group) -> SystemRow:
         matmul_flops=record.matmul_flops or None, peak_memory=record.peak_memory or None,
         seconds=record.seconds, probe_seconds=record.probe_seconds,
     )  # fmt: skip
+
+
+@remembered
+def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]:
+    """Tokens a second over the run and over its last rows, and FLOPs per token."""
+    rates = throughput(run.metrics)
+    recent = rates[-RECENT:]
+    rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else run.record.tokens_per_second or None
+    now = float(np.nanmedian(recent)) if np.isfinite(recent).any() else None
+    return rate, now, flops_per_token(run)
 
 
 def flops_per_token(run: StoredRun) -> float | None:

@@ -8,12 +8,13 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from playground.experiments.curves import throughput_curve
-from playground.experiments.groups import Group, group_runs
+from playground.experiments.groups import Group
 from playground.figures.throughput import throughput_figure
 from playground.ui.charts import chart
 from playground.ui.files import StoredRun, read_store
 from playground.ui.guard import guarded
 from playground.ui.live import POLL_SECONDS, watch
+from playground.ui.selection import groups_of
 from playground.ui.system import SystemRow, rate_text, rows_of, system_csv, system_table, together
 from playground.ui.words import plural
 
@@ -35,7 +36,7 @@ def live_system(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     @guarded
     def poll() -> None:
         runs = [run for run in watch(folder, read_store(folder), chosen).runs if len(run.metrics)]
-        groups = group_runs({run.id: run.config for run in runs})
+        groups = groups_of(runs)
         rows = rows_of(runs, groups)
         if any(row.tokens_per_second for row in rows):
             _live_panel(runs, groups, rows)

@@ -1,6 +1,7 @@
 """Hostile text and hostile pages in a real browser: nothing is fetched, framed or drawn as markup."""
 
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_every_view_of_heads_shows_the_texts_themselves(page: Any, hostile: AppS
 def test_a_button_and_a_message_show_the_texts_themselves(page: Any, hostile: AppServer) -> None:
     open_at(page, hostile.url, "Train")
     assert f"Resume {NAME} 5 from step 60" in texts(page)
+
+
+def test_figures_and_tables_are_saved_under_these_rules(page: Any, hostile: AppServer) -> None:
+    open_at(page, f"{hostile.url}/compare?task=Induction", "Compare")
+    figure = page.locator(".js-plotly-plot").first
+    figure.locator(".scatterlayer").wait_for(state="attached")
+    for button in (
+        page.get_by_role("button", name="Save as HTML").first,
+        page.get_by_role("button", name="Table as CSV"),
+    ):
+        with page.expect_download() as saved:
+            button.click()
+        assert re.fullmatch(r"[\w.-]+\.(html|csv)", saved.value.suggested_filename)
+    figure.hover()
+    with page.expect_download() as saved:
+        figure.locator(".modebar-btn").first.click()
+    assert re.fullmatch(r"[\w.-]+\.png", saved.value.suggested_filename)
 
 
 # --- pages of other servers -------------------------------------------------------------------------------------------

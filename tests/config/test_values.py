@@ -21,7 +21,7 @@ FITTING = [
     ("a", Literal["a", "b"]), (2, Literal[1, 2]), (MANY, tuple[str, ...]), ((), tuple[str, ...]), ((), tuple[()]),
     ((1, "a"), tuple[int, str]), ([1, 2], list[int]), ({"a": 1}, dict[str, int]), ({"a": 1}, Mapping[str, float]),
     ({"a": {"b": (1,)}}, dict[str, dict[str, tuple[int, ...]]]), ({1, 2}, set[int]), ([1], Sequence[int]),
-    (Point(1, ("a",)), Point), (Point(1), Point | None), (5, Annotated[int, "counted"]), (object(), Any),
+    (Point(1, ("a",)), Point), (Point(1), Point | None), (5, Annotated[int, "counted"]), (object, Any),
 ]  # fmt: skip
 UNFITTING = [
     (True, int), (True, float), (1, bool), (3.0, int), ("3", int), (None, int), (3, str), (b"a", str), (3, int and None),

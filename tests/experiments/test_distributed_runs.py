@@ -1,6 +1,7 @@
 """Stored runs of two processes: one folder, stopping and resuming bit for bit, failing, and a process that is killed."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -217,13 +218,22 @@ def test_torchrun_is_stopped_then_a_process_is_killed_and_the_run_goes_on_each_t
     assert (failed.state, failed.reason) == ("failed", "another process of this training ended"), said
 
     steps = _last_checkpoint(tmp_path) + 4
-    stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    stored["train"]["steps"] = steps
-    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    _shorten(tmp_path / "run", steps)
     (tmp_path / "port").write_text(str(free_port()))
     on_processes(_resume_by_command, tmp_path)
     assert (load_run(tmp_path / "run").record.state, load_run(tmp_path / "run").record.step) == ("finished", steps)
     assert [(tmp_path / f"out-{rank}").read_text().count("finished") for rank in (0, 1)] == [1, 0]
+
+
+def _shorten(path: Path, steps: int) -> None:
+    """Make a stored run one of fewer steps, in all its files."""
+    config = load_run(path).config
+    shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+    (path / "config.json").write_text(json.dumps(shorter.to_dict()))
+    for file in (path / "run.json", *path.glob("checkpoints/*/checkpoint.json")):
+        file.write_text(file.read_text().replace(config.hash(), shorter.hash()))
+    record = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(record | {"steps": steps}))
 
 
 def _resume_by_command(rank: int, folder: Path) -> None:

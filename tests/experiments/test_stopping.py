@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from playground.experiments.stopping import Interrupted, Stopping, catching_signals, deferred
@@ -152,12 +152,8 @@ def test_a_closed_terminal_is_a_reason_to_stop_and_no_error(tmp_path: Path):
         os.execv(sys.executable, [sys.executable, "-c", HANGUP, str(tmp_path / "said")])
     assert b"ready" in os.read(terminal, 100)
     os.close(terminal)
-    for _ in range(500):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            break
-        time.sleep(0.02)
-    assert ended and status == 0
+    process = psutil.Process(pid)
+    assert process.wait(timeout=10) == 0
     assert (tmp_path / "said").read_text() == "stopped by SIGHUP"
 
 

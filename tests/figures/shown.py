@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from playground.figures.curves import Curve
+from playground.figures.means import Curve
 
 STYLES = ("screen", "paper")
 LOOKS = {"screen": ("#737c85", "rgba(0, 0, 0, 0)"), "paper": ("black", "white")}

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playground.figures.aggregate import mean_and_band
-from playground.figures.curves import MOST_POINTS, X_TITLES, Reference, curves_figure, mean_parts, shared_part, span
+from playground.figures.curves import X_TITLES, Reference, curves_figure, span
+from playground.figures.means import MOST_POINTS, mean_parts, shared_part
 from playground.figures.style import color_of, dash_of, see_through
 from tests.figures.shown import STYLES, TOKENS_A_STEP, curve, dressed, levels, texts
 

@@ -4,10 +4,11 @@ import dataclasses
 import inspect
 import json
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from typing_extensions import TypeAliasType
 
 from playground import results
 from playground.results import (
@@ -46,6 +47,7 @@ from playground.results import (
     score_title,
 )
 from playground.results.base import measured_mean, measured_spread
+from playground.results.restoring import restore
 
 NAN = float("nan")
 TRUNK = (Head("blocks.0", 0), Head("blocks.0", 1))
@@ -368,3 +370,13 @@ def test_only_heads_that_come_after_the_ablated_one_are_in_the_table():
     assert {(row["ablated"], row["head"]) for row in found.rows()} == {
         (str(ablated), str(head)) for ablated in TRUNK for head in LATER
     }
+
+
+Element = TypeVar("Element", bound=np.generic)
+Alias = TypeAliasType("Alias", np.ndarray[Any, np.dtype[Element]], type_params=(Element,))
+
+
+def test_an_array_is_read_under_a_named_alias_of_its_type():
+    """As NDArray is one from numpy 2.5 on."""
+    found = restore([1, 2], Alias[np.float64], lambda value, cls: value)
+    assert found.tolist() == [1.0, 2.0] and found.dtype == np.float64

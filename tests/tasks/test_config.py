@@ -158,7 +158,7 @@ def test_sizes_that_would_take_all_memory_are_refused(name: str, field: str, mes
     ("name", "fields"),
     [
         ("induction", {"test_rows": 10**6, "n_ctx": 4096}),
-        ("induction", {"test_rows": 1024, "d_vocab": 2**16}),
+        ("induction", {"test_rows": 1100, "d_vocab": 2**16}),
         ("polynomial", {"test_per_m": 10**6}),
         ("polynomial", {"coefficients": 60, "n_ctx": 4096}),
         ("polynomial", {"max_operations": 256, "test_operations": 256, "n_ctx": 2**14}),

@@ -115,7 +115,8 @@ class Package:
                 return self._call(place, node)
             case ast.Name(id=name):
                 return name.isupper() or name in (*SAFE, *OF_SAFE, "number", "count") or self._name(place, name)
-        return False
+            case _:
+                return False
 
     def _call(self, place: Place, call: ast.Call) -> bool:
         name = _name_of(call)
@@ -176,6 +177,8 @@ class Package:
                     target == name
                 ):
                     yield self.safe(place.at(value))
+                case _:
+                    pass
 
     def _parameter(self, place: Place, scope: ast.FunctionDef | ast.Lambda, name: str) -> Iterator[bool]:
         arguments = [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]

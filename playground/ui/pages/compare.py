@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from playground.experiments.groups import group_runs
 from playground.figures.crossing import Crossing, median_tokens
 from playground.figures.scores import readable
 from playground.runs.record import default_runs_dir
@@ -25,7 +24,7 @@ from playground.ui.compare_figures import (
 from playground.ui.comparisons import comparison, metrics_csv, shown_table, table_csv
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import StoredRun, read_store
-from playground.ui.selection import choose_filters, choose_task, counted_runs
+from playground.ui.selection import choose_filters, choose_task, counted_runs, groups_of
 from playground.ui.system_view import stored_system
 from playground.ui.text import MOST, plain
 from playground.ui.words import plural, short
@@ -51,7 +50,7 @@ def main() -> None:
     if not runs:
         st.info("No run passes these filters; remove one of them.", icon=":material/filter_alt_off:")
         return
-    groups = group_runs({run.id: run.config for run in runs})
+    groups = groups_of(runs)
     runs.sort(key=lambda run: (run.record.n_future, groups[run.id].control, groups[run.id].variant, run.record.seed))
     chosen = Chosen(runs=runs, groups=groups, counted=counted_runs(runs, groups))
     _verdict(chosen)
