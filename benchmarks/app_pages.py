@@ -1,7 +1,9 @@
-"""The app with 200 stored runs, in a real browser: seconds until the first page is drawn, and until a rerun is.
+"""The app with 200 stored runs, in a real browser: seconds until the first page is drawn, and until a rerun is. Compare with
+1,000 runs of one task as well.
 
-First paint counts from starting the server's process to the page's title; a rerun from a click to the end of the script
-that it set off. Needs Chromium and the tools of `make test`; without them a row says so.
+First paint counts from starting the server's process to the page's title, of Compare to the end of its script and its last
+figure; a rerun from a click to the end of the script that it set off. Needs Chromium and the tools of `make test`; without
+them a row says so.
 """
 
 import importlib.util
@@ -14,7 +16,7 @@ from typing import Any
 from benchmarks.timing import Row, summary
 
 ROOT = Path(__file__).parents[1]
-RUNS, REPEATS, WARM_UPS = 200, 3, 2
+RUNS, MANY_RUNS, REPEATS, WARM_UPS = 200, 1000, 3, 2
 FIRST_PAINT, RERUN = 5.0, 0.5
 """Targets in seconds."""
 SWITCHES = {
@@ -49,6 +51,7 @@ def run(_device: str, quick: bool = False) -> Iterator[Row]:
         yield {"benchmark": "app_pages", "skipped": NO_BROWSER}
         return
     yield from _measure(8, 1, 0) if quick else _measure(RUNS, REPEATS, WARM_UPS)
+    yield from _measure_compare(20, 1, 0) if quick else _measure_compare(MANY_RUNS, REPEATS, WARM_UPS)
 
 
 def _measure(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
@@ -59,7 +62,7 @@ def _measure(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
         for number in range(runs):
             preset = ("induction-cpu", "stories-cpu", "polynomial-cpu", "bytes-cpu")[number % 4]
             write_run(Path(folder) / "runs", preset, n_future=1 + number // 4 % 2, seed=number // 8)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page = browser.new_page(viewport={"width": 1400, "height": 900}, bypass_csp=True)
         paints: list[float] = []
         for _ in range(repeats):
             started = time.perf_counter()
@@ -74,6 +77,30 @@ def _measure(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
                 page.get_by_role("radiogroup", name=group).wait_for()
                 page.wait_for_function(SETTLED)
                 yield _row(f"rerun of {name}", runs, _reruns(page, group, labels, repeats, warm_ups), RERUN)
+
+
+def _measure_compare(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
+    """Compare with many seeds of n = 1 and of n = 2."""
+    from tests.browser_support import open_browser, serve_app
+    from tests.fake_runs import write_seeds
+
+    group, labels = SWITCHES["compare"]
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
+        write_seeds(Path(folder) / "runs", runs)
+        page = browser.new_page(viewport={"width": 1400, "height": 900}, bypass_csp=True)
+        paints: list[float] = []
+        for number in range(repeats):
+            started = time.perf_counter()
+            with serve_app(ROOT, Path(folder)) as server:
+                page.goto(f"{server.url}/compare")
+                page.get_by_role("radiogroup", name=group).wait_for()
+                page.wait_for_function(
+                    f"{SETTLED} && document.querySelectorAll('.js-plotly-plot .main-svg').length > 2"
+                )
+                paints.append(time.perf_counter() - started)
+                if number == repeats - 1:
+                    yield _row("first paint of compare", runs, paints, FIRST_PAINT)
+                    yield _row("rerun of compare", runs, _reruns(page, group, labels, repeats, warm_ups), RERUN)
 
 
 def _reruns(page: Any, group: str, labels: tuple[str, str], repeats: int, warm_ups: int) -> list[float]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from playground.config import RunConfig
+from playground.config import RunConfig, hash_values, read_values
 from playground.experiments.presets import make_config
 from playground.results import AttentionScores, Behaviour, Composition, ScoreInfo, heads_of
 from playground.runs.lock import acquire
@@ -71,6 +72,18 @@ def write_run(
     return path
 
 
+def settle(path: Path) -> None:
+    """Make run.json tell of the configuration that config.json holds, after a test has changed it."""
+    values = read_values(json.loads((path / "config.json").read_text()))
+    record = json.loads((path / "run.json").read_text())
+    told = {name: values["model"][name] for name in ("n_future", "control", "future_heads")}
+    told |= {"task": values["task"]["name"], "preset": values["preset"], "seed": values["seed"]}
+    told |= {"steps": values["train"]["steps"], "config_hash": hash_values(values)}
+    write_json(path / "run.json", record | told)
+    for file in (path / "checkpoints").glob("*/checkpoint.json"):
+        write_json(file, json.loads(file.read_text()) | {"config_hash": told["config_hash"]})
+
+
 _held: dict[Path, Any] = {}
 
 
@@ -92,6 +105,22 @@ def write_many(folder: Path, presets: Iterable[str] = ("induction-cpu",), **opti
         for n_future in (1, 2)
         for seed in range(3)
     ]
+
+
+def write_seeds(folder: Path, count: int, preset: str = "induction-cpu", written: int = 5) -> list[Path]:
+    """Many runs of n = 1 and n = 2 that differ in their seed; after the first ones their curves repeat, since writing takes long."""
+    whole = [write_run(folder, preset, n_future=n_future, seed=seed) for seed in range(written) for n_future in (1, 2)]
+    paths = whole[:count]
+    for number in range(len(whole), count):
+        source, seed = whole[number % len(whole)], number // 2
+        config = dataclasses.replace(RunConfig.from_dict(json.loads((source / "config.json").read_text())), seed=seed)
+        path = folder / f"{config.label()}-{config.hash()}"
+        shutil.copytree(source, path)
+        write_json(path / "config.json", config.to_dict())
+        changed = {"seed": seed, "config_hash": config.hash(), "run": path.name}
+        write_json(path / "run.json", json.loads((source / "run.json").read_text()) | changed)
+        paths.append(path)
+    return paths
 
 
 def write_weights(path: Path, steps: Iterable[int]) -> None:

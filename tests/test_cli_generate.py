@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from playground.cli import generation, main
-from playground.config import ClampConfig, ModelConfig, RunConfig
+from playground.config import ClampConfig, ModelConfig, RunConfig, TrainConfig
 from playground.experiments.decoding import load_for_decoding, task_prompts
 from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
@@ -22,6 +22,7 @@ from tasks import make_task
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
 from tasks.polynomial import PolynomialConfig
+from tests.fake_runs import settle
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 INDUCTION = InductionConfig(n_ctx=16, min_distance=3, max_distance=6, d_vocab=11, test_rows=64, quick_rows=8)
@@ -33,7 +34,7 @@ POLYNOMIAL = PolynomialConfig(
 def store(folder, name, task, n_future=2, *, status="finished", weights=(0, 2), **changes):
     """A run as the runner leaves it, with fresh weights."""
     model = ModelConfig(n_layers=n_future + 1, n_heads=2, d_model=16, n_future=n_future)
-    config = RunConfig(task=task, model=model, **changes)
+    config = RunConfig(task=task, model=model, train=TrainConfig(steps=2), **changes)
     made = make_task(task)
     config = config.resolve(d_vocab=made.d_vocab, n_ctx=made.n_ctx)
     record = RunRecord(
@@ -43,6 +44,7 @@ def store(folder, name, task, n_future=2, *, status="finished", weights=(0, 2), 
     (folder / name).mkdir()
     write_json(folder / name / "config.json", config.to_dict())
     write_json(folder / name / "run.json", record.to_dict())
+    settle(folder / name)
     network = MTPTransformer(config.model, torch.Generator().manual_seed(0))
     for step in weights:
         optimizer = make_optimizer(network, config.optim)
@@ -258,7 +260,7 @@ BAD = [
     ([], "Missing from python -m playground generate: RUN"),
     (["nothing"], "there is no run 'nothing'"),
     (["empty"], "run empty (stopped) has stored no weights to decode with; train it: python -m playground resume empty"),
-    (["broken"], "the weights of run broken at step 2 cannot be read ("),
+    (["broken"], "weights.safetensors is damaged"),
     (["induction", "--step", "7"], "run induction has no checkpoint at step 7; there are: 0, 2"),
     (["induction", "--prompt", "1 99"], "word 2, '99', is no token of this task"),
     (["induction", "--prompt", ""], "the text holds no token"),
@@ -307,6 +309,7 @@ def test_a_run_of_text_that_is_gone_says_so(runs_dir, tmp_path, capsys):
     config = json.loads((tmp_path / "bytes" / "config.json").read_text())
     config["task"]["path"] = str(tmp_path / "gone.txt")
     write_json(tmp_path / "bytes" / "config.json", config)
+    settle(tmp_path / "bytes")
     assert run(tmp_path, "bytes") == 2
     assert "there is nothing at" in capsys.readouterr().err
 

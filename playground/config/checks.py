@@ -75,8 +75,9 @@ def strict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
     if missing:
         raise ValueError(f"{where} has no '{missing[0]}', which has no default; write it")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    hints = hints_of(cls)
     for key, value in values.items():
-        said = problem(value, hints_of(cls)[key], known[key])
+        said = problem(value, hints[key], known[key])
         if said:
             raise ValueError(f"{where}.{key} is {short_value(value)}; {said}")
     return cls(**values)
@@ -84,9 +85,10 @@ def strict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
 
 def check_fields(config: Any) -> None:
     """Types, choices and bounds of a configuration's own fields. Raises ValueError for the first one that is wrong."""
+    hints = hints_of(type(config))
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        said = problem(value, hints_of(type(config))[item.name], item)
+        said = problem(value, hints[item.name], item)
         if said:
             raise ValueError(f"{item.name} is {short_value(value)}; {said}")
 
@@ -127,15 +129,18 @@ def plain_problem(value: Any, depth: int = MOST_DEPTH) -> str:
 def _number_problem(value: float, item: "dataclasses.Field[Any]") -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "write a finite number"
-    bounds = {name: bound for name, bound in item.metadata.items() if bound is not None}
-    usual = MOST_INTEGER if isinstance(value, int) else math.inf
-    least, most = bounds.get("least", -usual), bounds.get("most", usual)
-    if value < least or value > most:
-        return f"write at least {_plainly(least)}" if value < least else f"write at most {_plainly(most)}"
-    if value <= bounds.get("above", -math.inf):
-        return f"write a number above {_plainly(bounds['above'])}{_such_as(item)}"
-    if value >= bounds.get("below", math.inf):
-        return f"write a number below {_plainly(bounds['below'])}{_such_as(item)}"
+    usual = MOST_INTEGER if isinstance(value, int) else None
+    least, most, above, below = map(item.metadata.get, ("least", "most", "above", "below"))
+    least = -usual if least is None and usual else least
+    most = usual if most is None else most
+    if least is not None and value < least:
+        return f"write at least {_plainly(least)}"
+    if most is not None and value > most:
+        return f"write at most {_plainly(most)}"
+    if above is not None and value <= above:
+        return f"write a number above {_plainly(above)}{_such_as(item)}"
+    if below is not None and value >= below:
+        return f"write a number below {_plainly(below)}{_such_as(item)}"
     return ""
 
 
@@ -153,7 +158,7 @@ def _text_problem(value: str, bounds: Mapping[str, Any]) -> str:
         return f"write at least {least} character{'s' if least > 1 else ''}"
     if len(value) > most:
         return f"write at most {most} characters"
-    if "\0" in value or any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if "\0" in value or (not value.isascii() and any(0xD800 <= ord(character) <= 0xDFFF for character in value)):
         return "write text that UTF-8 can hold, without NUL characters"
     return ""
 

@@ -3,10 +3,12 @@
 So runs of tasks that are not installed can be listed and compared as well.
 """
 
+import functools
+import json
 from typing import Any
 
-from playground.config.checks import strict
-from playground.config.run import RunConfig, hash_values, split_values
+from playground.config.checks import problem, strict
+from playground.config.run import RunConfig, fields_by_place, hash_values, split_values
 from tasks.config import TaskConfig
 
 __all__ = ["hash_values", "read_values"]
@@ -20,6 +22,27 @@ def read_values(values: Any) -> dict[str, Any]:
 
     Of the task's fields only their size is bounded. Raises ValueError as `RunConfig.from_dict` does.
     """
+    seed = values.get("seed") if isinstance(values, dict) else None
+    if problem(seed, int, _SEED):
+        return _read(values)
+    try:
+        found = _read_text(json.dumps(values | {"seed": 0}))
+    except (ValueError, TypeError, RecursionError):
+        return _read(values)  # says what is wrong
+    parts = {name: dict(part) if isinstance(part, dict) else part for name, part in found.items()}
+    return parts | {"seed": seed}
+
+
+_SEED = fields_by_place()["seed"]
+
+
+@functools.lru_cache(maxsize=256)
+def _read_text(text: str) -> dict[str, Any]:
+    """`_read`, remembered: the runs of a folder often differ in their seed alone."""
+    return _read(json.loads(text))
+
+
+def _read(values: Any) -> dict[str, Any]:
     task, others = split_values(values)
     stand_in = strict(TaskConfig, {"n_ctx": task.get("n_ctx", LONG_CONTEXT)}, "task")
     config = strict(RunConfig, others | {"task": stand_in}, "run")

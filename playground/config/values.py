@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import reprlib
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80
@@ -20,28 +20,37 @@ def fits(value: Any, hint: Any) -> bool:
     >>> fits([1, "2"], list[int]), fits((1, 2), tuple[float, ...]), fits(True, int), fits(None, int | None)
     (False, True, False, True)
     """
+    return _test_of(hint)(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _test_of(hint: Any) -> Callable[[Any], bool]:
+    """`fits` for one type: a hint is taken apart once, and not for every value of the thousands of stored files."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
     if hint in (None, types.NoneType):
-        return value is None
+        return lambda value: value is None
     if origin is Annotated:
-        return fits(value, arguments[0])
+        return _test_of(arguments[0])
     if origin in (Union, types.UnionType):
-        return any(fits(value, argument) for argument in arguments)
+        tests = tuple(map(_test_of, arguments))
+        return lambda value: any(test(value) for test in tests)
     if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in arguments)
+        return lambda value: any(type(value) is type(choice) and value == choice for choice in arguments)
     if origin is not None:
-        return _container_fits(value, origin, arguments)
+        return lambda value: _container_fits(value, origin, arguments)
     if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
-    if not isinstance(hint, type):
-        return True  # a kind of hint that no configuration of this project has: the class itself has to check
-    if not isinstance(value, hint):
-        return False
+        kinds = int if hint is int else (int, float)
+        return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+    if hint is Any or not isinstance(hint, type):  # no other kind of hint is in a configuration of this project
+        return lambda value: True
     if not dataclasses.is_dataclass(hint):
-        return True
-    return all(fits(getattr(value, item.name), hints_of(type(value))[item.name]) for item in dataclasses.fields(value))
+        return lambda value: isinstance(value, hint)
+    return lambda value: isinstance(value, hint) and _fields_fit(value)
+
+
+def _fields_fit(value: Any) -> bool:
+    hints = hints_of(type(value))
+    return all(fits(getattr(value, item.name), hints[item.name]) for item in dataclasses.fields(value))
 
 
 def _container_fits(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from playground.experiments.statistics import crossing
-from playground.runs.metrics import of_kind
+from playground.runs.metrics import Columns, numbers_of, of_kind
 from playground.runs.record import RunRecord
 
 
@@ -60,15 +60,17 @@ class Comparison:
 
 def compare_run(run: StoredMetrics) -> Comparison:
     """The row of one run, finished or not."""
-    record = run.record
+    return compare(run.record, run.metrics)
+
+
+def compare(record: RunRecord, metrics: Columns) -> Comparison:
+    """`compare_run`, from what it reads of a run."""
     info = record.scores[0] if record.scores else None
     score, t50 = None, None
     if info is not None:
-        metrics = run.metrics
-        evaluated = of_kind(metrics, "eval")
-        if info.name in metrics and evaluated.any():
-            values = np.asarray(metrics[info.name], dtype=np.float64)[evaluated].tolist()
-            tokens = np.asarray(metrics["tokens"])[evaluated].tolist()
+        measured = numbers_of(metrics, info.name, "eval")
+        if measured is not None and len(measured):
+            values, tokens = measured.tolist(), np.asarray(metrics["tokens"])[of_kind(metrics, "eval")].tolist()
             t50 = crossing(tokens, values, info.chance, info.ceiling)
             score = next((value for value in reversed(values) if math.isfinite(value)), None)
         score = record.final.get(info.name, score)

@@ -6,19 +6,18 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from playground.experiments.groups import Group
 from playground.figures.losses import offset_name
 from playground.figures.means import Curve
 from playground.results import AttentionHistory
-from playground.runs.metrics import of_kind
+from playground.runs.metrics import Columns, numbers_of, of_kind
 from playground.runs.record import RunRecord
 
 
 def loss_curves(
-    record: RunRecord, metrics: pd.DataFrame, group: Group, *, kind: str = "eval", scale: float = 1.0
+    record: RunRecord, metrics: Columns, group: Group, *, kind: str = "eval", scale: float = 1.0
 ) -> list[Curve]:
     """The loss of each offset: on the test set (kind "eval") or while training ("train"), times `scale`."""
     prefix = "test_loss_" if kind == "eval" else "loss_"
@@ -29,12 +28,12 @@ def loss_curves(
     return [curve for curve in curves if curve is not None]
 
 
-def score_curve(record: RunRecord, metrics: pd.DataFrame, group: Group, name: str) -> Curve | None:
+def score_curve(record: RunRecord, metrics: Columns, group: Group, name: str) -> Curve | None:
     """One score along training; None when the run has not measured it (yet)."""
     return _curve(record, metrics, group, "eval", name)
 
 
-def throughput(metrics: pd.DataFrame) -> NDArray[np.float64]:
+def throughput(metrics: Columns) -> NDArray[np.float64]:
     """Input tokens a second of training, between one row of training losses and the next; NaN where no time has passed.
 
     Evaluations, checkpoints and probes between the rows do not count: `seconds` of the rows leaves them out.
@@ -45,13 +44,10 @@ def throughput(metrics: pd.DataFrame) -> NDArray[np.float64]:
     return np.divide(np.diff(tokens), spent, out=np.full_like(spent, np.nan), where=spent > 0)
 
 
-def throughput_curve(record: RunRecord, metrics: pd.DataFrame, group: Group) -> Curve | None:
+def throughput_curve(record: RunRecord, metrics: Columns, group: Group) -> Curve | None:
     """`throughput` along training; None before the first row."""
-    rates, here = throughput(metrics), of_kind(metrics, "train")
-    if not np.isfinite(rates).any():
-        return None
-    steps, tokens = (np.asarray(metrics[name])[here] for name in ("step", "tokens"))
-    return _from_arrays(record, group, steps, tokens, rates)
+    rates = throughput(metrics)
+    return _from_arrays(record, group, *_places(metrics, "train"), rates) if np.isfinite(rates).any() else None
 
 
 def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
@@ -63,16 +59,19 @@ def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Gr
 
 
 def _curve(
-    record: RunRecord, metrics: pd.DataFrame, group: Group, kind: str, column: str, panel: str = "", scale: float = 1.0
+    record: RunRecord, metrics: Columns, group: Group, kind: str, column: str, panel: str = "", scale: float = 1.0
 ) -> Curve | None:
-    if column not in metrics:
+    values = numbers_of(metrics, column, kind)
+    if values is None or not np.isfinite(values).any():
         return None
+    steps, tokens = _places(metrics, kind)
+    return _from_arrays(record, group, steps, tokens, values if scale == 1 else values * scale, panel)
+
+
+def _places(metrics: Columns, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Steps and tokens of the rows of a kind."""
     here = of_kind(metrics, kind)
-    values = np.asarray(pd.to_numeric(metrics[column], errors="coerce"), dtype=np.float64)[here] * scale
-    if not np.isfinite(values).any():
-        return None
-    steps, tokens = (np.asarray(metrics[name])[here] for name in ("step", "tokens"))
-    return _from_arrays(record, group, steps, tokens, values, panel)
+    return np.asarray(metrics["step"])[here], np.asarray(metrics["tokens"])[here]
 
 
 def _from_arrays(

@@ -201,9 +201,7 @@ def _join_in(crew: Crew, start: Start) -> tuple[TrainState, Sampler]:
     config = start.config
     device = pick_device(config.train.device)
     saved = start.path / TASK_FOLDER  # absent where this process runs on a machine without the run's folder
-    task = open_task(
-        config.task, saved=saved if saved.is_dir() else None, data_hash=start.data_hash, path=start.text
-    )
+    task = open_task(config.task, saved=saved if saved.is_dir() else None, data_hash=start.data_hash, path=start.text)
     model = apply_clamp(MTPTransformer(config.model).to(device), config.clamp)
     generator = seeded_generator(stream(config.seed, f"data of process {crew.rank}"), device)
     copy_from_first(model, {})

@@ -77,8 +77,8 @@ def stream(seed: int, name: str) -> int:
 @cache
 def environment() -> dict[str, Any]:
     """Versions of what computes the numbers, and the commit of the code where it lies in a git checkout."""
-    versions = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("torch", "numpy", "transformer-lens", "safetensors"):
+    versions = {"python": platform.python_version(), "machine": platform.machine(), "torch": torch.__version__}
+    for package in ("numpy", "transformer-lens", "safetensors"):
         versions[package] = importlib.metadata.version(package)
     return {"versions": versions, "commit": _commit()}
 

@@ -1,4 +1,4 @@
-"""Somebody who watches a training. Needs no torch, so that the command line starts at once."""
+"""Observer interface for training progress. Needs no torch, so that the command line starts at once."""
 
 from typing import Any, Protocol, runtime_checkable
 

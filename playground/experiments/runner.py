@@ -28,6 +28,8 @@ from playground.runs.lock import run_lock
 from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_process
 from playground.runs.store import Run, read_record
 from playground.runs.writing import remove_temporaries
+from playground.training.crew import present_crew
+from playground.training.memory import check_memory
 from tasks.base import Task
 from tasks.config import TaskConfig
 from tasks.registry import make_task
@@ -87,6 +89,8 @@ def make_session(
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
+    crew = present_crew()
+    check_memory(config, task, device, processes=crew.size if crew else 1)
     base = open_base(config, folder)
     if base is not None:
         config = dataclasses.replace(config, base=describe_base(base))

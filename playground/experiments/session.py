@@ -187,9 +187,7 @@ class Session:
         }
         counters |= self.sampler.counters() | self.others
         sync_lines(self.path)
-        save_checkpoint(
-            self.checkpoints, state.step, state.model, state.optimizer, counters, self.record.config_hash
-        )
+        save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters, self.record.config_hash)
 
     def stop(self, reason: str) -> None:
         """End here, to be resumed; what was done since the last checkpoint may be in no checkpoint."""

@@ -6,8 +6,9 @@ holds numbers, or null for what was not finite. Needs no torch.
 
 import itertools
 from array import array
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -20,6 +21,7 @@ from playground.runs.reading import (
     MOST_NUMBER,
     BadLine,
     is_number,
+    note_bad,
     numbered_lines,
     parse_line,
     parse_object,
@@ -34,16 +36,25 @@ MOST_VALUES = 10**8
 """Of a table: rows times columns."""
 CHUNK = 4096
 """Rows that are checked at once."""
-NO_ROWS = pd.DataFrame(columns=["kind", "step", "tokens", "seconds"])
+Columns = Mapping[str, Any] | pd.DataFrame
+"""Rows by the names of their columns: arrays, or a table, from which a column takes ten times as long where rows are few."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metrics:
-    """The rows of one run, and the lines that could not be read."""
+    """The rows of one run, and the lines that could not be read. Of rows of one kind and step the later one stands."""
 
-    table: pd.DataFrame
-    """`kind`, `step`, `tokens`, `seconds`, then a column for each other name, NaN where a row does not have it."""
+    columns: Mapping[str, Any]
+    """`kind`, `step` (ascending), `tokens`, `seconds`, then an array for each other name, NaN where a row does not have it."""
     bad: tuple[BadLine, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns["step"])
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The columns as a table."""
+        return pd.DataFrame(self.columns, copy=False)
 
 
 class _Columns:
@@ -59,15 +70,16 @@ class _Columns:
     def add(self, rows: Sequence[dict[str, Any]]) -> bool:
         """Append rows if all of them are good, which is found out by columns: three times as fast as row by row."""
         names = dict.fromkeys(itertools.chain.from_iterable(rows))
-        columns = {name: [row.get(name) for row in rows] for name in names}
+        if self.problem(names.keys(), len(rows)):
+            return False
+        columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
         kinds, whole = columns.pop("kind", []), [columns.pop(name, []) for name in self.whole]
         if not (set(map(type, kinds)) == {str} and set(kinds) <= set(KINDS) and all(map(_are_counts, whole))):
             return False
-        others = {name: _numbers(values) for name, values in columns.items()}
-        if any(values is None for values in others.values()):
+        others = {name: numbers for name, values in columns.items() if (numbers := _numbers(values)) is not None}
+        if len(others) < len(columns):
             return False
-        if self.take(names.keys(), len(rows)):
-            return False
+        self.names |= names.keys()
         self.kinds.extend(map(KINDS.index, kinds))
         for column, values in zip(self.whole.values(), whole, strict=True):
             column.extend(values)
@@ -78,28 +90,27 @@ class _Columns:
         self.count += len(rows)
         return True
 
-    def take(self, names: Set[str], rows: int) -> str:
-        """Make the names of so many rows to come known; what is said where they are too much."""
-        all_names = self.names if names <= self.names else self.names | names
-        if len(all_names) > MOST_NAMES:
+    def problem(self, names: Set[str], rows: int) -> str:
+        """What is said of so many rows with these names where they are too much, or nothing."""
+        count = len(self.names | names)
+        if count > MOST_NAMES:
             return "it has too many names"
-        if (self.count + rows) * len(all_names) > MOST_VALUES:
-            return f"at most {MOST_VALUES:,} values are read"
-        self.names = all_names
-        return ""
+        return f"at most {MOST_VALUES:,} values are read" if (self.count + rows) * count > MOST_VALUES else ""
 
-    def table(self) -> pd.DataFrame:
-        """The rows as a table; of rows of one kind and step the later one stands, and steps ascend."""
-        columns: dict[str, Any] = {"kind": pd.Categorical.from_codes(np.frombuffer(self.kinds, np.int8), dtype=KIND)}
+    def arrays(self) -> dict[str, Any]:
+        """The columns; of rows of one kind and step the later one stands, and steps ascend."""
+        kinds, steps = np.frombuffer(self.kinds, np.int8), np.frombuffer(self.whole["step"], np.int64)
+        columns: dict[str, Any] = {"kind": pd.Categorical.from_codes(kinds, dtype=KIND)}
         columns |= {name: np.frombuffer(column, np.int64) for name, column in self.whole.items()}
         for name, column in self.others.items():
             _fill(column, self.count)
             columns[name] = np.frombuffer(column, np.float64)
-        table = pd.DataFrame(columns, copy=False)
-        if (np.diff(columns["step"]) < 0).any():
-            table = table.drop_duplicates(["kind", "step"], keep="last")
+        again = any((np.diff(steps[kinds == code]) <= 0).any() for code in range(len(KINDS)))
+        if again or (np.diff(steps) < 0).any():
+            table = pd.DataFrame(columns, copy=False).drop_duplicates(["kind", "step"], keep="last")
             table = table.sort_values("step", kind="stable", ignore_index=True)
-        return table
+            columns = {name: table[name].array if name == "kind" else table[name].to_numpy() for name in columns}
+        return columns
 
 
 def _fill(column: "array[float]", count: int) -> None:
@@ -121,9 +132,22 @@ def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
     return None if np.isinf(numbers).any() else numbers
 
 
-def of_kind(table: pd.DataFrame, kind: str) -> NDArray[np.bool_]:
-    """Which rows of a table are of a kind. To index columns with it is six times as fast as `table[table["kind"] == kind]`."""
-    return np.asarray(table["kind"].array == kind, dtype=bool)
+def of_kind(columns: Columns, kind: str) -> NDArray[np.bool_]:
+    """Which rows are of a kind."""
+    return np.asarray(columns["kind"] == kind, dtype=bool)
+
+
+def numbers_of(columns: Columns, name: str, kind: str) -> NDArray[np.float64] | None:
+    """A column in the rows of a kind, NaN where there is no number; None where there is no such column of numbers."""
+    if name not in columns or name == "kind":
+        return None
+    values = columns[name]
+    numbers = values if values.dtype == np.float64 else pd.to_numeric(values, errors="coerce")
+    return np.asarray(numbers, dtype=np.float64)[of_kind(columns, kind)]
+
+
+NO_METRICS = Metrics(_Columns().arrays())
+"""Of a run that has measured nothing."""
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -137,7 +161,7 @@ def read_metrics(path: Path) -> Metrics:
             added = False
         if not added:
             _add_good(columns, chunk, bad)
-    return Metrics(columns.table() if columns.count else NO_ROWS, tuple(bad))
+    return Metrics(columns.arrays(), tuple(bad))
 
 
 def _add_good(columns: _Columns, chunk: Sequence[tuple[int, bytes]], bad: list[BadLine]) -> None:
@@ -146,11 +170,12 @@ def _add_good(columns: _Columns, chunk: Sequence[tuple[int, bytes]], bad: list[B
     for number, line in chunk:
         row, problem = parse_line(line, _problem)
         if row is not None:
-            problem = columns.take(row.keys(), len(good) + 1)
+            problem = columns.problem(row.keys(), len(good) + 1)
         if row is not None and not problem:
+            columns.names |= row.keys()
             good.append(row)
-        elif line.endswith(b"\n"):
-            bad.append(BadLine(number, problem))
+        else:
+            note_bad(bad, number, line, problem)
     columns.add(good)
 
 

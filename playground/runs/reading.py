@@ -19,6 +19,8 @@ MOST_BYTES = 4 * 2**20
 """Largest JSON file that is read whole (run.json, config.json)."""
 MOST_LINE_BYTES = 64 * 2**20
 """Longest line of a .jsonl file that is read; a longer one counts as damaged."""
+MOST_BAD = 10_000
+"""Bad lines of a file that are counted."""
 MOST_NUMBER = 2**62
 """Largest count in a stored file (steps, tokens, bytes)."""
 MOST_TEXT = 20_000
@@ -84,7 +86,7 @@ def _no_constant(name: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BadLine:
     """A line of a .jsonl file that cannot be read; it is skipped, counted and told, and kept in the file."""
 
@@ -107,8 +109,14 @@ def iterate_lines(path: Path, check: Check, bad: list[BadLine], start: int = 0) 
         row, problem = parse_line(line, check)
         if row is not None:
             yield row
-        elif problem and line.endswith(b"\n"):
-            bad.append(BadLine(number, problem))
+        elif problem:
+            note_bad(bad, number, line, problem)
+
+
+def note_bad(bad: list[BadLine], number: int, line: bytes, problem: str) -> None:
+    """Add a bad line to `bad`: a whole one, and not after `MOST_BAD`, since junk may have a hundred million lines."""
+    if line.endswith(b"\n") and len(bad) < MOST_BAD:
+        bad.append(BadLine(number, problem))
 
 
 def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -182,5 +190,6 @@ def read_bad_lines(path: Path) -> list[BadLine]:
 def bad_lines(path: Path, bad: Sequence[BadLine]) -> str:
     """What is said of lines that cannot be read."""
     one = len(bad) == 1
-    lines = f"line {bad[0].number}" if one else f"{len(bad)} lines, the first of them {bad[0].number},"
+    count = f"{len(bad):,} or more" if len(bad) >= MOST_BAD else f"{len(bad):,}"
+    lines = f"line {bad[0].number}" if one else f"{count} lines, the first of them {bad[0].number},"
     return f"{path}: {lines} cannot be read and {'is' if one else 'are'} left out ({bad[0].problem})"

@@ -1,6 +1,7 @@
 """`run.json`: what a run is, where it stands, and what it came to. Needs no torch to read."""
 
 import dataclasses
+import itertools
 import os
 import socket
 import time
@@ -187,15 +188,16 @@ def _problem(name: str, value: Any) -> str:
         return f"it must be {readable(_HINTS[name])}"
     if isinstance(value, dict) and len(value) > MOST_ENTRIES:
         return f"at most {MOST_ENTRIES} entries are read"
-    parts = [part for pair in value.items() for part in pair] if isinstance(value, dict) else [value]
-    if not all(is_text(part) for part in parts if isinstance(part, str)):
-        return "it must be a text of bounded length"
-    numbers = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
-    if not all(map(is_number, numbers)):
-        return "it must be a finite number"
     least, most = _LEAST.get(name, 0), _MOST.get(name, MOST_NUMBER)
-    if name != "final" and not all(least <= number <= most for number in numbers):
-        return f"it must be {least:,} to {most:,}"
+    for part in itertools.chain(value, value.values()) if isinstance(value, dict) else (value,):
+        if isinstance(part, str):
+            if not is_text(part):
+                return "it must be a text of bounded length"
+        elif isinstance(part, int | float) and not isinstance(part, bool):
+            if not is_number(part):
+                return "it must be a finite number"
+            if name != "final" and not least <= part <= most:
+                return f"it must be {least:,} to {most:,}"
     return ""
 
 

@@ -9,8 +9,8 @@ RESUME = "resume.safetensors"
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
-def stored_steps(folder: Path, name: str = WEIGHTS) -> list[int]:
-    """Steps of a folder of checkpoints that hold a file of that name, ascending; none where the folder is missing.
+def stored_steps(folder: Path, name: str = "") -> list[int]:
+    """Steps of a folder of checkpoints, ascending: all, or those that hold a file `name`; none where the folder is missing.
 
     Whether the files are whole is checked when they are opened.
     """

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import plotly.graph_objects as go
 
 from playground.experiments.curves import loss_curves, score_curve
@@ -44,6 +45,25 @@ class Chosen:
     def seeds(self) -> dict[str, int]:
         """How many seeds stand behind the curves of each group, by its label."""
         return dict(Counter(self.groups[run.id].label for run in self.runs if run.id in self.averaged))
+
+    def most_lines(self) -> int:
+        """How many runs the largest group has of those that are in its mean, or of the others."""
+        return max(Counter((self.groups[run.id].label, run.id in self.averaged) for run in self.runs).values())
+
+    @cached_property
+    def crossings(self) -> list[Crossing]:
+        """When the headline score of each counted run got half way; runs without a measured score are left out."""
+        found: list[Crossing] = []
+        for run in self.runs:
+            if run.id not in self.counted:
+                continue
+            row, group = comparison(run), self.groups[run.id]
+            if row.score is not None:
+                found.append(
+                    Crossing(run=run.id, label=group.label, n_future=group.n_future, seed=row.seed,
+                             variant=group.variant, tokens=row.t50_tokens, seen=row.tokens)
+                )  # fmt: skip
+        return found
 
     def marked(self, curves: Sequence[Curve | None]) -> list[Curve]:
         """Curves that are there, told whether they are part of the mean."""
@@ -96,19 +116,6 @@ def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
     return operations_figure(rows, dict(sorted(chance.items())), trained_up_to=limit, style=style) if rows else None
 
 
-def crossings(chosen: Chosen) -> list[Crossing]:
-    """When the headline score of each counted run got half way; runs without a measured score are left out."""
-    found: list[Crossing] = []
-    for run in chosen.runs:
-        row, group = comparison(run), chosen.groups[run.id]
-        if run.id in chosen.counted and row.score is not None:
-            found.append(
-                Crossing(run=run.id, label=group.label, n_future=group.n_future, seed=row.seed, variant=group.variant,
-                         tokens=row.t50_tokens, seen=row.tokens)
-            )  # fmt: skip
-    return found
-
-
 def failed_seeds(chosen: Chosen) -> dict[str, list[int]]:
     """By group label, the seeds of which a run failed and none counts: they stand in no mean, median or share."""
     of_group = {run.id: (chosen.groups[run.id].label, run.record.seed) for run in chosen.runs}
@@ -135,19 +142,19 @@ def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
 @remembered
 def _score(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
     """The curve of a score. It tells the state of its run, which can change without a file of it."""
-    return score_curve(run.record, run.metrics, group, name)
+    return score_curve(run.record, run.columns, group, name)
 
 
 @remembered
 def _losses_of(run: StoredRun, group: Group, _state: str, kind: str, scale: float) -> list[Curve]:
     """The curve of each offset. They tell the state of their run, which can change without a file of it."""
-    return loss_curves(run.record, run.metrics, group, kind=kind, scale=scale)
+    return loss_curves(run.record, run.columns, group, kind=kind, scale=scale)
 
 
 def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]:
     """Exact match by m of one run; what chance gives is written into `chance`."""
     values: dict[int, float] = {}
-    metrics = run.metrics
+    metrics = run.columns
     for info in run.record.scores:
         match = BY_OPERATIONS.fullmatch(info.name)
         if match is None:
@@ -157,7 +164,7 @@ def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]
         if info.name in run.record.final:
             values[m] = run.record.final[info.name]
         elif info.name in metrics:
-            measured = metrics[info.name].dropna()
+            measured = metrics[info.name][np.isfinite(metrics[info.name])]
             if len(measured):
-                values[m] = float(measured.iloc[-1])
+                values[m] = float(measured[-1])
     return values

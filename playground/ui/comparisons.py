@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from playground.experiments.compare import Comparison, compare_run
+from playground.experiments.compare import Comparison, compare
 from playground.experiments.groups import Group
 from playground.text import visible
 from playground.ui.files import StoredRun
@@ -24,7 +24,7 @@ def comparison(run: StoredRun) -> Comparison:
 
 @remembered
 def _row(run: StoredRun) -> Comparison:
-    return compare_run(run)
+    return compare(run.record, run.columns)
 
 
 def t50_text(row: Comparison) -> str:

@@ -4,7 +4,7 @@ Everything is checked when it is read (playground/runs); what is damaged is left
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from playground.runs.config import FILE as CONFIG
 from playground.runs.config import read_config_values
 from playground.runs.errors import RunError, reading_error
 from playground.runs.metrics import FILE as METRICS
-from playground.runs.metrics import NO_ROWS, Metrics, read_metrics
+from playground.runs.metrics import NO_METRICS, Metrics, read_metrics
 from playground.runs.probes import Stored, probe_file, read_history
-from playground.runs.reading import bad_lines
+from playground.runs.reading import BadLine, bad_lines
 from playground.runs.record import RunRecord, parse_record
 from playground.runs.steps import stored_steps
 from playground.runs.store import run_folders
@@ -72,6 +72,7 @@ def _or_problem(parse: Callable[[Path], T]) -> Callable[[Path], "T | RunError"]:
     return parsed
 
 
+_NO_HISTORY: History[Any] = History(steps=(), tokens=(), results=())
 _records = FileCache(_or_problem(parse_record))
 _configs: dict[Path, tuple[Version, RunRecord, dict[str, Any] | RunError]] = {}
 _metrics = FileCache(_or_problem(read_metrics))
@@ -101,6 +102,11 @@ class StoredRun:
         """All rows, as they were when they were first asked for; shared, not to be changed."""
         return self._rows.table
 
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The columns of `metrics` as arrays, which pages of many runs read; shared, not to be changed."""
+        return self._rows.columns
+
     def read_metrics(self) -> Metrics:
         """All rows, and the lines that cannot be read; shared, not to be changed."""
         return self._rows
@@ -110,8 +116,8 @@ class StoredRun:
         try:
             found = _metrics.get(self.path / METRICS)
         except OSError:
-            return Metrics(NO_ROWS)
-        return Metrics(NO_ROWS) if isinstance(found, RunError) else found
+            return NO_METRICS
+        return NO_METRICS if isinstance(found, RunError) else found
 
     @property
     def attention(self) -> AttentionHistory:
@@ -137,8 +143,10 @@ class StoredRun:
                 found = read_history(self.path, probe, result, self.config["model"])
                 known = _histories[path, result] = (version, self.config, found)
             return known[2]
-        except (OSError, RunError):
-            return Stored(History(steps=(), tokens=(), results=()))
+        except FileNotFoundError:
+            return Stored(_NO_HISTORY)
+        except (OSError, RunError) as error:
+            return Stored(_NO_HISTORY, (BadLine(0, str(error)),))
 
     @property
     def problems(self) -> tuple[str, ...]:

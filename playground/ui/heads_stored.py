@@ -8,9 +8,10 @@ import streamlit as st
 
 from playground.experiments.commands import run_line
 from playground.experiments.formation import formation
-from playground.results import AttentionHistory, Composition, Formation, History
+from playground.results import AttentionHistory, AttentionScores, Composition, Formation, History
 from playground.results.base import ResultT
-from playground.runs.probes import probe_file
+from playground.runs.probes import Stored, probe_file
+from playground.runs.reading import bad_lines
 from playground.ui.files import StoredRun
 from playground.ui.text import code, plain
 
@@ -71,11 +72,10 @@ def choose_rows(shown: Shown) -> Rows:
 
 def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
     """The attention scores of a run along training; says on the page what is wrong, and gives None, when there are none."""
-    try:
-        history = run.task_attention if rows == "task_attention" else run.attention
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        unreadable(run, rows, error)
+    found = run.read_history(rows, AttentionScores)
+    if not _is_readable(run, rows, found):
         return None
+    history = found.history
     if not history.steps:
         probes = ALONG_TRAINING if rows == "task_attention" else rows
         st.info(
@@ -99,12 +99,19 @@ def histories_of(shown: Shown, rows: Rows) -> dict[str, AttentionHistory]:
 
 def probe_history(run: StoredRun, probe: str, result: type[ResultT]) -> History[ResultT] | None:
     """What another probe stored; None when it stored nothing, and a sentence when that cannot be read."""
-    try:
-        history = run.history(probe, result)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        unreadable(run, probe, error)
-        return None
-    return history if history.steps else None
+    found = run.read_history(probe, result)
+    return found.history if _is_readable(run, probe, found) and found.history.steps else None
+
+
+def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
+    """Whether something can be read of what a probe stored, or nothing was stored; says on the page which lines are left out."""
+    if not found.bad:
+        return True
+    if not found.history.steps:
+        unreadable(run, probe, found.bad[0].problem)
+        return False
+    st.caption(plain(bad_lines(probe_file(run.path, probe), found.bad)))
+    return True
 
 
 def formation_of(run: StoredRun) -> Formation | None:
@@ -117,14 +124,13 @@ def formation_of(run: StoredRun) -> Formation | None:
         return None
     try:
         return formation(run)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        unreadable(run, "task_attention, composition or behaviour", error)
+    except ValueError as error:
+        unreadable(run, "task_attention, composition or behaviour", str(error))
         return None
 
 
-def unreadable(run: StoredRun, probe: str, error: Exception) -> None:
+def unreadable(run: StoredRun, probe: str, reason: str) -> None:
     """Say that a stored file does not hold what this version reads."""
-    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     st.info(
         f"The stored {probe} of {plain(run.id)} cannot be read: {plain(reason)}. Another version may have written it; remove "
         f"the file from its folder `probes`. {how_to_measure(run)}",

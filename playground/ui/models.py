@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
-from safetensors import SafetensorError
 
+from playground.runs.errors import Absent
 from playground.ui.files import StoredRun
 from playground.ui.text import plain
 
@@ -42,9 +42,9 @@ def load_stored(run: StoredRun, step: int) -> Loaded | None:
     try:
         with st.spinner("Loading the model"):
             return _load(run.path, step, weights.stat().st_mtime_ns)
-    except FileNotFoundError:
+    except (Absent, FileNotFoundError):
         st.info("The weights of this step are gone; choose another step.", icon=":material/info:")
-    except (ValueError, OSError, RuntimeError, KeyError, SafetensorError) as error:
+    except (ValueError, OSError) as error:
         st.info(f"This model cannot be opened: {plain(error)}", icon=":material/info:")
     return None
 

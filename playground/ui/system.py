@@ -76,7 +76,7 @@ def system_row(run: StoredRun, group: Group) -> SystemRow:
 @remembered
 def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]:
     """Tokens a second over the run and over its last rows, and FLOPs per token."""
-    rates = throughput(run.metrics)
+    rates = throughput(run.columns)
     recent = rates[-RECENT:]
     rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else run.record.tokens_per_second or None
     now = float(np.nanmedian(recent)) if np.isfinite(recent).any() else None

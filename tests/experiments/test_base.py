@@ -21,12 +21,14 @@ from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import PROBES
 from playground.runs.errors import RunError
+from playground.runs.lock import run_lock
 from playground.runs.store import Run, load_run
 from playground.runs.writing import write_json
 from playground.training.base import is_further
 from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, random_tokens, small_config
 from tests.experiments.test_runner import same_numbers
+from tests.fake_runs import settle
 
 STEPS = 12
 FITTING = [kind for kind in FUTURE_HEADS if fits_base(kind)]
@@ -38,7 +40,7 @@ def base_config(seed: int = 0, **model) -> RunConfig:
         model=small_config(**({"d_vocab": None, "n_ctx": None} | model)),
         optim=OptimConfig(lr=1e-2, warmup_steps=2, weight_decay=0.5),
         train=TrainConfig(
-            steps=STEPS, batch_size=8, eval_every=6, log_every=3, checkpoint_every=6, threads=1, probe_points=2,
+            steps=STEPS, batch_size=8, eval_every=6, log_every=3, checkpoint_every=6, threads=1, probe_points=2, device="cpu",
             probes=("attention",),
         ),
         seed=seed,
@@ -249,10 +251,8 @@ def test_unfinished_bases_are_refused(copied, values, message):
 
 
 def test_a_base_that_still_trains_is_refused(copied):
-    from playground.runs.record import this_process
-
-    run = change(copied, status="running", step=6, **this_process())
-    with pytest.raises(RunError, match="base run base is running at step 6 of 12; wait for it"):
+    run = change(copied, status="running", step=6)
+    with run_lock(run.path), pytest.raises(RunError, match="base run base is running at step 6 of 12; wait for it"):
         make_config_on(run)
 
 
@@ -283,6 +283,7 @@ def test_a_base_that_is_not_there_or_another_than_before(copied):
     with pytest.raises(ValueError, match="base names no run; write its id or the path of its folder"):
         BaseConfig(run="")
     change(copied, "config.json", seed=9)
+    settle(copied.path)
     with pytest.raises(RunError, match="base run base is another now than the one that this configuration was made on"):
         train(config, folder)
     assert [path.name for path in folder.iterdir()] == ["base"]

@@ -99,7 +99,7 @@ def test_a_child_that_does_not_end_is_killed_after_a_while_and_named(child, monk
 # --- real trainings -------------------------------------------------------------------------------------------------
 
 SEEDS = [sys.executable, "-m", "playground", "train", *TINY, "--seeds", "0..1", "--steps", "100000", "--eval-every", "100000",
-         "--probe-points", "0"]  # fmt: skip
+         "--probe-points", "0", "--device", "cpu"]  # fmt: skip
 ENDS = {
     "Ctrl-C twice": [signal.SIGINT, signal.SIGINT],
     "hangup": [signal.SIGHUP],

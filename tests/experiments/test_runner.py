@@ -30,7 +30,15 @@ from tests.cases import small_config
 
 def tiny(**train) -> RunConfig:
     """A whole training that takes about a second."""
-    values = {"steps": 30, "batch_size": 8, "eval_every": 10, "log_every": 4, "checkpoint_every": 7, "threads": 1}
+    values = {
+        "steps": 30,
+        "batch_size": 8,
+        "eval_every": 10,
+        "log_every": 4,
+        "checkpoint_every": 7,
+        "threads": 1,
+        "device": "cpu",
+    }
     return RunConfig(
         task=InductionConfig(n_ctx=16, d_vocab=11, min_distance=3, max_distance=6, test_rows=32),
         model=small_config(n_future=2, d_vocab=None, n_ctx=None),
@@ -140,7 +148,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
 def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
     config = dataclasses.replace(tiny(probe_points=0), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
     with pytest.raises(
-        NonFiniteLoss, match=r"the loss of offset 1 became (nan|inf) at step \d+; a lower learning rate"
+        NonFiniteLoss, match=r"the loss of offset 1 became (nan|inf) at step \d+; train with a lower learning rate"
     ):
         train(config, tmp_path, run_id="diverged")
     record = load_run(tmp_path / "diverged").record
@@ -151,7 +159,9 @@ def test_a_loss_that_diverges_fails_and_names_step_and_offset(tmp_path):
 
 def test_a_gradient_that_diverges_is_noticed_before_probes_look_at_the_model(tmp_path):
     config = dataclasses.replace(tiny(log_every=20), optim=OptimConfig(lr=1e30, warmup_steps=0, clip=1e30))
-    with pytest.raises(NonFiniteLoss, match="the gradient became nan at step 2; a lower learning rate") as raised:
+    with pytest.raises(
+        NonFiniteLoss, match="the gradient became nan at step 2; train with a lower learning rate"
+    ) as raised:
         train(config, tmp_path)
     assert raised.value.run.record.step == 2
     assert list(raised.value.run.attention.steps) == [0, 1]

@@ -121,7 +121,7 @@ def test_results_stored_before_there_were_types_still_read():
     read = InductionAfterAblation.from_dict(stored)
     assert read.paths == () and read.rows() == found.from_dict(found.to_dict()).rows()
     del stored["after"]
-    with pytest.raises(KeyError, match="after"):
+    with pytest.raises(ValueError, match="it has no 'after'"):
         InductionAfterAblation.from_dict(stored)
 
 

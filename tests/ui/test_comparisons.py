@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from playground.experiments.compare import compare_run
+from playground.experiments.compare import compare, compare_run
 from playground.experiments.groups import group_runs
+from playground.runs.record import RunRecord
 from playground.runs.store import Run
 from playground.runs.writing import append_line
 from playground.ui.comparisons import NOT_REACHED, comparison, metrics_csv, shown_table, t50_text, table_csv
@@ -35,11 +36,11 @@ def test_a_row_is_computed_once_for_each_version_of_the_files(runs: Path, monkey
     path = write_run(runs, steps=40, state="stopped")
     computed: list[str] = []
 
-    def counting(run: Any) -> Any:
-        computed.append(run.id)
-        return compare_run(run)
+    def counting(record: RunRecord, metrics: Any) -> Any:
+        computed.append(record.run)
+        return compare(record, metrics)
 
-    monkeypatch.setattr("playground.ui.comparisons.compare_run", counting)
+    monkeypatch.setattr("playground.ui.comparisons.compare", counting)
     comparison(stored(runs)[0])
     comparison(stored(runs)[0])
     assert len(computed) == 1

@@ -127,11 +127,11 @@ def test_a_run_of_every_state_is_read(runs: Path, state: str) -> None:
     ("contents", "says"),
     [
         (None, "run.json is missing"),
-        ("", "run.json cannot be read"),
-        ('{"run": "a", "sta', "run.json cannot be read"),
-        ("[]", "run.json cannot be read"),
-        ("null", "run.json cannot be read"),
-        ('{"run": "a"}', "missing"),
+        ("", "run.json is damaged"),
+        ('{"run": "a", "sta', "run.json is damaged"),
+        ("[]", "run.json is damaged"),
+        ("null", "run.json is damaged"),
+        ('{"run": "a"}', "it has no 'status'"),
     ],
 )
 def test_a_folder_that_is_no_run_is_listed_with_its_reason(runs: Path, contents: str | None, says: str) -> None:
@@ -167,12 +167,13 @@ def test_a_run_is_found_by_its_id(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, cut_short])
-def test_without_its_configuration_a_run_has_what_its_record_knows(runs: Path, damage) -> None:
-    damage(write_run(runs, steps=20, n_future=2, seed=3) / "config.json")
-    assert only(runs).config == {
-        "task": {"name": "induction"}, "model": {"n_future": 2, "control": "layers"}, "preset": "induction-cpu",
-        "seed": 3,
-    }  # fmt: skip
+def test_without_its_configuration_a_run_is_named_as_damaged_beside_the_others(runs: Path, damage) -> None:
+    path, other = write_run(runs, steps=20, n_future=2, seed=3), write_run(runs, steps=20)
+    damage(path / "config.json")
+    store = read_store(runs)
+    assert [run.id for run in store.runs] == [other.name]
+    ((name, problem),) = store.broken
+    assert name == path.name and "config.json" in problem
 
 
 def test_without_rows_a_run_has_empty_tables(runs: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playground.experiments.groups import group_runs
 from playground.ui.files import StoredRun, read_store
 from playground.ui.selection import Filters, counted_runs, preset_name
-from tests.fake_runs import write_run
+from tests.fake_runs import settle, write_run
 from tests.ui.support import change_json
 
 
@@ -23,9 +23,9 @@ def mixed(runs: Path) -> list[StoredRun]:
     write_run(runs, steps=20, n_future=2, seed=1, state="stopped")
     write_run(runs, steps=20, n_future=2, seed=2, control="trunk", state="failed")
     write_run(runs, "induction-gpu", steps=20, n_future=4, seed=3, control="trunk", done=0)
-    change_json(
-        write_run(runs, steps=20, n_future=1, seed=4, control="trunk", state="interrupted") / "run.json", preset=None
-    )
+    own = write_run(runs, steps=20, n_future=1, seed=4, control="trunk", state="interrupted")
+    change_json(own / "config.json", preset=None)
+    settle(own)
     return stored(runs)
 
 

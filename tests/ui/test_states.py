@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_runs import STATES, write_run
+from tests.fake_runs import STATES, settle, write_run
 from tests.ui.support import (
     PAGES,
     Training,
@@ -107,9 +107,9 @@ def several_seeds(folder: Path) -> None:
 
 def unknown_task(folder: Path) -> None:
     path = write_run(folder, steps=100)
-    change_json(path / "run.json", task="sorting", preset=None)
     config = json.loads((path / "config.json").read_text())
     change_json(path / "config.json", task=config["task"] | {"name": "sorting"}, preset=None)
+    settle(path)
     (path / "checkpoints" / "100").mkdir(parents=True)
 
 
@@ -196,7 +196,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         },
     ),
     broken: (
-        "12 folders not readable",
+        "14 folders not readable",
         {
             "train": ["8 finished runs: Induction."],
             "compare": ["- **n = 1", "- **n = 2"],

@@ -28,7 +28,7 @@ from playground.ui.system import (
     system_table,
     together,
 )
-from tests.fake_runs import write_run
+from tests.fake_runs import settle, write_run
 from tests.ui.support import change_json
 
 GROUP = Group(label="n = 1", n_future=1, control="layers")
@@ -48,6 +48,7 @@ def resolve(path: Path) -> ModelConfig:
     """Write vocabulary and context into a run's configuration, as a training does."""
     model = json.loads((path / "config.json").read_text())["model"] | {"d_vocab": 64, "n_ctx": 64}
     change_json(path / "config.json", model=model)
+    settle(path)
     return ModelConfig(**model)
 
 
@@ -102,7 +103,7 @@ def test_without_rows_of_training_the_record_tells_the_speed(runs: Path) -> None
 
 @pytest.mark.parametrize(
     ("model", "base"),
-    [({"d_vocab": None}, ""), ({"surprise": 1}, ""), ({"n_layers": 0}, ""), (None, ""), ({}, "some-base")],
+    [({"d_vocab": None}, ""), (None, ""), ({}, "some-base")],
 )
 def test_configurations_whose_flops_are_not_known(runs: Path, model: dict | None, base: str) -> None:
     path = write_run(runs, steps=20)
@@ -112,6 +113,7 @@ def test_configurations_whose_flops_are_not_known(runs: Path, model: dict | None
     kept = {} if model is None else {"model": config.pop("model") | model}
     (path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "model"} | kept))
     change_json(path / "run.json", base=base)
+    settle(path)
     assert flops_per_token(stored(path)) is None
 
 

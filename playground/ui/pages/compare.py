@@ -1,18 +1,20 @@
 """Compare: stored runs side by side, by task: score, loss of each offset, when it crossed half way, a table, downloads."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from playground.figures.crossing import Crossing, median_tokens
+from playground.figures.curves import MOST_LINES
+from playground.figures.means import MOST_PARTS
 from playground.figures.scores import readable
 from playground.runs.record import default_runs_dir
 from playground.text import visible
 from playground.ui.charts import Look, chart, choose_look, html_download
 from playground.ui.compare_figures import (
     Chosen,
-    crossings,
     draw_bits,
     draw_crossings,
     draw_losses,
@@ -54,7 +56,7 @@ def main() -> None:
     runs.sort(key=lambda run: (run.record.n_future, groups[run.id].control, groups[run.id].variant, run.record.seed))
     chosen = Chosen(runs=runs, groups=groups, counted=counted_runs(runs, groups))
     _verdict(chosen)
-    if any("kind" in run.metrics and len(run.metrics) for run in runs):
+    if any(len(run.read_metrics()) for run in runs):
         _figures(chosen, task)
     else:
         no_rows(runs, "stored a measurement")
@@ -65,7 +67,7 @@ def main() -> None:
 
 def _verdict(chosen: Chosen) -> None:
     """The comparison in a sentence for each model."""
-    found = crossings(chosen)
+    found = chosen.crossings
     info = next(iter(score_infos(chosen.runs).values()), None)
     if info is None or not found:
         return
@@ -86,7 +88,8 @@ def _not_counted(failed: Sequence[int]) -> str:
     """Seeds that are left out, since leaving them out in silence would flatter the rest."""
     if not failed:
         return ""
-    names = ", ".join(map(str, failed))
+    more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+    names = f"{', '.join(map(str, failed[:MOST_NAMED]))}{more}"
     return (
         f"; seed {names} failed and is not counted"
         if len(failed) == 1
@@ -126,7 +129,7 @@ def _figures(chosen: Chosen, task: str) -> None:
         _section("Score", lambda: draw_score(chosen, name, x, look.style), f"{task}-{name}", look)
     _section("Exact match by number of operations", lambda: draw_operations(chosen, look.style), f"{task}-by-m", look)
     _section(
-        "Tokens to half way (t50)", lambda: draw_crossings(crossings(chosen), look.style), f"{task}-t50", look,
+        "Tokens to half way (t50)", lambda: draw_crossings(chosen.crossings, look.style), f"{task}-t50", look,
         "One dot a run; an open arrow is a run that has not got there yet and is known to need more. The bar is the "
         "median over seeds.",
     )  # fmt: skip
@@ -186,6 +189,11 @@ def _table(chosen: Chosen) -> None:
 def _bands(chosen: Chosen) -> str:
     """What lines and bands of the curves are, and which models have few seeds."""
     seeds = chosen.seeds()
+    early = Counter(
+        chosen.groups[run.id].label
+        for run in chosen.runs
+        if run.id in chosen.averaged and run.record.state not in ("finished", "running")
+    )
     several = max(seeds.values()) > 1
     few = [(label, count) for label, count in seeds.items() if count < ENOUGH_SEEDS]
     notes: list[str] = []
@@ -193,6 +201,11 @@ def _bands(chosen: Chosen) -> str:
         notes.append(
             "Thin lines are single seeds, bold lines their mean; a band is the 95% percentile bootstrap interval of the mean "
             "over seeds (1,000 resamples at each point)."
+        )
+    if chosen.most_lines() > MOST_LINES:
+        notes.append(
+            f"Of each model at most {MOST_LINES} single seeds are drawn as lines, spread evenly over all of them; means, "
+            "bands, t50 and the tables are over all."
         )
     if few:
         counts = "; ".join(f"{plain(label)}: {count}" for label, count in few[:MOST_NAMED])
@@ -204,11 +217,13 @@ def _bands(chosen: Chosen) -> str:
             else ""
         )
         notes.append(f"{here}: a claim needs at least {ENOUGH_SEEDS}.{covers}")
-    if any(run.id in chosen.averaged and run.record.state not in ("finished", "running") for run in chosen.runs):
+    if early:
         notes.append(
             "A cross is where a seed ended early; from there on the mean is a thinner line over the seeds left. "
             "Such runs do not count for t50, unless there are no others."
         )
+    if max(early.values(), default=0) > MOST_PARTS:
+        notes.append(f"Of more than {MOST_PARTS} seeds that ended early, several may leave the mean together.")
     return " ".join(notes)
 
 

@@ -13,7 +13,7 @@ from playground.model.flops import training_flops_per_token
 from playground.runs.store import Run
 from playground.ui.system import flops_text
 from playground.ui.words import short
-from tests.fake_runs import write_run
+from tests.fake_runs import settle, write_run
 from tests.ui.pages.test_compare import compare, evaluations, table
 from tests.ui.support import (
     Downloads,
@@ -93,6 +93,7 @@ def test_of_many_models_with_few_seeds_the_first_are_named(runs: Path) -> None:
     for place, seed in [(0, 0), (0, 1), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]:
         path = write_run(runs, steps=40, seed=seed)
         change_json(path / "config.json", preset=f"own-{place}", optim={"lr": place + 1.0})
+        settle(path)
     named = "; ".join(f"n = 1, own-{place}: {2 if place == 0 else 1}" for place in range(4))
     assert f"Few seeds ({named}; and 2 more): a claim needs at least 5." in words(compare())
 
@@ -102,6 +103,7 @@ def test_the_system_stands_below_the_runs(runs: Path, downloads: Downloads) -> N
     write_run(runs, steps=100, n_future=2)
     model = json.loads((path / "config.json").read_text())["model"] | {"d_vocab": 64, "n_ctx": 64}
     change_json(path / "config.json", model=model)
+    settle(path)
     app = compare()
     shown = app.dataframe[1].value.set_index("run").loc[path.name]
     record = Run(path).record

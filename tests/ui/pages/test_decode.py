@@ -15,7 +15,7 @@ from playground.runs.store import Run
 from playground.ui import decode_data
 from playground.ui.decode_data import sample_prompt
 from tasks.base import seeded_generator
-from tests.fake_runs import write_run, write_weights
+from tests.fake_runs import settle, write_run, write_weights
 from tests.ui.support import Downloads, array, assert_well, figures, labels, open_page, widget, words
 
 NEW = 6
@@ -279,6 +279,7 @@ def test_a_clamped_run_decodes_without_a_cache(runs: Path) -> None:
     config = json.loads((path / "config.json").read_text())
     config["clamp"]["forbid_induction"] = ["all"]
     (path / "config.json").write_text(json.dumps(config))
+    settle(path)
     app = page()
     assert "without a cache, because this run's attention is clamped" in words(app)
     assert "both ways wrote **the same" in words(app)
@@ -288,6 +289,7 @@ def test_tasks_configured_differently_continue_rows_of_their_own(pair: list[Path
     config = json.loads((pair[0] / "config.json").read_text())
     config["task"]["test_seed"] = 5
     (pair[0] / "config.json").write_text(json.dumps(config))
+    settle(pair[0])
     app = choose(page(), beside=pair[0].name)
     assert "so that each continues a row of its own" in words(app)
     assert texts(app)[0]["prompt"] != texts(app)[2]["prompt"]
@@ -378,5 +380,5 @@ def test_weights_that_are_gone_are_told(pair: list[Path]) -> None:
 def test_a_configuration_that_is_gone_is_told(pair: list[Path]) -> None:
     (pair[1] / "config.json").unlink()
     app = page()
-    assert "This model cannot be opened: there is no configuration in" in words(app)
+    assert "1 folder not readable" in words(app) and "config.json is missing" in words(app)
     assert not texts(app)

@@ -14,7 +14,7 @@ from playground.results import AttentionScores
 from playground.runs.checkpoint import WEIGHTS
 from playground.runs.probes import probe_file
 from playground.runs.store import Run
-from tests.fake_runs import write_many, write_run, write_weights
+from tests.fake_runs import settle, write_many, write_run, write_weights
 from tests.ui.support import array, assert_well, change_json, figures, labels, open_page, widget, words
 
 VIEWS = ("Formation", "Heat-maps", "Attention at work", "Composition", "Ablation")
@@ -126,24 +126,21 @@ def gone_weights(path: Path) -> None:
     (path / "checkpoints" / "40" / WEIGHTS).unlink()
 
 
-def no_configuration(path: Path) -> None:
-    write_weights(path, (40,))
-    (path / "config.json").unlink()
-
-
 def another_shape(path: Path) -> None:
     write_weights(path, (40,))
     config = json.loads((path / "config.json").read_text())
     change_json(path / "config.json", model=config["model"] | {"d_model": 32})
+    settle(path)
 
 
 def unknown_task(path: Path) -> None:
     write_weights(path, (40,))
     config = json.loads((path / "config.json").read_text())
     change_json(path / "config.json", task=config["task"] | {"name": "sorting"})
+    settle(path)
 
 
-MEASURE = "--probe task_attention composition behaviour --step all` measures its stored steps."
+MEASURE = "--probe task_attention composition behaviour --step all"
 NO_WEIGHTS = "These runs have no stored weights, which this view needs"
 CANNOT = "This model cannot be opened:"
 STATES: dict[Callable[[Path], None], dict[str, tuple[str, bool]]] = {
@@ -158,7 +155,6 @@ STATES: dict[Callable[[Path], None], dict[str, tuple[str, bool]]] = {
     | {"Composition": ("Another version may have written it", False), "Ablation": (NO_WEIGHTS, False)},
     broken_weights: {"Formation": ("", True), "Attention at work": (CANNOT, False), "Ablation": (CANNOT, False)},
     gone_weights: dict.fromkeys(MODEL_VIEWS, ("The weights of this step are gone; choose another step.", False)),
-    no_configuration: dict.fromkeys(MODEL_VIEWS, ("there is no configuration in", False)),
     another_shape: dict.fromkeys(MODEL_VIEWS, (CANNOT, False)),
     unknown_task: dict.fromkeys(MODEL_VIEWS, ("there is no task 'sorting'", False)) | {"Formation": ("", True)},
 }  # fmt: skip

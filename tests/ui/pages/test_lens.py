@@ -12,7 +12,7 @@ from playground.probes.lens import lens, lens_view
 from playground.runs.checkpoint import WEIGHTS
 from playground.runs.store import Run
 from playground.ui.lens_data import ROWS
-from tests.fake_runs import write_run, write_weights
+from tests.fake_runs import settle, write_run, write_weights
 from tests.ui.support import (
     Downloads,
     annotations,
@@ -246,6 +246,7 @@ def test_tasks_configured_differently_read_rows_of_their_own(pair: list[Path]) -
     config = json.loads((pair[1] / "config.json").read_text())
     config["task"]["test_seed"] = 5
     (pair[1] / "config.json").write_text(json.dumps(config))
+    settle(pair[1])
     app = page()
     assert "The tasks of these two runs are configured differently, so that each reads a row of its own." in words(app)
     layout = figures(app)["lens"]["layout"]
@@ -331,5 +332,5 @@ def test_weights_that_are_gone_are_told(pair: list[Path]) -> None:
 def test_a_configuration_that_is_gone_is_told(pair: list[Path]) -> None:
     (pair[1] / "config.json").unlink()
     app = page()
-    assert "This model cannot be opened: there is no configuration in" in words(app)
+    assert "1 folder not readable" in words(app) and "config.json is missing" in words(app)
     assert len(maps(app)) == 1

@@ -17,8 +17,10 @@ from playground.runs.lock import LOCK
 from playground.runs.steps import RESUME
 from playground.runs.store import Run
 from playground.runs.writing import append_line
+from playground.ui.text import plain
 from playground.ui.words import short
 from tests.fake_runs import write_run
+from tests.ui.conftest import Resumed
 from tests.ui.support import (
     Training,
     array,
@@ -93,7 +95,7 @@ def test_one_press_starts_what_is_preset(runs: Path, start: Launcher) -> None:
 def test_a_job_that_cannot_be_started_is_told_and_the_form_stays(runs: Path, start: Launcher, error: Exception) -> None:
     start.error = error
     app = press(train(), "Train 2 models")
-    assert f"Nothing was started: {error}" in words(app)
+    assert f"Nothing was started: {plain(error)}" in words(app)
     assert "Train 2 models" in labels(app, "button")
     assert "Stop" not in labels(app, "button")
     start.error = None
@@ -185,6 +187,17 @@ def test_a_run_of_an_earlier_visit_can_go_on(runs: Path, resumed: list, state: s
     assert [command[2:5] for command, _ in resumed] == [["playground", "resume", str(path.resolve())]]
     assert "Going on: loading PyTorch takes a few seconds." in words(app)
     assert not [label for label in labels(app, "button") if label.startswith("Resume")]
+
+
+def test_a_run_that_did_not_go_on_says_why(runs: Path, resumed: Resumed) -> None:
+    path = write_run(runs, steps=100, state="stopped")
+    app = press(train(), f"Resume {path.name}")
+    (runs / ".jobs" / f"resume-{path.name}.log").write_text("error: the text has changed\n")
+    resumed.status = 2
+    app.run()
+    assert_well(app)
+    assert f"{plain(path.name)} did not go on. {plain('error: the text has changed')}" in words(app)
+    assert f"Resume {path.name} from step 0" in words(app)
 
 
 def test_a_resumed_run_is_followed_to_its_end(runs: Path, resumed: list, training: Training) -> None:
