@@ -107,10 +107,12 @@ def write_many(folder: Path, presets: Iterable[str] = ("induction-cpu",), **opti
     ]
 
 
-def write_seeds(folder: Path, count: int, preset: str = "induction-cpu", written: int = 5) -> list[Path]:
-    """Many runs of n = 1 and n = 2 that differ in their seed; after the first ones their curves repeat, since writing takes long."""
-    whole = [write_run(folder, preset, n_future=n_future, seed=seed) for seed in range(written) for n_future in (1, 2)]
-    paths = whole[:count]
+def write_seeds(folder: Path, count: int, preset: str = "induction-cpu", written: int = 10) -> list[Path]:
+    """Runs of n = 1 and n = 2 in turns, with seeds 0, 0, 1, 1, ..; after the first ones their curves repeat, which is written fast."""
+    whole = [
+        write_run(folder, preset, n_future=1 + number % 2, seed=number // 2) for number in range(min(count, written))
+    ]
+    paths = list(whole)
     for number in range(len(whole), count):
         source, seed = whole[number % len(whole)], number // 2
         config = dataclasses.replace(RunConfig.from_dict(json.loads((source / "config.json").read_text())), seed=seed)

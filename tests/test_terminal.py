@@ -17,6 +17,7 @@ from playground.terminal import (
     MOST_ROWS,
     Lines,
     Live,
+    Quiet,
     comparison_table,
     make_reporter,
     print_broken,
@@ -187,10 +188,10 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_gets_the_live_line_a_file_gets_lines_and_quiet_gets_nothing(monkeypatch):
     assert type(make_reporter(quiet=False)) is Lines
-    assert type(make_reporter(quiet=True)) is Silent
+    assert type(make_reporter(quiet=True)) is Quiet
     monkeypatch.setattr("sys.stderr", Terminal())
     assert type(make_reporter(quiet=False)) is Live
-    assert type(make_reporter(quiet=True)) is Silent
+    assert type(make_reporter(quiet=True)) is Quiet
 
 
 @pytest.mark.parametrize("reporter", [Silent, Lines, Live])

@@ -104,7 +104,7 @@ def probe_history(run: StoredRun, probe: str, result: type[ResultT]) -> History[
 
 
 def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
-    """Whether something can be read of what a probe stored, or nothing was stored; says on the page which lines are left out."""
+    """Whether what a probe stored, if anything, can be read at least in part; says on the page which lines are left out."""
     if not found.bad:
         return True
     if not found.history.steps:

@@ -41,6 +41,18 @@ def test_the_band_lies_within_the_values_and_a_wider_level_gives_a_wider_band(va
     assert (low <= inner_low + slack).all() and (inner_high <= high + slack).all()
 
 
+def test_many_seeds_equal_the_loop_as_well_and_a_second_time():
+    values = np.random.default_rng(0).normal(size=(300, 3))
+    slow_low, slow_high = slow_band(values, 0.95, 50, 0)
+    for _ in range(2):  # it is remembered
+        mean, low, high = mean_and_band(values, draws=50)
+        np.testing.assert_allclose(mean, values.mean(axis=0))
+        np.testing.assert_allclose(low, slow_low)
+        np.testing.assert_allclose(high, slow_high)
+    changed = values + np.array([0.0, 1.0, 0.0])
+    np.testing.assert_allclose(mean_and_band(changed, draws=50)[1], slow_low + np.array([0.0, 1.0, 0.0]))
+
+
 def test_a_point_does_not_depend_on_its_neighbours():
     values = np.random.default_rng(0).normal(size=(5, 7))
     whole = np.stack(mean_and_band(values))

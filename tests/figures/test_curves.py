@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playground.figures.aggregate import mean_and_band
-from playground.figures.curves import X_TITLES, Reference, curves_figure, span
+from playground.figures.curves import MOST_APART, MOST_LINES, MOST_NAMED, X_TITLES, Reference, curves_figure, span
 from playground.figures.means import MOST_POINTS, mean_parts, shared_part
 from playground.figures.style import color_of, dash_of, see_through
 from tests.figures.shown import STYLES, TOKENS_A_STEP, curve, dressed, levels, texts
@@ -257,6 +257,45 @@ def test_long_curves_are_thinned_and_keep_their_newest_point(count):
         assert len(set(np.diff(trace.x))) == 1
     if count <= MOST_POINTS:
         assert len(found["mean"][0].x) == count
+
+
+@pytest.mark.parametrize("count", [MOST_LINES - 1, MOST_LINES, MOST_LINES + 1, 10 * MOST_LINES])
+def test_of_many_seeds_some_lines_are_drawn_and_the_mean_is_over_all(count):
+    curves = [curve([4.0 + seed, 3.0, 1.0 - seed], seed=seed) for seed in range(count)][::-1]
+    found = parts(curves_figure(curves, y_title="loss"))
+    seeds = sorted(seed for line in found["thin"] for seed in line.seeds)
+    assert len(set(seeds)) == min(count, MOST_LINES)
+    assert (seeds[0], seeds[-1]) == (0, count - 1)
+    assert np.ptp(np.diff(seeds)) <= 1  # evenly spread
+    (mean,), (band,) = found["mean"], found["band"]
+    assert list(mean.y) == pytest.approx(np.mean([line.values for line in curves], axis=0).tolist())
+    assert mean.name == f"n = 1 ({count} seeds)" and f"mean of {count} seeds</b>" in mean.hovertemplate
+    _, low, high = mean_and_band(np.array([line.values for line in curves]))
+    assert list(band.y) == pytest.approx(high.tolist() + low[::-1].tolist())
+
+
+def test_of_many_runs_that_end_early_or_do_not_count_a_trace_shows_all_that_are_drawn():
+    ended = [curve([4.0, 3.0], seed=seed, ended="failed") for seed in range(2 * MOST_LINES)]
+    others = [curve([9.0, 8.0, 7.0], seed=seed, in_mean=False) for seed in range(2 * MOST_LINES)]
+    figure = curves_figure([*group(), *ended, *others], y_title="loss", x="step")
+    found = parts(figure)
+    (cross,) = found["cross"]
+    drawn_ended = {seed for line in found["thin"] if list(line.y) == [4.0, 3.0] for seed in line.seeds}
+    assert set(np.asarray(cross.customdata)[:, 0]) == drawn_ended and len(drawn_ended) < MOST_LINES
+    assert set(cross.x) == {10} and set(cross.y) == {3.0}
+    assert "seed %{customdata[0]}: ended early</b>" in cross.hovertemplate
+    assert [list(line.y) for line in found["thin"]].count([9.0, 8.0, 7.0]) == MOST_LINES
+    assert len(figure.data) == 1 + 1 + 1 + 2 * 2  # crosses, runs that do not count, seeds, two parts of the mean
+    assert f"{3} of {3 + len(ended)} seeds, seeds 0, 1" in found["mean"][1].hovertemplate
+    assert f"and {len(ended) - MOST_NAMED} more ended early" in found["mean"][1].hovertemplate
+
+
+def test_a_few_runs_that_end_early_or_do_not_count_are_named():
+    ended = [curve([4.0, 3.0], seed=seed, ended="failed", run=f"ended-{seed}") for seed in range(MOST_APART)]
+    others = [curve([9.0, 8.0, 7.0], seed=seed, in_mean=False, run=f"other-{seed}") for seed in range(MOST_APART)]
+    texts = [trace.hovertemplate or "" for trace in curves_figure([*group(), *ended, *others], y_title="loss").data]
+    for name in (f"{kind}-{seed}" for kind in ("ended", "other") for seed in range(MOST_APART)):
+        assert sum(name in text for text in texts) == 1
 
 
 def test_every_group_has_its_colour_dash_and_exactly_one_legend_entry():

@@ -15,7 +15,7 @@ from playground.runs.writing import append_line
 from playground.ui.comparisons import NOT_REACHED, comparison, metrics_csv, shown_table, t50_text, table_csv
 from playground.ui.files import StoredRun, read_store
 from playground.ui.words import short
-from tests.fake_runs import write_run
+from tests.fake_runs import settle, write_run
 from tests.ui.support import Training, change_json
 
 
@@ -73,7 +73,9 @@ def test_when_it_was_half_way(runs: Path, options: dict, text: str | None) -> No
 def test_the_table_says_what_was_written(runs: Path) -> None:
     write_run(runs, n_future=1, seed=3, created=1.0)
     write_run(runs, n_future=2, seed=4, control="trunk", state="stopped", done=0.2, created=2.0)
-    change_json(write_run(runs, seed=5, state="running", done=0, created=3.0) / "run.json", preset=None)
+    own = write_run(runs, seed=5, state="running", done=0, created=3.0)
+    change_json(own / "config.json", preset=None)
+    settle(own)
     found = stored(runs)
     table = shown_table([comparison(run) for run in found], group_runs({run.id: run.config for run in found}))
     records = [run.record for run in found]

@@ -100,6 +100,28 @@ def test_everything_of_a_run_is_shared_until_its_files_change(runs: Path) -> Non
     assert third.attention is attention
 
 
+def test_a_run_is_the_same_object_until_one_of_its_files_changes(runs: Path) -> None:
+    path, other = write_run(runs, steps=40, created=1.0), write_run(runs, steps=40, seed=1, created=2.0)
+    first, beside = read_store(runs).runs
+    assert read_store(runs).runs == (first, beside) and len(first.metrics) and len(beside.metrics)
+    append_line(path / "metrics.jsonl", {"kind": "train", "step": 41, "tokens": 1, "seconds": 1.0, "loss_1": 0.5})
+    second, still = read_store(runs).runs
+    assert second is not first and still is beside and len(second.metrics) == len(first.metrics) + 1
+    (other / "metrics.jsonl").unlink()
+    changed, gone = read_store(runs).runs
+    assert changed is second and gone is not beside and gone.metrics.empty and len(beside.metrics)
+
+
+def test_a_run_that_may_not_be_read_for_a_while_comes_back(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_run(runs, steps=40)
+    run = only(runs)
+    contents = (path / "run.json").read_text()
+    cut_short(path / "run.json")
+    assert read_store(runs).runs == () and read_store(runs).broken
+    (path / "run.json").write_text(contents)
+    assert only(runs) is not run and only(runs).record == run.record
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_folder_without_runs_holds_none(runs: Path, there: bool) -> None:
     folder = runs if there else runs / "nowhere"

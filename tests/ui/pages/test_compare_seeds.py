@@ -1,8 +1,11 @@
 """Compare with several seeds: bands, seeds that ended early, and what the runs took."""
 
+import importlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,19 +14,29 @@ import pytest
 from playground.config import ModelConfig
 from playground.model.flops import training_flops_per_token
 from playground.runs.store import Run
+from playground.runs.writing import append_line
 from playground.ui.system import flops_text
 from playground.ui.words import short
-from tests.fake_runs import settle, write_run
+from tests.fake_runs import settle, write_run, write_seeds
 from tests.ui.pages.test_compare import compare, evaluations, table
 from tests.ui.support import (
     Downloads,
     array,
+    assert_well,
     change_json,
     figures,
     labels,
     legend,
+    widget,
     words,
 )
+
+COMPUTED = (
+    "playground.ui.comparisons.compare", "playground.ui.compare_figures.score_curve",
+    "playground.ui.compare_figures.loss_curves", "playground.ui.selection.experiment_of",
+    "playground.ui.system.throughput",
+)  # fmt: skip
+"""What the page computes of every run."""
 
 
 def test_seeds_are_thin_and_their_mean_is_bold(runs: Path) -> None:
@@ -96,6 +109,61 @@ def test_of_many_models_with_few_seeds_the_first_are_named(runs: Path) -> None:
         settle(path)
     named = "; ".join(f"n = 1, own-{place}: {2 if place == 0 else 1}" for place in range(4))
     assert f"Few seeds ({named}; and 2 more): a claim needs at least 5." in words(compare())
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(3, {0, 1, 2}), (5, {0, 2, 4})])
+def test_of_many_seeds_some_lines_are_drawn_which_the_page_says(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, count: int, drawn: set[int]
+) -> None:
+    monkeypatch.setattr("playground.figures.curves.MOST_LINES", 3)
+    paths = write_seeds(runs, 2 * count)
+    app = compare()
+    says = "Of each model at most 3 single seeds are drawn as lines, spread evenly over all of them"
+    assert (says in words(app)) == (len(drawn) < count)
+    figure = figures(app)["induction-repeat_accuracy"]
+    assert legend(figure) == [f"n = 1 ({count} seeds)", f"n = 2, layers ({count} seeds)"]
+    thin, _, mean = figure["data"][:3]
+    assert set(array(thin["customdata"])[:, 2]) == drawn
+    values = [evaluations(path)["repeat_accuracy"] for path in paths if "-n1-" in path.name]
+    np.testing.assert_allclose(array(mean["y"]), np.mean(values, axis=0))
+    assert len(table(app)) == 2 * count and len(array(figures(app)["induction-t50"]["data"][0]["x"])) == count
+
+
+def test_of_many_seeds_that_ended_early_some_are_named(runs: Path) -> None:
+    for path in write_seeds(runs, 14):
+        change_json(path / "run.json", status="failed" if "-n1-" in path.name else "finished", reason="gone")
+    write_run(runs, seed=99)
+    text = words(compare())
+    assert "seeds 0, 1, 2, 3 and 3 more failed and are not counted" in text
+    assert "several may leave the mean together" not in text
+
+
+def test_a_click_computes_no_curve_row_or_group_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_seeds(runs, 12)
+    app = compare()
+    computed: list[str] = []
+
+    def counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **options: Any) -> Any:
+            computed.append(name)
+            return work(*args, **options)
+
+        return count
+
+    for place in COMPUTED:
+        module, name = place.rsplit(".", 1)
+        monkeypatch.setattr(place, counting(name, getattr(importlib.import_module(module), name)))
+    widget(app, "axis").set_value("steps")
+    app.run()
+    assert_well(app)
+    assert figures(app)["induction-repeat_accuracy"]["layout"]["xaxis"]["title"]["text"] == "training step"
+    assert not computed
+    append_line(
+        next(runs.glob("*-n1-*-s0-*")) / "metrics.jsonl",
+        {"kind": "eval", "step": 9999, "tokens": 10**9, "seconds": 1.0, "repeat_accuracy": 0.5},
+    )
+    app.run()
+    assert sorted(computed) == sorted(place.rsplit(".", 1)[1] for place in COMPUTED)  # of one run
 
 
 def test_the_system_stands_below_the_runs(runs: Path, downloads: Downloads) -> None:
