@@ -108,7 +108,7 @@ def write_many(folder: Path, presets: Iterable[str] = ("induction-cpu",), **opti
 
 
 def write_seeds(folder: Path, count: int, preset: str = "induction-cpu", written: int = 10) -> list[Path]:
-    """Runs of n = 1 and n = 2 in turns, with seeds 0, 0, 1, 1, ..; after the first ones their curves repeat, which is written fast."""
+    """Runs of n = 1 and n = 2 in turns, with seeds 0, 0, 1, 1, ..; only the first `written` have curves of their own."""
     whole = [
         write_run(folder, preset, n_future=1 + number % 2, seed=number // 2) for number in range(min(count, written))
     ]

@@ -67,7 +67,9 @@ def test_the_pages_of_the_app_are_timed():
     assert done.returncode == 0, done.stderr
     _, *rows = map(json.loads, done.stdout.splitlines())
     check(rows)
-    assert [row["what"] for row in rows][:2] == ["first paint", "rerun of train"]
+    measured = [row["what"] for row in rows]
+    assert measured[:2] == ["first paint", "rerun of train"]
+    assert measured[-2:] == ["first paint of compare", "rerun of compare"]
 
 
 def test_decoding_on_a_gpu_says_that_it_wants_one():

@@ -6,6 +6,7 @@ makes an error of whatever cuts a graph into pieces.
 
 import functools
 import os
+import types
 
 import jaxtyping
 import pytest
@@ -18,6 +19,7 @@ from playground.model.stack import Stack, clip_rows
 from playground.training import cross_entropy
 from playground.training.loss import LOSS
 from playground.training.step import Compiled
+from tests import type_checking
 from tests.cases import make_batch, random_tokens, small_model
 from tests.generation.cases import PROMPTS, tiny_model
 
@@ -86,3 +88,9 @@ def test_compiled_decoding_writes_what_plain_decoding_writes(kind, whole_graphs)
     model, config = tiny_model(3, future_heads=kind), DecodingConfig(max_new_tokens=4, speculative=3)
     plain, compiled = (Decoder(model, config, compiled=way).generate(PROMPTS) for way in (False, True))
     assert compiled.decoded == plain.decoded
+
+
+def test_kernels_of_triton_stay_as_they_are():
+    """Triton compiles a kernel from its source and looks names up in its module, which a wrapper would hide."""
+    kernel = types.FunctionType((lambda x: x).__code__, {"triton": None})
+    assert type_checking._checked_unless_compiling(kernel, lambda _: None) is kernel

@@ -21,7 +21,7 @@ def mean_and_band(
     return (mean, mean, mean) if len(values) < 2 else (mean, *_band(values.tobytes(), len(values), level, draws, seed))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _band(
     values: bytes, count: int, level: float, draws: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

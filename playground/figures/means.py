@@ -91,7 +91,7 @@ def mean_parts(group: Sequence[Curve], x: X, most: int = MOST_PARTS) -> list[Mea
         if part is not None and (len(part.steps) > 1 or not parts):
             parts.append(part)
             joint = int(part.steps[-1])
-        after = -1 if until is None else until
+        after = after if until is None else until
     return parts
 
 
@@ -116,6 +116,11 @@ class _Shared:
                 self.steps = np.intersect1d(self.steps, other)
         self._rows = [_rows_of(curve, self.steps) for curve in curves]
         self._there = np.array([rows >= 0 for rows in self._rows])
+        # Without a value a row is -1, and what it finds is never looked at.
+        self._values = np.array([
+            curve.values[rows] if len(curve.values) else np.full(len(rows), np.nan)
+            for curve, rows in zip(curves, self._rows, strict=True)
+        ])  # fmt: skip
 
     def part(
         self, left: Sequence[int], x: X, *, joint: int = -1, after: int = -1, until: int | None = None
@@ -129,9 +134,8 @@ class _Shared:
         # Counted from the end, so that the newest point is always there.
         shared = shared[(len(shared) - 1) % every :: every]
         curves = [self.curves[i] for i in left]
-        values = np.array([curve.values[self._rows[i][shared]] for i, curve in zip(left, curves, strict=True)])
         places = curves[0].at(x)[self._rows[left[0]][shared]]
-        return MeanPart(curves=curves, steps=self.steps[shared], places=places, values=values)
+        return MeanPart(curves=curves, steps=self.steps[shared], places=places, values=self._values[left][:, shared])
 
 
 def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:

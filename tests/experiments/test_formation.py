@@ -1,6 +1,7 @@
 """When things formed, on curves whose crossings are known: order, censoring, offsets, and groups of runs against another."""
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -130,9 +131,6 @@ def olsson(**changes: Any) -> FakeRun:
 
 def _halves(found: Formation) -> dict[str, int | None]:
     return {event.name: event.half for event in found.main}
-
-
-# --- one run --------------------------------------------------------------------------------------------------------
 
 
 def test_known_crossings_in_the_expected_order():
