@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from playground.experiments.compare import StoredMetrics, compare_run
+from playground.experiments.compare import StoredMetrics, compare, compare_run
 from playground.results import ScoreInfo
 from playground.runs.record import RunRecord
 from playground.runs.store import load_run
@@ -62,6 +62,17 @@ def test_a_score_that_falls():
 def test_a_score_that_is_not_in_the_rows_yet():
     row = compare_run(FakeRun([0.1], name="another"))
     assert (row.score_name, row.score, row.t50_tokens) == ("accuracy", None, None)
+
+
+def test_a_score_named_like_the_column_of_kinds_is_no_number():
+    row = compare_run(FakeRun([0.1], scores=(dataclasses.replace(HEADLINE, name="kind"),)))
+    assert (row.score_name, row.score, row.t50_tokens) == ("kind", None, None)
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_arrays_and_tables_give_the_same_row(tmp_path, state):
+    run = load_run(write_run(tmp_path, steps=100, state=state))
+    assert compare(run.record, run.read_metrics().columns) == compare(run.record, run.metrics) == compare_run(run)
 
 
 def test_a_run_that_has_measured_nothing_has_a_row_all_the_same():

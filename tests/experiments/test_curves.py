@@ -74,6 +74,14 @@ def test_a_score(run):
     assert curve.panel == ""
 
 
+def test_arrays_and_tables_give_the_same_curves(run):
+    arrays, table = run.read_metrics().columns, run.metrics
+    for make in (loss_curves, lambda *parts: [score_curve(*parts, "repeat_accuracy"), throughput_curve(*parts)]):
+        for one, other in zip(make(run.record, arrays, GROUP), make(run.record, table, GROUP), strict=True):
+            for name in ("steps", "tokens", "values"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def test_a_score_that_was_not_measured_has_no_curve(run):
     assert score_curve(run.record, run.metrics, GROUP, "exact_match") is None
     assert score_curve(run.record, run.metrics.assign(repeat_accuracy=None), GROUP, "repeat_accuracy") is None
