@@ -1,10 +1,12 @@
 """The runs that the campaign works on: trained once, then copied."""
 
+import atexit
 import contextlib
 import functools
 import io
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ def call(*argv: str) -> Answer:
 def template() -> Path:
     """A folder with a finished run, `whole`, and the same run stopped at step 9, `stopped`."""
     folder = Path(tempfile.mkdtemp(prefix="campaign-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     assert call("train", *TINY, "--runs-dir", str(folder), "--run-id", "whole", "--json").status == 0
     from playground.experiments.runner import train
     from playground.runs.store import load_run
