@@ -174,11 +174,6 @@ def is_text(value: Any) -> bool:
     return not any(0xD800 <= ord(character) <= 0xDFFF for character in value) if not value.isascii() else True
 
 
-def read_lines(path: Path, check: Check = position_problem) -> list[dict[str, Any]]:
-    """All good rows of a .jsonl file; none where it is missing. Raises Denied, or Damaged for no regular file."""
-    return list(iterate_lines(path, check, []))
-
-
 def read_bad_lines(path: Path) -> list[BadLine]:
     """The lines of a .jsonl file that are no rows. Raises Denied, or Damaged for no regular file."""
     bad: list[BadLine] = []

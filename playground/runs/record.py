@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 import psutil
 
-from playground.config import FutureHeads
+from playground.config import MOST_SEED, FutureHeads
 from playground.config.values import fits, readable, short_value
 from playground.results import ScoreInfo
 from playground.runs.errors import Damaged
@@ -22,7 +22,6 @@ Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
 """`interrupted` is never written: a run that says running, but that no process trains, is read as interrupted."""
 FORMAT = 2
 """Version of the run format that is written. Format 1 has no checksums, and keeps nothing of a task that reads files."""
-MOST_SEED = 2**63 - 1
 AWAY_SECONDS = 600.0
 
 

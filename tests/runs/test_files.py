@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from playground.runs.errors import Absent, Damaged, Denied
 from playground.runs.metrics import read_metrics
-from playground.runs.reading import BadLine, iterate_lines, read_json, read_lines
+from playground.runs.reading import BadLine, iterate_lines, read_json
 from playground.runs.resumption import drop_set_aside, set_lines_aside
 from playground.runs.writing import append_line, remove_temporaries, write_json
 from tests.fake_runs import GONE
@@ -279,7 +279,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("pipe", "folder"):
-        for read in (read_json, read_lines, read_metrics):
+        for read in (read_json, any_lines, read_metrics):
             with pytest.raises(Damaged, match=f"{name} is no regular file"):
                 read(tmp_path / name)
     with pytest.raises(Damaged):

@@ -7,9 +7,9 @@ import pytest
 
 from playground.results import AttentionScores, GradientShares
 from playground.runs.probes import insert_result, probe_file, probe_files, read_history, store_result
-from playground.runs.reading import read_lines
 from playground.runs.store import load_run
 from tests.fake_runs import write_run
+from tests.runs.test_files import any_lines
 from tests.ui.support import cut_last_line
 
 
@@ -18,7 +18,7 @@ def _result(value: float) -> GradientShares:
 
 
 def _stored(path):
-    return [(row["step"], row["tokens"], row["share"][0]) for row in read_lines(probe_file(path, "gradients"))]
+    return [(row["step"], row["tokens"], row["share"][0]) for row in any_lines(probe_file(path, "gradients"))]
 
 
 def test_results_are_added_line_by_line(tmp_path):
@@ -42,7 +42,7 @@ def test_a_result_is_put_where_it_belongs_in_place_of_what_stood_there(tmp_path,
 
 
 def test_the_first_result_of_a_probe_makes_its_file(tmp_path):
-    assert read_lines(probe_file(tmp_path, "gradients")) == [] and probe_files(tmp_path) == []
+    assert any_lines(probe_file(tmp_path, "gradients")) == [] and probe_files(tmp_path) == []
     insert_result(tmp_path, "gradients", _result(0.9), step=2, tokens=20)
     store_result(tmp_path, "agreement", _result(0.1), step=2, tokens=20)
     assert _stored(tmp_path) == [(2, 20, 0.9)]

@@ -61,6 +61,7 @@ def main() -> None:
     else:
         no_rows(runs, "stored a measurement")
     _table(chosen)
+    _left_out(runs)
     stored_system(runs, groups)
     _what_it_means(runs)
 
@@ -225,6 +226,15 @@ def _bands(chosen: Chosen) -> str:
     if max(early.values(), default=0) > MOST_PARTS:
         notes.append(f"Of more than {MOST_PARTS} seeds that ended early, several may leave the mean together.")
     return " ".join(notes)
+
+
+def _left_out(runs: Sequence[StoredRun]) -> None:
+    """Which stored measurements cannot be read, and so stand in no figure."""
+    problems = [f"{run.id}: {problem}" for run in runs for problem in run.problems]
+    for problem in problems[:MOST_REASONS]:
+        st.caption(plain(problem))
+    if len(problems) > MOST_REASONS:
+        st.caption(f"and {plural(len(problems) - MOST_REASONS, 'more file')} that cannot be read whole")
 
 
 def _what_it_means(runs: Sequence[StoredRun]) -> None:

@@ -202,3 +202,12 @@ def test_runs_that_measured_nothing_stand_in_the_table(runs: Path) -> None:
     assert table(app)["t50 (tokens)"].tolist() == ["-"]
     assert "Look again" in labels(app, "button")
     assert len(app.dataframe) == 1
+
+
+def test_lines_that_cannot_be_read_are_named(runs: Path) -> None:
+    paths = [write_run(runs, steps=40, seed=seed) for seed in range(2)]
+    with (paths[0] / "metrics.jsonl").open("a") as file:
+        file.write("{\n")
+    text = words(compare())
+    assert f"{paths[0].name}" in text and "cannot be read and is left out" in text
+    assert text.count("cannot be read") == 1
