@@ -48,10 +48,11 @@ else
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS) $(ARGS)
 endif
 
-# The stamps are written last, so that an interrupted set-up is taken up again.
+# The stamps are written last, so that an interrupted set-up is taken up again. editable_mode=compat adds this folder to the
+# path and no code to Python's own start-up, in which Ctrl-C would end in a traceback.
 .venv/.runtime: requirements.txt | .venv/.python
 	$(BIN)/python -m pip install -r requirements.txt
-	$(BIN)/python -m pip install --no-deps --editable .
+	$(BIN)/python -m pip install --no-deps --config-settings editable_mode=compat --editable .
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.runtime

@@ -25,6 +25,6 @@ else:
             st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
         ]
     )
-    guarded(sidebar)()
     guarded(page.run)()
+    guarded(sidebar)()  # last: with many runs it takes longer than a page's title
     spare_libraries()

@@ -24,6 +24,15 @@ def visible(text: str, most: int | None = None) -> str:
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def is_whole(text: str) -> bool:
+    r"""Whether a text has no halves of characters (lone surrogates), which nothing can write out.
+
+    >>> is_whole("é"), is_whole("\ud800")
+    (True, False)
+    """
+    return text.isascii() or not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
 def writable(text: str, encoding: str | None) -> str:
     r"""The text with escapes for characters that a stream of this encoding cannot write.
 

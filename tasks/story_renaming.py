@@ -32,6 +32,8 @@ MIN_NAME_COUNT = 5
 """A name stands within sentences of the training stories at least this often."""
 N_CANDIDATES, N_CANDIDATE_TRIES = 2000, 50_000
 """How many new names are collected, and how many pairs of parts are tried for it."""
+MOST_SHUFFLED = 2**24
+"""Of more pairs than this, single ones are drawn: shuffling all would take gigabytes."""
 MIN_CANDIDATES = 8
 """With fewer new names than this, no test."""
 NOT_NAMES = frozenset(
@@ -98,8 +100,7 @@ def find_new_names(
     firsts = sorted(part for part in usable if len(part) == 1 or part.lower() not in known)
     seconds = sorted(part for part in token_of if letters.second_part.fullmatch(part))
     found: list[NewName] = []
-    n_pairs = len(firsts) * len(seconds)
-    for pair in torch.randperm(n_pairs, generator=generator)[:N_CANDIDATE_TRIES].tolist():
+    for pair in random_pairs(len(firsts) * len(seconds), generator):
         first, second = firsts[pair % len(firsts)], seconds[pair // len(firsts)]
         if (first + second).lower() in known:
             continue
@@ -115,6 +116,14 @@ def find_new_names(
             "vocabulary; write a larger bpe_vocab (some scripts need several times as many tokens as English), or more stories"
         )
     return found
+
+
+def random_pairs(n_pairs: int, generator: torch.Generator) -> list[int]:
+    """Different random numbers below `n_pairs`, at most `N_CANDIDATE_TRIES` of them."""
+    if n_pairs <= MOST_SHUFFLED:
+        return torch.randperm(n_pairs, generator=generator)[:N_CANDIDATE_TRIES].tolist()
+    drawn = torch.randint(n_pairs, (N_CANDIDATE_TRIES,), generator=generator)
+    return list(dict.fromkeys(drawn.tolist()))
 
 
 def rename(

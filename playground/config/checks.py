@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Literal, TypeVar, get_origin
 
 from playground.config.values import fits, hints_of, readable, short_value
+from playground.text import is_whole
 
 __all__ = [
     "check_fields", "check_name", "fits", "listed", "nearest", "plain_problem", "readable", "setting", "short_value", "strict",
@@ -158,7 +159,7 @@ def _text_problem(value: str, bounds: Mapping[str, Any]) -> str:
         return f"write at least {least} character{'s' if least > 1 else ''}"
     if len(value) > most:
         return f"write at most {most} characters"
-    if "\0" in value or (not value.isascii() and any(0xD800 <= ord(character) <= 0xDFFF for character in value)):
+    if "\0" in value or not is_whole(value):
         return "write text that UTF-8 can hold, without NUL characters"
     return ""
 

@@ -77,7 +77,7 @@ class Child:
             return "it was stopped while it loaded"
         if status < 0:
             return f"its process was killed by signal {-status}"
-        return last_line(self.log) or f"its process ended with status {status}"
+        return last_line(self.log).removeprefix("error: ") or f"its process ended with status {status}"
 
 
 def last_line(log: Path) -> str:

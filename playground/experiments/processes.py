@@ -42,16 +42,18 @@ class _Training:
 
 
 def train_in_processes(
-    configs: Sequence[RunConfig], ids: Sequence[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str]
-) -> list[Run]:
+    configs: Sequence[RunConfig], ids: Sequence[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str],
+    *, most: int | None = None,
+) -> list[Run]:  # fmt: skip
     """Train each configuration in a process of its own, and wait; the runs of those that began, in order.
 
-    Threads are shared out: with k trainings at a time on c cores each has c / k, unless its configuration says how many. A
-    reason to stop reaches all of them; they write a checkpoint and end. They do the same when this process ends.
+    At most `most` at a time, by default as many as there are cores for. Threads are shared out: with k trainings at a time on
+    c cores each has c / k, unless its configuration says how many. A reason to stop reaches all of them; they write a
+    checkpoint and end. They do the same when this process ends.
     Raises RunError when a process fails without having made its run; the others are stopped.
     """
     n_threads = [threads(config.train.threads, side_by_side=len(configs)) for config in configs]
-    at_once = max(1, cores() // max(n_threads, default=1))
+    at_once = max(1, min(cores() // max(n_threads, default=1), most or len(configs)))
     waiting = list(range(len(configs)))
     going: dict[int, _Training] = {}
     begun: list[int] = []

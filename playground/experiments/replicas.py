@@ -7,6 +7,7 @@ Either way each is stored as a run of its own, equal up to rounding to one train
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from playground.runs.creation import run_folder
 from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
-from playground.training.memory import TooLarge, check_memory, free_memory, training_bytes
+from playground.training.memory import TooLarge, check_memory, free_memory, least_bytes, training_bytes
 from tasks.registry import make_task
 
 Way = Callable[[list[RunConfig], list[str], Path, Reporter, Callable[[], str]], list[Run]]
@@ -57,13 +58,14 @@ def train_many(
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
     alike = _alike(configs)
-    ids = _ids(_resolved(configs, alike), folder, run_ids)
+    resolved = _resolved(configs, alike)
+    ids = _ids(resolved, folder, run_ids)
     on_cuda = [pick_device(configs[places[0]].train.device).type == "cuda" for places in alike]
     stacks = [places for places, cuda in zip(alike, on_cuda, strict=True) if (cuda if stacked is None else stacked)]
     others = sorted(place for places in alike if places not in stacks for place in places)
     done: dict[str, Run] = {}
     try:
-        for way, places in _parts(configs, stacks, others, reporter):
+        for way, places in _parts(resolved, stacks, others, reporter):
             if should_stop():
                 break
             group, names = [configs[place] for place in places], [ids[place] for place in places]
@@ -82,7 +84,16 @@ def _parts(
         for part in fitting_groups([configs[place] for place in places], reporter):
             yield _train_stacked, [places[index] for index in part]
     if others:
-        yield train_in_processes, others
+        most = fitting_processes([configs[place] for place in others])
+        yield functools.partial(train_in_processes, most=most), others
+
+
+def fitting_processes(configs: Sequence[RunConfig], free: int | None = None) -> int:
+    """How many trainings of resolved configurations the memory holds at once at most, and at least one."""
+    device = pick_device(configs[0].train.device)
+    free = free_memory(device) if free is None else free
+    largest = max(sum(least_bytes(config, half=device.type == "cuda")) for config in configs)
+    return max(1, int(USABLE * free) // max(1, largest))
 
 
 def resume_many(

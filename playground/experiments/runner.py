@@ -20,7 +20,7 @@ from playground.experiments.environment import describe_device, environment, mat
 from playground.experiments.reporter import Reporter, Silent
 from playground.experiments.session import NonFiniteLoss, Session
 from playground.model.parameters import count_parameters
-from playground.probes.registry import find_probe
+from playground.probes.registry import check_probes, find_probe
 from playground.runs.checkpoint import tidy
 from playground.runs.creation import make_folder, run_folder
 from playground.runs.errors import RunError
@@ -91,6 +91,7 @@ def make_session(
     device = pick_device(config.train.device)
     crew = present_crew()
     check_memory(config, task, device, processes=crew.size if crew else 1)
+    check_probes(config.train.probes, task, config.model.n_future)
     base = open_base(config, folder)
     if base is not None:
         config = dataclasses.replace(config, base=describe_base(base))

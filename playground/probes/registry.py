@@ -61,6 +61,8 @@ class Probe:
     summary: str
     result: type[Result]
     make: Make
+    may_refuse: bool = False
+    """Whether it may find nothing to measure in the rows of a task."""
 
 
 def _generator() -> torch.Generator:
@@ -192,24 +194,28 @@ PROBES: dict[str, Probe] = {
             summary="How much of the right answer each layer's residual stream brings back, by position (corrupted answer).",
             result=PositionPatching,
             make=_on_pairs(patch_positions, "answer"),
+            may_refuse=True,
         ),
         Probe(
             name="patch_heads",
             summary="How much of the right answer each head's output brings back (corrupted answer).",
             result=HeadPatching,
             make=_on_pairs(patch_heads, "answer"),
+            may_refuse=True,
         ),
         Probe(
             name="patch_heads_match",
             summary="How much of it each head brings back when the earlier occurrence is corrupted, not the answer behind it.",
             result=HeadPatching,
             make=_on_pairs(patch_heads, "match"),
+            may_refuse=True,
         ),
         Probe(
             name="path_patching",
             summary="What each trunk head tells each later head's query, key and value (corrupted earlier occurrence).",
             result=PathPatching,
             make=_on_pairs(path_patching, "match"),
+            may_refuse=True,
         ),
         Probe(
             name="lens",
@@ -244,6 +250,11 @@ def find_probe(name: str) -> Probe:
     if name not in PROBES:
         raise ValueError(f"there is no probe '{name}'{nearest(name, PROBES)}")
     return PROBES[name]
+
+
+def check_probes(names: Sequence[str], task: Task, n_future: int) -> None:
+    """Raises what `make_probes` does, in less time."""
+    make_probes([name for name in names if find_probe(name).may_refuse], task, n_future)
 
 
 def make_probes(names: Sequence[str], task: Task, n_future: int) -> dict[str, Measure]:

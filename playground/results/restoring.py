@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from playground.text import is_whole
+
 MOST_SIZE = 10**6
 """Longest axis of a stored empty array."""
 MOST_TEXT = 10_000
@@ -54,14 +56,9 @@ def _scalar(value: Any, hint: type) -> Any:
         raise ValueError(f"is no {hint.__name__}")
     if hint is int and abs(value) > 2**62:
         raise ValueError("is too large")
-    if hint is str and (len(value) > MOST_TEXT or not _is_whole(value)):
+    if hint is str and (len(value) > MOST_TEXT or not is_whole(value)):
         raise ValueError("is no text of bounded length")
     return value
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a string has no half characters (lone surrogates), which nothing could write out."""
-    return text.isascii() or not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _array(value: Any, dtype: type) -> Any:

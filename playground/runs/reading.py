@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.runs.errors import Absent, Damaged, reading_error
+from playground.text import is_whole
 
 MOST_BYTES = 4 * 2**20
 """Largest JSON file that is read whole (run.json, config.json)."""
@@ -169,9 +170,7 @@ def is_number(value: Any) -> bool:
 
 def is_text(value: Any) -> bool:
     """Whether a value is a string of bounded length without half characters, which nothing could write out."""
-    if not isinstance(value, str) or len(value) > MOST_TEXT:
-        return False
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in value) if not value.isascii() else True
+    return isinstance(value, str) and len(value) <= MOST_TEXT and is_whole(value)
 
 
 def read_bad_lines(path: Path) -> list[BadLine]:

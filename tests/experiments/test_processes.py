@@ -65,14 +65,14 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(processes, "cores", lambda: 2)
 
-    def train(body: str, *seeds: int, should_stop=lambda: "") -> tuple[list[str], Told]:
+    def train(body: str, *seeds: int, should_stop=lambda: "", most=None) -> tuple[list[str], Told]:
         program, told = tmp_path / "python", Told()
         program.write_text(FAKE.format(python=os.path.realpath(sys.executable), prepared=str(prepared), body=body))
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
         names = [f"run-{seed}" for seed in seeds]
         (tmp_path / "my runs").mkdir(exist_ok=True)
-        runs = train_in_processes(configs(*seeds), names, tmp_path / "my runs", told, should_stop)
+        runs = train_in_processes(configs(*seeds), names, tmp_path / "my runs", told, should_stop, most=most)
         return [run.id for run in runs], told
 
     return train
@@ -110,6 +110,25 @@ def test_a_reason_to_stop_reaches_all_and_is_stored(fake, tmp_path):
     assert [(record.status, record.reason) for record in told.done] == [("stopped", "enough")] * 2
 
 
+@pytest.mark.parametrize(("most", "together"), [(None, 2), (1, 1)])
+def test_no_more_are_trained_at_once_than_cores_and_memory_allow(fake, most, together):
+    """Each training waits for a second one to begin beside it."""
+    body = """
+make()
+for _ in range(40 if {most} == 1 else 1000):
+    begun = [json.load(open(os.path.join(options["--runs-dir"], name, "run.json"))) for name in ("run-0", "run-1")
+             if os.path.exists(os.path.join(options["--runs-dir"], name))]
+    both = sum(record["status"] == "running" for record in begun) == 2
+    if both:
+        break
+    time.sleep(0.02)
+time.sleep(0.2)
+say("finished", reason=str(1 + both))
+""".replace("{most}", str(most))
+    _, told = fake(body, 0, 1, most=most)
+    assert [record.reason for record in told.done] == [str(together)] * 2
+
+
 def test_a_training_stopped_before_its_run_exists_is_left_out(fake):
     asked = iter(["", "", *["enough"] * 1000])
     runs, told = fake("sys.stdin.read()\nsys.exit(143)", 0, should_stop=lambda: next(asked))
@@ -126,7 +145,7 @@ reason = sys.stdin.read()
 time.sleep(0.3)
 say("stopped", reason=reason)
 """
-    with pytest.raises(RunError, match="error: no memory"):
+    with pytest.raises(RunError, match=r"^no memory$"):
         fake(body, 0, 1)
     record = json.loads((tmp_path / "my runs" / "run-0" / "run.json").read_text())
     assert (record["status"], record["reason"]) == ("stopped", "stopped because another training failed")

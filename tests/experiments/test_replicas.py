@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from playground import load_run, train_many
 from playground.config import OptimConfig, RunConfig
 from playground.experiments import processes
-from playground.experiments.replicas import fitting_groups, resume_many
+from playground.experiments.replicas import fitting_groups, fitting_processes, resume_many
 from playground.experiments.reporter import Silent
 from playground.experiments.runner import train
 from playground.runs.errors import RunError
 from playground.runs.probes import probe_files
-from playground.training.memory import training_bytes
+from playground.training.memory import least_bytes, training_bytes
 from tasks.registry import make_task
 from tests.experiments.test_runner import tiny
 
@@ -157,6 +157,12 @@ def test_more_than_fit_the_memory_are_split_and_the_user_is_told():
     assert [len(group) for group in fitting_groups(configs, notes, free=100 * needed)] == [5]
     with pytest.raises(MemoryError, match=r"one training needs .* a smaller"):
         list(fitting_groups(configs, notes, free=needed // 2))
+
+
+def test_no_more_processes_than_the_memory_holds():
+    configs = [config.resolve(d_vocab=11, n_ctx=16) for config in seeds(*range(5))]
+    needed = sum(least_bytes(configs[0], half=False))
+    assert [fitting_processes(configs, free=int(share * needed / 0.9) + 1) for share in (0.5, 1, 3.5)] == [1, 1, 3]
 
 
 def test_the_estimate_grows_with_what_needs_memory():

@@ -271,3 +271,12 @@ def test_threads_are_restored(tmp_path):
     before = torch.get_num_threads()
     train(tiny(steps=1), tmp_path)
     assert torch.get_num_threads() == before
+
+
+def test_a_probe_that_finds_nothing_to_measure_is_refused_before_there_is_a_folder(tmp_path):
+    """In rows of three tokens nothing is said again."""
+    short = InductionConfig(n_ctx=3, d_vocab=11, min_distance=1, max_distance=1, test_rows=32)
+    config = dataclasses.replace(tiny(probes=("patch_heads",)), task=short)
+    with pytest.raises(ValueError, match="the probe patch_heads cannot be used here"):
+        train(config, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import make_task
+from tasks import make_task, story_renaming
+from tasks.base import seeded_generator
 from tasks.letters import every_script
 from tasks.stories import Stories
 from tasks.story_renaming import find_names
@@ -144,3 +145,14 @@ def test_stories_of_too_few_characters_are_told_apart(tmp_path: Path):
     path = write_stories(tmp_path / "stories.txt", *SCRIPTS["accented Latin"])
     with pytest.raises(ValueError, match=r"none of the \d+ held-out stories names 4 characters .*; write more stories"):
         make_task("stories", path=path, bpe_vocab=700, n_ctx=256, min_characters=4)
+
+
+def test_pairs_of_parts_are_different_and_spread_however_many_there_are(monkeypatch):
+    """Of too many to shuffle, single ones are drawn: as evenly, in no order."""
+    monkeypatch.setattr(story_renaming, "N_CANDIDATE_TRIES", 500)
+    for shuffled in (2000, 1999):
+        monkeypatch.setattr(story_renaming, "MOST_SHUFFLED", shuffled)
+        pairs = story_renaming.random_pairs(2000, seeded_generator(0))
+        assert len(set(pairs)) == len(pairs) > 400
+        assert min(pairs) >= 0 and max(pairs) < 2000 and pairs != sorted(pairs)
+        assert abs(sum(pairs[:200]) / 200 - 1000) < 150

@@ -26,6 +26,7 @@ from playground.ui.compare_figures import (
 from playground.ui.comparisons import comparison, metrics_csv, shown_table, table_csv
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import StoredRun, read_store
+from playground.ui.guard import guarded
 from playground.ui.selection import choose_filters, choose_task, counted_runs, groups_of
 from playground.ui.system_view import stored_system
 from playground.ui.text import MOST, plain
@@ -40,9 +41,9 @@ ENOUGH_SEEDS = 5
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(default_runs_dir())
     st.title("Compare")
     st.markdown("Next-token training (n = 1) beside n-token training: what each learned, and when.")
+    store = read_store(default_runs_dir())
     if not store.runs:
         no_runs(store, "This page sets runs side by side once there are some.")
         return
@@ -112,7 +113,10 @@ def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
     return f"- **{name}**: after **{short(middle)} tokens** ({'median, ' if len(group) > 1 else ''}{seeds})"
 
 
+@st.fragment
+@guarded
 def _figures(chosen: Chosen, task: str) -> None:
+    """The figures and what changes them; a fragment, so that another axis draws neither the tables nor the verdict again."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         axis = st.segmented_control(
             "Horizontal axis", ["tokens", "steps"], default="tokens", required=True, key="axis", persist_state="session"

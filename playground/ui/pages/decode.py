@@ -17,13 +17,13 @@ from playground.ui.selection import choose_task
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(default_runs_dir())
     st.title("Decode")
     st.markdown(
         "Let a run write. A model with further future heads can **draft**: they guess the tokens after the next one, the next "
         "forward verifies all guesses at once, and those that offset 1 would have written itself are accepted. The text stays "
         "that of plain decoding, in fewer forwards."
     )
+    store = read_store(default_runs_dir())
     if not store.runs:
         no_runs(store, "This page lets stored models write, token by token.")
         return

@@ -30,12 +30,12 @@ VIEWS: dict[str, Callable[[Shown], None]] = {
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(default_runs_dir())
     st.title("Heads")
     st.markdown(
         "What every attention head does, through training. An **induction head** finds the earlier occurrence of the "
         "current token and looks at what followed it; a **previous-token head**, one layer below, makes that possible."
     )
+    store = read_store(default_runs_dir())
     if not store.runs:
         no_runs(store, "This page replays how attention heads form.")
         return

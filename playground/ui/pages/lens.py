@@ -21,12 +21,12 @@ Chosen = Sequence[tuple[StoredRun, int]]
 
 def main() -> None:
     """Draw the page."""
-    store = read_store(default_runs_dir())
     st.title("Lens")
     st.markdown(
         "What the model would predict if it stopped after each layer: where along the trunk the next token, and the "
         "tokens after it, become readable."
     )
+    store = read_store(default_runs_dir())
     if not store.runs:
         no_runs(store, "This page looks into the layers of stored models.")
         return
