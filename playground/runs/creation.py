@@ -12,7 +12,7 @@ from filelock import BaseFileLock
 from playground.config import RunConfig
 from playground.config.checks import check_name
 from playground.runs.config import FILE
-from playground.runs.errors import RunError
+from playground.runs.errors import Absent, RunError
 from playground.runs.lock import LOCK, acquire, is_locked
 from playground.runs.record import RunRecord
 from playground.runs.store import TASK_FOLDER
@@ -21,6 +21,8 @@ from tasks.base import ReadsText, Task
 
 PREFIX = ".new-"
 """What the names of folders begin with that are not complete yet."""
+RUN = "run"
+MOST_TRIES = 5
 
 
 def run_folder(runs_dir: Path, run_id: str) -> Path:
@@ -43,26 +45,43 @@ def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) ->
     run_folder(path.parent, path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(path.parent)
-    outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent))
-    lock: BaseFileLock | None = None
+    outer, lock = _locked_folder(path.parent)
     try:
-        folder = outer / "run"
-        folder.mkdir()
-        lock = acquire(folder)
+        folder = outer / RUN
         record = dataclasses.replace(record, files=_save_task(task, folder / TASK_FOLDER), folder=str(path.absolute()))
         write_json(folder / FILE, config.to_dict())
         write_json(folder / "run.json", record.to_dict())
         folder.rename(path)  # fails for a folder that another process has made in the meantime
         sync_folder(path.parent)
     except BaseException as error:
-        if lock is not None:
-            lock.release()
+        lock.release()
         if isinstance(error, OSError) and path.exists():
             raise RunError(f"there is a run '{path.name}' in {path.parent} already; choose another id") from error
         raise
     finally:
         shutil.rmtree(outer, ignore_errors=True)
     return record, lock
+
+
+def _locked_folder(runs_dir: Path) -> tuple[Path, BaseFileLock]:
+    """A new folder with a locked folder `run` in it. Another process may remove it as long as it is empty or not locked."""
+    for _ in range(MOST_TRIES):
+        outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=runs_dir))
+        lock: BaseFileLock | None = None
+        try:
+            (outer / RUN).mkdir()
+            lock = acquire(outer / RUN)
+            if is_locked(outer / RUN):
+                return outer, lock
+        except (FileNotFoundError, Absent):
+            pass
+        except BaseException:
+            shutil.rmtree(outer, ignore_errors=True)
+            raise
+        if lock is not None:
+            lock.release()
+        shutil.rmtree(outer, ignore_errors=True)
+    raise RunError(f"folders in {runs_dir} vanish while they are made; does another program clean it?")
 
 
 def _save_task(task: Task, folder: Path) -> dict[str, str]:
@@ -87,9 +106,15 @@ def _umask(folder: Path) -> int:
 
 
 def _remove_unfinished(runs_dir: Path) -> None:
-    """Remove folders of runs whose process ended while it made them: those that hold a lock file that no process holds."""
+    """Remove folders of runs whose process ended while it made them: empty ones, and those whose lock no process holds."""
     for outer in runs_dir.glob(f"{PREFIX}*"):
-        folder = outer / "run"
-        with contextlib.suppress(OSError):
-            if (folder / LOCK).exists() and not is_locked(folder):
-                shutil.rmtree(outer, ignore_errors=True)
+        folder = outer / RUN
+        with contextlib.suppress(OSError, RunError):
+            if (folder / LOCK).exists():
+                if not is_locked(folder):
+                    with acquire(folder):
+                        shutil.rmtree(outer, ignore_errors=True)
+                continue
+            if folder.exists():
+                folder.rmdir()
+            outer.rmdir()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.campaign.template import call, rows, template
+from tests.campaign.template import TINY, call, rows, template
 
 CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
 CHILD = """
@@ -46,14 +46,55 @@ def calls_of_a_resume() -> int:
     """How many calls to the file system a whole resume makes."""
     with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
         shutil.copytree(template() / "stopped", Path(scratch, "victim"))
-        process = _start(-1, "resume", "victim", "--json", "--runs-dir", scratch)
-        _, error = process.communicate()
-        return int(error.rpartition("calls ")[2])
+        return _calls("resume", "victim", "--json", "--runs-dir", scratch)
+
+
+def calls_of_a_training() -> int:
+    """How many calls to the file system a whole training makes."""
+    with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
+        return _calls("train", *TINY, "--run-id", "victim", "--json", "--runs-dir", scratch)
+
+
+def _calls(*argv: str) -> int:
+    _, error = _start(-1, *argv).communicate()
+    return int(error.rpartition("calls ")[2])
 
 
 def kill_at_call(moment: int) -> Iterator[str]:
     """Kill a resume at one of its calls to the file system; yields the faults."""
     yield from _kill(lambda _process: None, moment, f"call {moment}")
+
+
+def kill_training_at_call(moment: int) -> Iterator[str]:
+    """Kill a new training at one of its calls to the file system, then go on with it, or train again; yields the faults."""
+    what = f"call {moment} of a training"
+    with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
+        train = ("train", *TINY, "--run-id", "victim", "--json", "--runs-dir", scratch)
+        _start(moment, *train).communicate()
+        listed = call("runs", "list", "--runs-dir", scratch)
+        if listed.status or "cannot be read" in listed.error:
+            yield f"{what}: the list of runs fails: {listed.error}"
+        victim, finished = Path(scratch, "victim"), False
+        if victim.exists():
+            shown = call("runs", "show", "victim", "--runs-dir", scratch)
+            finished = "finished" in shown.out
+            if shown.status:
+                yield f"{what}: the run cannot be read: {shown.error}"
+        if not finished:
+            answer = call("resume", "victim", "--json", "--runs-dir", scratch) if victim.exists() else call(*train)
+            if answer.status:
+                yield f"{what}: nothing goes on: {answer.error}"
+        if rows(victim) != rows(template() / "whole"):
+            yield f"{what}: the numbers differ from a run without the kill"
+        yield from _left_over(Path(scratch), what)
+
+
+def _left_over(folder: Path, what: str) -> Iterator[str]:
+    left = [
+        path.name for path in folder.rglob(".*") if path.suffix in (".tmp", ".old") or path.name.startswith(".new-")
+    ]
+    if left:
+        yield f"{what}: left over: {left}"
 
 
 def kill_at_random(seed: int) -> Iterator[str]:
@@ -89,6 +130,4 @@ def _kill(wait: "object", moment: int, what: str) -> Iterator[str]:
                 yield f"{what}: it cannot be resumed: {answer.error}"
         if rows(victim) != rows(template() / "whole"):
             yield f"{what}: the numbers differ from a run without the kill"
-        left = [path.name for path in victim.rglob(".*") if path.suffix in (".tmp", ".old")]
-        if left:
-            yield f"{what}: left over: {left}"
+        yield from _left_over(victim, what)

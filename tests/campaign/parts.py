@@ -1,9 +1,11 @@
-"""The parts of the campaign, and how one part is run in several processes."""
+"""The parts of the campaign, and how one part is run by several processes, a chunk each: one that dies is a fault, and named."""
 
-import multiprocessing
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +23,26 @@ class Part:
     """The arguments of `attack`, from how many cases there are to be."""
     cases: int = 1
     """Cases in one call."""
+    chunk: int = 50
+    """Calls in one process."""
 
 
 PAGES_AT_ONCE = 25
+CHUNK_SECONDS = 1800
+"""A process that takes longer than this hangs."""
 
 
-def _spread(count: int) -> Sequence[int]:
-    """Moments of kills, spread evenly over a resume."""
-    calls = kills.calls_of_a_resume()
+def _spread(count: int, calls: int) -> Sequence[int]:
+    """Moments of kills, spread evenly over so many calls."""
     return [1 + place * calls // count for place in range(count)] if count < calls else range(1, calls + 1)
+
+
+def _of_resume(count: int) -> Sequence[int]:
+    return _spread(count, kills.calls_of_a_resume())
+
+
+def _of_training(count: int) -> Sequence[int]:
+    return _spread(count, kills.calls_of_a_training())
 
 
 def _sizes(count: int) -> Sequence[int]:
@@ -37,41 +50,44 @@ def _sizes(count: int) -> Sequence[int]:
     return [int(8 * 1.22**place) for place in range(count)]
 
 
-def _groups(count: int) -> Sequence[range]:
-    return [range(start, start + PAGES_AT_ONCE) for start in range(0, count, PAGES_AT_ONCE)]
+def _groups(count: int) -> Sequence[list[int]]:
+    return [list(range(start, start + PAGES_AT_ONCE)) for start in range(0, count, PAGES_AT_ONCE)]
 
 
 PARTS = (
-    Part("kills at calls to the file system", kills.kill_at_call, 200, _spread),
-    Part("kills at random moments", kills.kill_at_random, 60),
+    Part("kills of a resume at calls", kills.kill_at_call, 400, _of_resume, chunk=10),
+    Part("kills of a training at calls", kills.kill_training_at_call, 400, _of_training, chunk=10),
+    Part("kills at random moments", kills.kill_at_random, 120, chunk=10),
     Part("damaged runs, all commands", readers.try_commands, 3000),
-    Part("damaged runs, all pages", readers.try_pages, 3000, _groups, PAGES_AT_ONCE),
+    Part("damaged runs, all pages", readers.try_pages, 3000, _groups, PAGES_AT_ONCE, chunk=2),
     Part("command lines", commands.try_command_line, 1000),
     Part("configurations", commands.try_configuration, 1000),
-    Part("full disks", disk.fill, 24, _sizes),
+    Part("full disks", disk.fill, 24, _sizes, chunk=2),
 )
 
 
 def run_part(part: Part, share: float, processes: int) -> tuple[int, list[str], float]:
     """Cases, faults and seconds of one part."""
     started = time.perf_counter()
-    wanted = max(1, round(share * part.count))
-    arguments = part.of(wanted)
-    faults: list[str] = []
-    context = multiprocessing.get_context("spawn")  # torch does not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-        for found in pool.map(_attack, [(part.name, argument) for argument in arguments]):
-            faults += found
+    arguments = list(part.of(max(1, round(share * part.count))))
+    chunks = [arguments[place : place + part.chunk] for place in range(0, len(arguments), part.chunk)]
+    with ThreadPoolExecutor(processes) as pool:
+        faults = [fault for found in pool.map(lambda chunk: _run_chunk(part.name, chunk), chunks) for fault in found]
     return len(arguments) * part.cases, faults, time.perf_counter() - started
 
 
-def _attack(job: tuple[str, Any]) -> list[str]:
-    name, argument = job
-    part = next(part for part in PARTS if part.name == name)
-    return list(part.attack(argument))
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+def _run_chunk(name: str, arguments: Sequence[Any]) -> list[str]:
+    """The faults of some calls, made by a process of their own; one that it dies or hangs at is a fault too."""
+    command = [sys.executable, "-m", "tests.campaign.chunk", name, json.dumps(arguments)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=CHUNK_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        return [f"{name}: a process hangs: {(late.stdout or b'')[-200:]!r}"]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    faults = [line["fault"] for line in lines if "fault" in line]
+    if done.returncode:
+        at = [line["begins"] for line in lines if "begins" in line]
+        faults.append(f"{name}: a process ended with {done.returncode} at {at[-1:]}: {done.stderr[-600:]}")
+    return faults
