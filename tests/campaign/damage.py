@@ -92,7 +92,7 @@ def _raw(folder: Path, draw: Draw) -> Damage:
 def _bytes(folder: Path, draw: Draw) -> Damage:
     """Some bytes of a file are flipped, inserted or cut off."""
     path = draw.choice(_files(folder) or [folder / "run.json"])
-    content = bytearray(path.read_bytes() if path.exists() else b"")
+    content = bytearray(path.read_bytes() if path.is_file() else b"")
     for _ in range(draw.randint(1, 4)):
         place, how = draw.randrange(len(content) + 1), draw.random()
         if how < 0.5 and place < len(content):
@@ -181,7 +181,8 @@ def _checkpoint(folder: Path, draw: Draw) -> Damage:
         name = draw.choice(["14", "007", "-1", "\u0663", "99999999999999999999999", "1e3", "19"])
         if not (root / name).exists():
             shutil.copytree(path, root / name)
-        return Damage("checkpoint", f"{path.name} as {name}", ("generate", "probe") if name == "19" else ())
+        newest = name == "19" and all(int(step.name) < 19 for step in steps if step.name.isdecimal())
+        return Damage("checkpoint", f"{path.name} as {name}", ("generate", "probe") if newest else ())
     files = sorted(path.iterdir())
     if not files:
         return _raw(folder, draw)
@@ -218,7 +219,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes()) if path.is_file() else {}  # an endless device may stand there
     except (ValueError, OSError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
