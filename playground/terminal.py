@@ -3,6 +3,7 @@
 Every text is printed through `shown`, on its own or in a cell: a stored string moves no cursor and is no markup of rich.
 """
 
+import contextlib
 import math
 import sys
 import time
@@ -30,8 +31,9 @@ def shown(text: str, encoding: str | None) -> str:
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr, so that stdout stays machine-readable."""
-    print(shown(text, sys.stderr.encoding), file=sys.stderr, flush=True)
+    """One line for people, on stderr, so that stdout stays machine-readable. Where it cannot be written, work goes on."""
+    with contextlib.suppress(OSError):
+        print(shown(text, sys.stderr.encoding), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Batch",
     "Device",
     "Evaluation",
+    "HasPlaces",
     "Predict",
     "ReadsText",
     "Score",
@@ -51,6 +52,20 @@ class Batch:
     documents: Int[Tensor, "batch pos"]
     info: dict[str, Tensor] = field(default_factory=dict)
     """Whatever else a task knows of its rows (repeat distance, number of operations, ...), batch dimension first."""
+    places: Int[Tensor, "batch pos"] | None = None
+    """Numbers from 0 on by which tokens of different rows are compared, where the position in the row says nothing: in a
+    polynomial, how far away its end is. None: the position in the row."""
+
+    @property
+    def real(self) -> Bool[Tensor, "batch pos"]:
+        """Which tokens are no padding."""
+        return self.documents >= 0
+
+    @property
+    def alignment(self) -> Int[Tensor, "batch pos"]:
+        """`places`, or the position in the row; -1 for padding. Equal numbers in different rows can be averaged over."""
+        positions = torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
+        return (positions if self.places is None else self.places).where(self.real, -1)
 
     def to(self, device: Device) -> "Batch":
         """The same batch on `device`."""
@@ -71,6 +86,7 @@ class Batch:
             score_mask=function(self.score_mask),
             documents=function(self.documents),
             info={name: function(value) for name, value in self.info.items()},
+            places=None if self.places is None else function(self.places),
         )
 
 
@@ -153,6 +169,15 @@ class Task(Protocol):
         The inverse of `decode` as far as that loses nothing. Raises ValueError for a text without tokens, and, with its
         place and what is near it, for a word that is no token.
         """
+        ...
+
+
+@runtime_checkable
+class HasPlaces(Protocol):
+    """A task whose tokens are compared across rows by other numbers than their positions."""
+
+    def places(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+        """`Batch.places` of tokens that somebody has written, without padding."""
         ...
 
 

@@ -37,7 +37,7 @@ from tasks.config import MOST_SEED, check_fields, shown
 from tasks.encoding import encode_words
 from tasks.polynomial_expressions import sample_expressions
 from tasks.polynomial_grammar import OPERATIONS, Grammar, Notation, TreeShape
-from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack
+from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack, places_of
 from tasks.polynomial_scoring import exact_matches
 from tasks.polynomial_values import intermediate_values
 from tasks.scoring import TeacherForced
@@ -185,6 +185,10 @@ class Polynomial:
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
         """The first test expressions, one a row, numbers of operations taking turns."""
         return self._test_rows(slice(batch_size), self.n_ctx, device)
+
+    def places(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+        """How many tokens of its expression are still to come behind each token."""
+        return places_of(tokens, self._grammar)
 
     def intermediate_values(self, batch: Batch) -> Int[Tensor, "batch pos coef"]:
         """What the subexpressions in rows of this task are worth, each at its last token, and -1 everywhere else.

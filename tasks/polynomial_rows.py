@@ -21,7 +21,8 @@ def pack(
 ) -> Batch:
     """Rows of n / `n_rows` consecutive expressions each, cut at `n_ctx` tokens or padded up to it.
 
-    Nothing of an `excluded` expression is a target or is scored.
+    Nothing of an `excluded` expression is a target or is scored. `places` counts the tokens that are left of an expression, so
+    that "=" and each coefficient of the answer have the same place in all of them.
     """
     length_BE = expressions.length.reshape(n_rows, -1)
     end_BE = length_BE.cumsum(dim=1)
@@ -48,7 +49,19 @@ def pack(
         score_mask=is_answer,
         documents=which_BT.where(is_token, -1),
         info={"operations": of_expression(expressions.operations).where(is_token, 0)},
+        places=(to_come_BT - 1).where(is_token, -1),
     )
+
+
+def places_of(tokens: Int[Tensor, "batch pos"], grammar: Grammar) -> Int[Tensor, "batch pos"]:
+    """How many tokens of its expression are still to come behind each token; one without "=" gets it behind the row's end."""
+    length = tokens.shape[1]
+    position_T = torch.arange(length, device=tokens.device).expand_as(tokens)
+    is_equals, begins = tokens == grammar.token("="), tokens == grammar.token("|")
+    next_BT = position_T.where(is_equals, length).flip(1).cummin(dim=1).values.flip(1)
+    last_BT, begin_BT = (position_T.where(marks, -1).cummax(dim=1).values for marks in (is_equals, begins))
+    equals_BT = last_BT.where((last_BT >= 0) & (last_BT >= begin_BT), next_BT)
+    return (grammar.coefficients + equals_BT - position_T).clamp(min=0)
 
 
 def fingerprints(expressions: Expressions, grammar: Grammar) -> Int[Tensor, " n"]:

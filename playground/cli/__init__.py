@@ -4,6 +4,7 @@ Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on s
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,10 @@ COMMANDS = {
 }
 
 
+NO_MEMORY = "can't allocate memory"
+"""What torch says when the operating system gives it none."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     command, rest = (argv[0] if argv else "--help"), list(argv[1:])
@@ -35,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         "train": train_command, "resume": resume_command, "compare": compare_command, "runs": runs_command,
         "probe": probe_command, "formation": formation_command, "generate": generate_command,
     }  # fmt: skip
+    _open_streams()
     try:
         if command in ("--help", "-h"):
             _print_help()
@@ -51,14 +57,27 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):
             return 0
         where = f" ({error.filename})" if error.filename else ""
-        say(f"error: {error.strerror or error}{where}")
+        say(f"error: {shortened(f'{error.strerror or error}{where}')}")
         return 1 if error.errno in (errno.ENOSPC, errno.EIO) else 2
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or NO_MEMORY in str(error)):
+            raise
+        say(
+            "error: the memory is used up; end other programs, raise the limit of this one, or choose a smaller model or batch"
+        )
+        return 1
     except Interrupted as interrupted:
         say(str(interrupted))
         return 128 + interrupted.number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _open_streams() -> None:
+    """Streams that were closed before the start go nowhere, as after `>/dev/null`."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (open to the end)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _print_help() -> None:

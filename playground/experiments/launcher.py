@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import psutil
 from beartype.door import is_bearable
+from filelock import FileLock
 
 from playground.config import Control, check_name
 from playground.config.checks import strict
@@ -30,6 +31,7 @@ from playground.runs.reading import MOST_NUMBER, is_number, is_text, read_json
 from playground.runs.writing import write_json
 
 EntryStatus = Literal["queued", "running", "finished", "stopped", "failed"]
+STARTING = ".starting.lock"
 MOST_ENTRIES = 2000
 """Most trainings of one job."""
 
@@ -119,13 +121,16 @@ def start_job(
     folder.mkdir(parents=True, exist_ok=True)
     parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores()))
     each = threads(None, side_by_side=max(1, parallel))
-    entries = _entries(Path(runs_dir), preset, n_futures, seeds, control=control, steps=steps, threads=each)
-    job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
-    job = Job(
-        id=job_id, created=time.time(), parallel=parallel, threads=each, device=device,
-        stacked=pick_device(device).type == "cuda", entries=entries, path=(folder / f"{job_id}.json").resolve(),
-    )  # fmt: skip
-    _start_worker(job)
+    stacked = pick_device(device).type == "cuda"
+    options = {"control": control, "steps": steps, "threads": each}
+    with FileLock(folder / STARTING):  # of two that start at once the second knows the first one's ids
+        entries = _entries(Path(runs_dir), preset, n_futures, seeds, **options)
+        job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+        job = Job(
+            id=job_id, created=time.time(), parallel=parallel, threads=each, device=device, stacked=stacked,
+            entries=entries, path=(folder / f"{job_id}.json").resolve(),
+        )  # fmt: skip
+        _start_worker(job)
     return job
 
 
@@ -133,11 +138,14 @@ def _entries(runs_dir: Path, preset: str, n_futures: list[int], seeds: list[int]
     from playground.experiments.presets import make_config
     from playground.experiments.runner import new_run_id
 
+    at_work = (job for job in list_jobs(runs_dir) if job.active)
+    taken = {entry.run for job in at_work for entry in job.entries}
     entries: list[Entry] = []
     for seed in seeds:
         for n_future in n_futures:
             config = make_config(preset, n_future=n_future, seed=seed, **options)
-            run = new_run_id(config, runs_dir, {entry.run for entry in entries})
+            run = new_run_id(config, runs_dir, taken)
+            taken.add(run)
             known = {"control": config.model.control, "steps": config.train.steps, "run": run}
             entries.append(Entry(preset=preset, n_future=n_future, seed=seed, **known))
     return tuple(entries)

@@ -5,6 +5,7 @@ A resumed run is prepared first and begun then: everything that can refuse it is
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -21,11 +22,13 @@ from playground.model.transformer import MTPTransformer
 from playground.results import Result, ScoreInfo
 from playground.runs.checkpoint import load_checkpoint, save_checkpoint
 from playground.runs.errors import Absent, Damaged, RunError
+from playground.runs.lock import LOCK
 from playground.runs.metrics import FILE as METRICS
+from playground.runs.metrics import read_metrics
 from playground.runs.probes import store_result
 from playground.runs.record import RunRecord
 from playground.runs.resumption import check_layout, drop_set_aside, set_lines_aside, sync_lines
-from playground.runs.steps import resumable
+from playground.runs.steps import resumable, stored_steps
 from playground.runs.store import Run
 from playground.runs.writing import append_line, write_json
 from playground.training.base import start_on_base
@@ -40,6 +43,10 @@ class NonFiniteLoss(RuntimeError):
 
     run: Run | None = None
     """The stored run, failed."""
+
+
+class Replaced(RunError):
+    """The run's folder was moved, removed or replaced while it trained: what lies at its path is not ours to write to."""
 
 
 class Session:
@@ -61,6 +68,7 @@ class Session:
         self.logged_at = -math.inf
         self.ended = False
         """Whether the run has failed or come to its end."""
+        self.identity = _identity(path)
         self.others: dict[str, torch.Tensor] = {}
         """What a checkpoint must hold of the other processes' samplers."""
         self.state: TrainState
@@ -80,6 +88,8 @@ class Session:
             except ValueError as error:
                 raise RunError(f"run {self.path.name} cannot go on: {error}") from error
         steps = resumable(self.checkpoints)
+        if not steps:
+            self._check_new()
         model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights")))
         base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
         if base is not None:
@@ -92,6 +102,16 @@ class Session:
         if steps:
             self._restore(self._load(steps))
         return not steps
+
+    def _check_new(self) -> None:
+        """Raises RunError for a run without a checkpoint to go on from that has trained already: it would begin anew."""
+        columns = read_metrics(self.path / METRICS).columns
+        reached = max([self.record.step, *stored_steps(self.checkpoints), *columns["step"]])
+        if reached > 0:
+            raise RunError(
+                f"run {self.path.name} has come to step {reached}, and no checkpoint to go on from is left in "
+                f"{self.checkpoints}; put the files back, or train a new run"
+            )
 
     def begin(self) -> None:
         """Mark the run as in training, and set the lines aside that it will write again."""
@@ -137,6 +157,7 @@ class Session:
             return
         self.state.pending.clear()
         losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
+        self.check_folder()
         row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(values[:, -1].mean())} | losses
         append_line(self.path / METRICS, row)
         if time.monotonic() - self.logged_at > PROGRESS_EVERY:
@@ -161,6 +182,7 @@ class Session:
 
     def store_evaluation(self, result: Evaluation) -> None:
         """Write what a part of the test set says of the model."""
+        self.check_folder()
         losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
         row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
         append_line(self.path / METRICS, row)
@@ -170,6 +192,7 @@ class Session:
 
     def store_probe(self, name: str, result: Result) -> None:
         """Write what a probe measured."""
+        self.check_folder()
         store_result(self.path, name, result, step=self.state.step, tokens=self.state.tokens)
 
     def count_probe_time(self, seconds: float) -> None:
@@ -178,6 +201,7 @@ class Session:
 
     def checkpoint(self) -> None:
         """Write all that is needed to go on from here."""
+        self.check_folder()
         state = self.state
         pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, self.config.model.n_future + 1)
         counters = {
@@ -198,20 +222,31 @@ class Session:
         """End after the last step, with the scores on the whole test set."""
         final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
         done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
+        with (self.path / METRICS).open("rb") as file:
+            done["metrics_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         self._end(status="finished", **self._progress(), **done)
         drop_set_aside(self.path)
 
     def fail(self, error: BaseException) -> None:
         """End with an error. Where the disk is full even that cannot be written: the run then reads as interrupted."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Replaced):
             self._end(status="failed", reason=_describe(error))
         if isinstance(error, NonFiniteLoss):
             error.run = Run(self.path)
 
     def write_record(self, **changes: Any) -> None:
         """Change the record, and write it."""
+        self.check_folder()
         self.record = dataclasses.replace(self.record, updated=time.time(), **changes)
         write_json(self.path / "run.json", self.record.to_dict())
+
+    def check_folder(self) -> None:
+        """Raises Replaced where the folder at the run's path is another than the one that this process has locked."""
+        if _identity(self.path) != self.identity:
+            raise Replaced(
+                f"the folder of run {self.path.name} was moved, removed or replaced while it was trained, so nothing more is "
+                f"written to {self.path}; resume the run from where it lies now"
+            )
 
     def _end(self, **changes: Any) -> None:
         self.ended = True
@@ -235,6 +270,18 @@ PROGRESS_EVERY = 1.0
 """Seconds between two writings of run.json that tell of nothing but progress."""
 INTERRUPTED = "interrupted"
 """The reason of a run that Ctrl-C stopped in the middle of a step."""
+
+
+def _identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """What tells a run's folder from another at the same path: it and its lock file, which is open and so keeps its number."""
+    found: list[tuple[int, int] | None] = []
+    for place in (path, path / LOCK):
+        try:
+            status = place.stat()
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return tuple(found)
 
 
 def _first_broken(values: torch.Tensor) -> tuple[int, str, float] | None:

@@ -3,10 +3,13 @@
 An attention score is a hint, not a mechanism: a head that looks like an induction head may do nothing. What is taken out is
 replaced by
 
-- `mean`: the mean of that activation over the reference rows, position by position (the default: the rest of the model then
-  sees an input as it is used to, without what tells the rows apart);
-- `resample`: the activation at the same position of another reference row, the same one for all that is taken out together;
+- `mean`: the mean of that activation over the reference rows, place by place (the default: the rest of the model then sees an
+  input as it is used to, without what tells the rows apart);
+- `resample`: the activation at the same place of another reference row, the same one for all that is taken out together;
 - `zero`: nothing. It also takes away what is always there, and overstates.
+
+A place is the position in the row, and in polynomials the distance to the end of the expression (`Batch.alignment`): only there
+does "=" meet "=". Padding is no token: it is neither averaged over nor taken from, and stays as it is.
 
 With `freeze_patterns` every other head attends as in the whole model: the effect through what is WRITTEN only. What the free
 effect has beyond it goes through where later heads LOOK (Elhage et al. 2021; Olsson et al. 2022, "pattern-preserving").
@@ -15,14 +18,14 @@ Names of components: `blocks.1.2` head 2 of trunk layer 1, `future_heads.0.3` he
 `blocks.1.attn` all heads of a layer, `blocks.1.mlp` its MLP, `blocks.1` both; several joined by ` + ` are taken out together.
 `future_heads.1` is also a future head without attention: what it adds to the stream.
 
-Dimension letters: B batch, T position, H attention head, E d_head, D d_model.
+Dimension letters: B batch, T position, P place, H attention head, E d_head, D d_model.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
@@ -44,8 +47,9 @@ Place = tuple[str, int | None]
 class Ablator:
     """The activations of a model on reference rows, from which hooks are made that take components out.
 
-    `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an unknown method, and for a
-    single reference row to resample from.
+    `places` are those of the reference's tokens, -1 for padding (`Batch.alignment`; None: every token counts, and its place is
+    its position). `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an unknown method,
+    and for a single reference row to resample from.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Ablator:
         model: MTPTransformer,
         reference: Int[Tensor, "batch pos"],
         *,
+        places: Int[Tensor, "batch pos"] | None = None,
         method: AblationMethod = "mean",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -65,18 +70,25 @@ class Ablator:
         self.model, self.method = model, method
         self.generator = generator or seeded_generator(SEED)
         self.values: dict[str, Tensor] = {}
+        device = model.W_E.device
+        self.aligned = places is not None
+        """Whether places were given; otherwise rows of any number and length up to that of the reference can be edited."""
+        self.places = (torch.arange(reference.shape[1]).expand_as(reference) if places is None else places).to(device)
 
         def keep(activation: Tensor, hook: HookPoint) -> None:
-            self.values[str(hook.name)] = activation.mean(dim=0, keepdim=True) if method == "mean" else activation
+            self.values[str(hook.name)] = _mean_at_places(activation, self.places) if method == "mean" else activation
 
         with quietly(model, [(lambda name: name.endswith(WRITES), keep)]):
             run_all_offsets(model, reference)
 
-    def hooks(self, components: str | Sequence[str], *, first_row: int = 0) -> list[Hook]:
+    def hooks(
+        self, components: str | Sequence[str], *, first_row: int = 0, places: Int[Tensor, "batch pos"] | None = None
+    ) -> list[Hook]:
         """Hooks that take all these components out.
 
         `first_row` says which reference row the first row of the batch is, where it is one: resampling then never gives a
-        row its own activation. Every call draws anew which rows it takes from.
+        row its own activation. `places` are those of the batch's tokens; None: those of the reference from that row on.
+        Every call draws anew which rows it takes from.
         Raises ValueError for a name that the model has nothing for.
         """
         names = [components] if isinstance(components, str) else list(components)
@@ -85,13 +97,17 @@ class Ablator:
             heads.setdefault(point, []).append(head)
         shift = 0
         if self.method == "resample":
-            count = len(next(iter(self.values.values())))
-            shift = first_row + int(torch.randint(1, count, (1,), generator=self.generator))
-        return [(point, self._replace(point, which, shift)) for point, which in heads.items()]
+            shift = int(torch.randint(1, len(self.places), (1,), generator=self.generator))
+        edited = _Edited(self, first_row, shift, None if places is None else places.to(self.places.device))
+        return [(point, self._replace(point, which, edited)) for point, which in heads.items()]
 
-    def _replace(self, point: str, heads: Sequence[int | None], shift: int) -> HookFunction:
+    def _replace(self, point: str, heads: Sequence[int | None], edited: "_Edited") -> HookFunction:
         def replace(activation: Tensor) -> Tensor:
-            new = self._new_values(self.values[point], activation, shift)
+            if self.method == "zero":
+                new = torch.zeros_like(activation)
+            else:
+                rows, positions = edited.sources(*activation.shape[:2])
+                new = self.values[point][rows, positions].where(_like(positions >= 0, activation), activation)
             if None in heads:
                 return new
             changed = activation.clone()
@@ -99,18 +115,6 @@ class Ablator:
             return changed
 
         return editing(replace)
-
-    def _new_values(self, stored: Tensor, activation: Tensor, shift: int) -> Tensor:
-        rows, length = activation.shape[:2]
-        if self.method == "zero":
-            return torch.zeros_like(activation)
-        if length > stored.shape[1]:
-            raise ValueError(
-                f"the rows have {length} tokens and the reference rows {stored.shape[1]}; give longer ones"
-            )
-        if self.method == "mean":
-            return stored[:, :length].expand_as(activation)
-        return stored[(torch.arange(rows, device=stored.device) + shift) % len(stored), :length]
 
     def _places(self, name: str) -> list[Place]:
         layer, _, part = name.rpartition(".")
@@ -128,6 +132,75 @@ class Ablator:
             f"the model has no component '{name}'; it has the layers {', '.join(layers)} with {self.model.config.n_heads} "
             f"heads each: write {layers[0]} (a layer), {layers[0]}.0 (a head), {layers[0]}.attn{mlp}; join a set by '{SET}'"
         )
+
+
+class _Edited:
+    """Where edited rows take activations from: the mean at a token's place, or another row's at that place."""
+
+    def __init__(self, source: Ablator, first_row: int, shift: int, places: Tensor | None) -> None:
+        self.source, self.first_row, self.shift, self.places = source, first_row, shift, places
+        self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def sources(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        """`[batch, pos]`: row and position among the stored activations, position -1 where there is nothing to take."""
+        if (rows, length) not in self._known:
+            self._known[rows, length] = self._sources(self._places_of(rows, length))
+        return self._known[rows, length]
+
+    def _places_of(self, rows: int, length: int) -> Tensor:
+        known, source = self.source.places, self.source
+        if self.places is not None:
+            return self.places[:rows, :length]
+        if length > known.shape[1]:
+            raise ValueError(f"the rows have {length} tokens and the reference rows {known.shape[1]}; give longer ones")
+        if not source.aligned:
+            return known[:1, :length].expand(rows, length)
+        if self.first_row + rows > len(known):
+            raise ValueError(f"there are {len(known)} reference rows; give the places of other rows")
+        return known[self.first_row : self.first_row + rows, :length]
+
+    def _sources(self, place_BT: Tensor) -> tuple[Tensor, Tensor]:
+        stored = self.source.places
+        if self.source.method == "mean":
+            seen_P = torch.zeros(int(max(stored.max(), place_BT.max())) + 1, dtype=torch.bool, device=stored.device)
+            seen_P[stored[stored >= 0]] = True
+            known_BT = (place_BT >= 0) & seen_P[place_BT.clamp(min=0)]
+            return torch.zeros_like(place_BT), place_BT.where(known_BT, -1)
+        count = len(stored)
+        at_RP = _positions(stored, int(place_BT.max()) + 1)
+        row_B = (torch.arange(len(place_BT), device=stored.device) + self.first_row) % count
+        # The row `shift` further on, or if it has no such place the next one that has; never the row itself.
+        steps_D = (self.shift - 1 + torch.arange(count - 1, device=stored.device)) % (count - 1) + 1
+        donor_BD = (row_B[:, None] + steps_D) % count
+        at_BDT = at_RP[donor_BD[:, :, None], place_BT.clamp(min=0)[:, None]]
+        first_BT = (at_BDT >= 0).int().argmax(dim=1)
+        at_BT = at_BDT.gather(1, first_BT[:, None])[:, 0]
+        return donor_BD.gather(1, first_BT), at_BT.where(place_BT >= 0, -1)
+
+
+def _positions(place_BT: Tensor, n_places: int) -> Tensor:
+    """`[row, place]`: the first position of each place in each row, -1 without one."""
+    length = place_BT.shape[1]
+    n_places = max(n_places, int(place_BT.max()) + 1)
+    found = torch.full((len(place_BT), n_places + 1), length, device=place_BT.device)
+    position_BT = torch.arange(length, device=place_BT.device).expand_as(place_BT)
+    found = found.scatter_reduce(1, place_BT.where(place_BT >= 0, n_places), position_BT, "amin")[:, :n_places]
+    return found.where(found < length, -1)
+
+
+def _mean_at_places(activation: Float[Tensor, "batch pos *rest"], place_BT: Tensor) -> Float[Tensor, "one place *rest"]:
+    """The mean over all tokens of each place."""
+    real = place_BT >= 0
+    n_places = int(place_BT.max()) + 1
+    total = activation.new_zeros(n_places, *activation.shape[2:], dtype=torch.float32)
+    total = total.index_add(0, place_BT[real], activation[real].float())
+    count = place_BT[real].bincount(minlength=n_places).clamp(min=1)
+    return (total / _like(count, total)).to(activation.dtype)[None]
+
+
+def _like(values: Tensor, other: Tensor) -> Tensor:
+    """With as many axes as `other`, behind its own."""
+    return values.reshape(*values.shape, *[1] * (other.ndim - values.ndim))
 
 
 def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> None:
@@ -161,7 +234,7 @@ def ablate(
     Raises ValueError for a component that the model does not have.
     """
     batch = batch.to(model.W_E.device)
-    ablator = Ablator(model, batch.tokens, method=method, generator=generator)
+    ablator = Ablator(model, batch.tokens, places=batch.alignment, method=method, generator=generator)
     clean: list[np.ndarray] = []
     ablated: list[list[np.ndarray]] = [[] for _ in components]
     for start in range(0, len(batch.tokens), batch_size):
@@ -210,11 +283,11 @@ def induction_after_ablation(
     """
     trunk = heads_of([name for name in layer_names(model) if name.startswith("blocks.")], model.config.n_heads)
     chosen = tuple(trunk if ablated is None else ablated)
-    tokens = batch.tokens.cpu()
-    clean = AttentionProbe(tokens, seeded_generator(SEED), queries=queries)(model)
-    mask = match_mask(tokens, 1)
-    mask = mask if queries is None else mask & queries.cpu()[..., None]
-    ablator = Ablator(model, tokens, method=method)
+    batch = batch.to("cpu")
+    tokens = batch.tokens
+    clean = AttentionProbe(tokens, seeded_generator(SEED), queries=queries, real=batch.real)(model)
+    mask = match_mask(tokens, 1) & (batch.real if queries is None else batch.real & queries.cpu())[..., None]
+    ablator = Ablator(model, tokens, places=batch.alignment, method=method)
     after = []
     for head in chosen:
         with quietly(model, ablator.hooks(str(head))):

@@ -15,8 +15,9 @@ Worked row, query 4 (the second 2): an ideal induction head attends to position 
 
 By token match, never by diagonal: on repeats of one fixed length a head that attends a fixed distance back would pass a
 diagonal test and know nothing. An ideal head reads 1.0 on its score. The null band of a score is the 99th percentile of the
-same mean with the targets moved: for matches the tokens are permuted, all positions of the batch by one permutation; for
-k back each query's target is a random position before it or its own. A null that cannot be drawn is 1: nothing is above it.
+same mean with the targets moved: for matches the tokens are permuted, all rows by one order of the positions; for k back each
+query's target is a random position before it or its own. A null that cannot be drawn is 1: nothing is above it. Padding is no
+token: it matches nothing and is not moved, since many equal tokens at the end of a row would lift the null of every head.
 
 Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws (0 is the score itself, the
 others are its null), M targets, A head of all replicas.
@@ -108,15 +109,17 @@ def attention_scores(
     generator: torch.Generator,
     *,
     queries: Bool[Tensor, "batch pos"] | None = None,
+    real: Bool[Tensor, "batch pos"] | None = None,
     rows_from: str = "random repeats",
 ) -> AttentionScores:
     """All scores of every attention head of trunk and future heads on `tokens`, with their null bands.
 
-    `queries` restricts the scores by token match to these queries, and the previous-token score to the positions that an
-    ideal induction head attends to from there. `generator` (on the CPU) draws the null bands.
+    `real` says which tokens are no padding (`Batch.real`; None: all). `queries` restricts the scores by token match to these
+    queries, and the previous-token score to the positions that an ideal induction head attends to from there. `generator` (on
+    the CPU) draws the null bands.
     """
     ahead = max(MOST_AHEAD, model.n_future)
-    return AttentionProbe(tokens, generator, queries=queries, rows_from=rows_from, most_ahead=ahead)(model)
+    return AttentionProbe(tokens, generator, queries=queries, real=real, rows_from=rows_from, most_ahead=ahead)(model)
 
 
 class AttentionProbe(RepeatedProbe[AttentionScores]):
@@ -128,17 +131,18 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
         generator: torch.Generator,
         *,
         queries: Bool[Tensor, "batch pos"] | None = None,
+        real: Bool[Tensor, "batch pos"] | None = None,
         rows_from: str = "random repeats",
         most_ahead: int = MOST_AHEAD,
     ) -> None:
         self.tokens, self.rows_from, self.most_ahead = tokens.cpu(), rows_from, most_ahead
-        every_BT = torch.ones_like(self.tokens, dtype=torch.bool)
-        allowed_BT = every_BT if queries is None else queries.cpu()
+        real_BT = torch.ones_like(self.tokens, dtype=torch.bool) if real is None else real.cpu()
+        allowed_BT = real_BT if queries is None else real_BT & queries.cpu()
         of_scores: list[_Targets] = []
         for back in range(1, most_ahead + 1):
-            from_BT = every_BT if queries is None else _sources(self.tokens, back, allowed_BT)
+            from_BT = real_BT if queries is None else _sources(self.tokens, back, allowed_BT, real_BT)
             of_scores.append(_back_targets(from_BT, back, generator))
-        of_scores += _match_targets(self.tokens, allowed_BT, most_ahead, generator)
+        of_scores += _match_targets(self.tokens, allowed_BT, real_BT, most_ahead, generator)
         self._targets = _Targets.joined(of_scores)
 
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica score_or_band score layer head"]:
@@ -168,9 +172,9 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
         )  # fmt: skip
 
 
-def _sources(tokens: Tensor, ahead: int, queries: Tensor) -> Tensor:
+def _sources(tokens: Tensor, ahead: int, queries: Tensor, real: Tensor) -> Tensor:
     """Positions that an ideal k-ahead head attends to from any of the queries, `[batch, pos]`."""
-    return (match_mask(tokens, ahead) & queries[..., None]).any(dim=1)
+    return (match_mask(tokens, ahead) & queries[..., None]).any(dim=1) & real
 
 
 @dataclass(kw_only=True)
@@ -246,19 +250,31 @@ def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Ta
     )
 
 
-def _match_targets(tokens: Tensor, allowed_BT: Tensor, most_ahead: int, generator: torch.Generator) -> list[_Targets]:
+def _match_targets(
+    tokens: Tensor, allowed_BT: Tensor, real_BT: Tensor, most_ahead: int, generator: torch.Generator
+) -> list[_Targets]:
     """What `match_mask` marks for 0, 1, .. ahead at the allowed queries; in the null on tokens whose positions are permuted.
 
-    Permuted rows have the pairs of equal tokens that the rows have, at other positions.
+    Permuted rows have the pairs of equal tokens that the rows have, at other positions. Padding has none, and stays in place.
     """
-    length = tokens.shape[1]
-    row_M, one_M, other_M = (tokens[:, :, None] == tokens[:, None, :]).tril(-1).nonzero(as_tuple=True)
-    moved_NT = torch.rand(NULL_DRAWS, length, generator=generator).argsort(dim=1)
-    moved_NT = torch.cat([torch.arange(length)[None], moved_NT])
-    one_NM, other_NM = moved_NT[:, one_M], moved_NT[:, other_M]
+    same_BTT = (tokens[:, :, None] == tokens[:, None, :]) & real_BT[:, :, None] & real_BT[:, None, :]
+    row_M, one_M, other_M = same_BTT.tril(-1).nonzero(as_tuple=True)
+    moved_NBT = _moved(real_BT, generator)
+    one_NM, other_NM = moved_NBT[:, row_M, one_M], moved_NBT[:, row_M, other_M]
     query_NM, earlier_NM = torch.maximum(one_NM, other_NM), torch.minimum(one_NM, other_NM)
     is_allowed = allowed_BT[row_M, query_NM]
     return [
         _Targets.of(row_M, query_NM, earlier_NM + ahead, is_allowed & (earlier_NM + ahead <= query_NM), tokens.shape)
         for ahead in range(most_ahead + 1)
     ]
+
+
+def _moved(real_BT: Tensor, generator: torch.Generator) -> Int[Tensor, "draw batch pos"]:
+    """Where each position goes in each draw; in the first it stays. Rows without padding are all permuted alike."""
+    rows, length = real_BT.shape
+    drawn_NT = torch.rand(NULL_DRAWS, length, generator=generator)
+    order_NBT = (drawn_NT[:, None] + 2.0 * ~real_BT).argsort(dim=2)  # the real positions come first
+    number_BT = (real_BT.long().cumsum(dim=1) - 1).clamp(min=0)
+    stay_BT = torch.arange(length).expand(rows, length)
+    moved_NBT = order_NBT.gather(2, number_BT.expand(NULL_DRAWS, -1, -1)).where(real_BT, stay_BT)
+    return torch.cat([stay_BT[None], moved_NBT])

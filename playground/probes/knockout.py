@@ -32,7 +32,7 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     """
     generator = generator or seeded_generator(SEED)
     scores = attention_scores(
-        model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), rows_from="task"
+        model, batch.tokens, seeded_generator(SEED), queries=scored_queries(batch), real=batch.real, rows_from="task"
     )
     paths = model.config.paths
     induction = used_by(scores.strongest("prefix_matching", CLEAR), 1, paths)

@@ -80,6 +80,7 @@ def _task_attention(task: Task, n_future: int) -> Measure:
         batch.tokens,
         _generator(),
         queries=scored_queries(batch),
+        real=batch.real,
         rows_from="task",
         most_ahead=max(MOST_AHEAD, n_future),
     )

@@ -19,4 +19,5 @@ def cut(batch: Batch, most_tokens: int) -> Batch:
         score_mask=batch.score_mask[:, :most_tokens],
         documents=batch.documents[:, :most_tokens],
         info=batch.info,
+        places=None if batch.places is None else batch.places[:, :most_tokens],
     )

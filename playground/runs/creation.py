@@ -15,6 +15,7 @@ from playground.runs.config import FILE
 from playground.runs.errors import Absent, RunError
 from playground.runs.lock import LOCK, acquire, is_locked
 from playground.runs.record import RunRecord
+from playground.runs.removal import is_own
 from playground.runs.store import TASK_FOLDER
 from playground.runs.writing import sync_file, sync_folder, write_json
 from tasks.base import ReadsText, Task
@@ -106,10 +107,15 @@ def _umask(folder: Path) -> int:
 
 
 def _remove_unfinished(runs_dir: Path) -> None:
-    """Remove folders of runs whose process ended while it made them: empty ones, and those whose lock no process holds."""
+    """Remove folders of runs whose process ended while it made them: empty ones, and those whose lock no process holds.
+
+    One that holds anything that no run has is left alone.
+    """
     for outer in runs_dir.glob(f"{PREFIX}*"):
         folder = outer / RUN
-        with contextlib.suppress(OSError, RunError):
+        with contextlib.suppress(OSError, RunError):  # another process may be at work on it
+            if outer.is_symlink() or not _holds_a_run_at_most(outer):
+                continue
             if (folder / LOCK).exists():
                 if not is_locked(folder):
                     with acquire(folder):
@@ -118,3 +124,12 @@ def _remove_unfinished(runs_dir: Path) -> None:
             if folder.exists():
                 folder.rmdir()
             outer.rmdir()
+
+
+def _holds_a_run_at_most(outer: Path) -> bool:
+    """Whether nothing lies in a folder but the files of a run in the folder `run`."""
+    places = (path.relative_to(outer).as_posix() for path in outer.rglob("*"))
+    return all(
+        place == RUN or (place.startswith(f"{RUN}/") and is_own(outer / place, place.removeprefix(f"{RUN}/")))
+        for place in places
+    )

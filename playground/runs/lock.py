@@ -20,6 +20,7 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 PROBING = ".probing.lock"
+PROBED = "is being probed by another process; wait for it"
 PATIENCE = 0.3
 """Seconds to wait for a lock: `is_locked` holds one for an instant while it looks."""
 
@@ -31,15 +32,20 @@ def acquire(path: Path) -> BaseFileLock:
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the run in folder `path` for training. Raises RunError as `acquire` does."""
+    """Hold the run in folder `path` for training. Raises RunError as `acquire` does, and when it is probed elsewhere.
+
+    Each of training and probing takes its own lock first and looks at the other's then, so that never both go on.
+    """
     with acquire(path):
+        if is_locked(path, PROBING):
+            raise RunError(f"run {path.name} {PROBED}")
         yield
 
 
 @contextlib.contextmanager
 def probing_lock(path: Path) -> Iterator[None]:
     """Hold the run in folder `path` while probes write into it. Raises RunError when it is trained or probed elsewhere."""
-    with _acquire(path, PROBING, "is being probed by another process; wait for it"):
+    with _acquire(path, PROBING, PROBED):
         if is_locked(path):
             raise RunError(f"run {path.name} is being trained by another process; wait for it, or stop it")
         yield
@@ -48,7 +54,7 @@ def probing_lock(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def sole_lock(path: Path) -> Iterator[None]:
     """Hold the run in folder `path` against training and probing alike."""
-    with run_lock(path), _acquire(path, PROBING, "is being probed by another process; wait for it"):
+    with acquire(path), _acquire(path, PROBING, PROBED):
         yield
 
 

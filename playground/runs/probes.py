@@ -83,27 +83,27 @@ class Stored(Generic[ResultT]):
 
 
 def read_history(
-    run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None
+    run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None, steps: int | None = None
 ) -> Stored[ResultT]:
     """The results of one probe along training; none where it has not run.
 
-    `model`, the fields of the run's ModelConfig, says which heads and offsets there can be. Every line is checked: types,
-    sizes, and that all have the same ones. Of two lines of one step the later stands. Raises Denied, or Damaged for no regular
-    file.
+    `model`, the fields of the run's ModelConfig, says which heads and offsets there can be, `steps` how many steps the run has.
+    Every line is checked: types, sizes, and that all have the same ones. Of two lines of one step the later stands. Raises
+    Denied, or Damaged for no regular file.
     """
-    reader, bad = _Reader(result, model), list[BadLine]()
+    reader, bad = _Reader(result, model, steps), list[BadLine]()
     for row in iterate_lines(probe_file(run, name), reader.problem, bad):
         reader.found[row["step"]] = (row["tokens"], reader.last)
-    steps = tuple(sorted(reader.found))
-    tokens, results = (tuple(reader.found[step][place] for step in steps) for place in (0, 1))
-    return Stored(History(steps=steps, tokens=tokens, results=results), tuple(bad))  # type: ignore[arg-type]
+    stored = tuple(sorted(reader.found))
+    tokens, results = (tuple(reader.found[step][place] for step in stored) for place in (0, 1))
+    return Stored(History(steps=stored, tokens=tokens, results=results), tuple(bad))  # type: ignore[arg-type]
 
 
 class _Reader(Generic[ResultT]):
     """Rows of one probe's file as results, all of one shape."""
 
-    def __init__(self, result: type[ResultT], model: Mapping[str, Any] | None) -> None:
-        self.result = result
+    def __init__(self, result: type[ResultT], model: Mapping[str, Any] | None, steps: int | None) -> None:
+        self.result, self.steps = result, steps
         self.model = None if model is None else _known(model)
         self.last: Any = None
         self.shape: dict[str, Any] | None = None
@@ -113,6 +113,8 @@ class _Reader(Generic[ResultT]):
         """What is wrong with a row, or nothing; then `last` is its result."""
         if wrong := position_problem(row):
             return wrong
+        if self.steps is not None and row["step"] > self.steps:
+            return f"it is of step {row['step']}, and the run has {self.steps}"
         self.last = self.result.from_dict(row)
         if self.model is not None and (wrong := _misfit(self.last, self.model)):
             return wrong

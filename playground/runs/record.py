@@ -95,6 +95,8 @@ class RunRecord:
     """Tells whether a task that reads files still reads the same text; empty for the others."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files in the folder `task`: what the run keeps of a task that reads files."""
+    metrics_sha256: str = ""
+    """Of metrics.jsonl when the run finished; nothing is written to it after that."""
     commit: str = ""
     """Version of the code, where it lies in a git checkout; `+` behind it means uncommitted changes."""
     versions: dict[str, str] = field(default_factory=dict)

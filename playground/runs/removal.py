@@ -4,22 +4,26 @@ import contextlib
 import os
 import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
-from playground.runs.errors import RunError, reading_error
+from playground.runs.errors import Denied, RunError, reading_error
 from playground.runs.lock import LOCK, PROBING, sole_lock
+from playground.runs.reading import iterate_lines, position_problem
 from playground.runs.record import RunRecord
 from playground.runs.store import Run, read_record
 
 _OWN = re.compile(
-    r"""config\.json | run\.json | metrics\.jsonl | \.lock | \.probing\.lock | \.[a-z.]+\.\d+\.tmp | set-aside(/[^/]+)?
-    | probes(/\.?[^/]+\.jsonl(\.\d+\.tmp)?)?
-    | task(/(tokenizer\.json|test_set\.safetensors|[a-z_]+\.(json|safetensors)))?
+    r"""config\.json | run\.json | metrics\.jsonl | \.lock | \.probing\.lock | \.(config|run)\.json\.\d+\.tmp
+    | \.metrics\.jsonl\.\d+\.tmp | (probes|set-aside)(/\.[a-z_]+\.jsonl\.\d+\.tmp)? | task
     | checkpoints(/(\d+|\.\d+\.(tmp|old))(/\.?(weights\.safetensors|resume\.safetensors|checkpoint\.json)(\.\d+\.tmp)?)?)?
     """,
     re.VERBOSE,
 )
-"""What a run's folder holds, as paths within it."""
+"""What a run's folder holds, as paths within it; beside these its lines and the files of its task, which it names."""
+TASK_FILES = ("tokenizer.json", "test_set.safetensors", "test_windows.safetensors")
+"""What tasks keep in a run; a run also names its own."""
+_LINES = re.compile(r"(probes|set-aside)/[^/]+\.jsonl")
 
 
 def removable(run: Run, runs_dir: Path, *, force: bool = False) -> None:
@@ -45,7 +49,7 @@ def remove_run(run: Run, runs_dir: Path | None = None, *, force: bool = False) -
     try:
         with sole_lock(run.path):
             _check_away(read_record(run.path), force=force)
-            kept = _remove_files(run.path)
+            kept = _remove_files(run.path, read_record(run.path))
             for name in (LOCK, PROBING):
                 (run.path / name).unlink(missing_ok=True)
     except OSError as error:
@@ -63,21 +67,56 @@ def _check_away(record: RunRecord, *, force: bool) -> None:
         )
 
 
-def _remove_files(root: Path) -> list[str]:
-    """Delete what belongs to a run, run.json last, so that a removal cut short can be repeated; the other paths."""
-    kept: list[str] = []
+def _remove_files(root: Path, record: RunRecord) -> list[str]:
+    """Delete what belongs to a run, run.json last, so that a removal cut short can be repeated; the other paths.
+
+    Raises Denied before anything is deleted, where something could not be.
+    """
+    own, kept = _sorted_out(root, record)
+    for folder in {path.parent for path in own} | {root.parent}:
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise Denied(
+                f"{folder} may not be changed by this user, so nothing was removed; ask its owner for write access"
+            )
     last = root / "run.json"
-    for folder, folders, files in os.walk(root, topdown=False):
+    for path in own:
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # it holds something that is kept
+                path.rmdir()
+        elif path != last and path.name not in (LOCK, PROBING):
+            path.unlink()
+    last.unlink(missing_ok=True)
+    return kept
+
+
+def _sorted_out(root: Path, record: RunRecord) -> tuple[list[Path], list[str]]:
+    """What belongs to a run, the contents of a folder before it, and the other paths. Raises Denied for what cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise reading_error(Path(error.filename or root), error)
+
+    own: list[Path] = []
+    kept: list[str] = []
+    for folder, folders, files in os.walk(root, topdown=False, onerror=refuse):
         for name in [*files, *folders]:
             path = Path(folder, name)
             within = path.relative_to(root).as_posix()
-            is_folder = path.is_dir() and not path.is_symlink()
-            if not _OWN.fullmatch(within) or (is_folder and any(path.iterdir())):
-                if not is_folder or not _OWN.fullmatch(within):
-                    kept.append(within)
-            elif is_folder:
-                path.rmdir()
-            elif path != last and name not in (LOCK, PROBING):
-                path.unlink()
-    last.unlink(missing_ok=True)
-    return sorted(kept)
+            if is_own(path, within, record.files):
+                own.append(path)
+            else:
+                kept.append(within)
+    return own, sorted(kept)
+
+
+def is_own(path: Path, within: str, task_files: Collection[str] = ()) -> bool:
+    """Whether what lies at `within` in a run's folder is a part of the run.
+
+    Files of lines may have any name: those that hold a row of numbers with its step are a run's.
+    """
+    if _OWN.fullmatch(within) or (
+        within.startswith("task/") and within.removeprefix("task/") in {*TASK_FILES, *task_files}
+    ):
+        return True
+    if not _LINES.fullmatch(within) or path.is_symlink() or not path.is_file():
+        return False
+    return not path.stat().st_size or any(True for _ in iterate_lines(path, position_problem, []))

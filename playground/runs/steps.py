@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from playground.runs.errors import reading_error
+
 WEIGHTS = "weights.safetensors"
 RESUME = "resume.safetensors"
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
@@ -12,13 +14,25 @@ _STEP = re.compile("0|[1-9][0-9]{0,17}")
 def stored_steps(folder: Path, name: str = "") -> list[int]:
     """Steps of a folder of checkpoints, ascending: all, or those that hold a file `name`; none where the folder is missing.
 
-    Whether the files are whole is checked when they are opened.
+    Whether the files are whole is checked when they are opened. A step whose folder may not be looked into counts: what may not
+    be read is not absent. Raises Denied for a folder of checkpoints that may not be read.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]
-        return sorted(int(step) for step in names if _STEP.fullmatch(step) and (folder / step / name).exists())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise reading_error(folder, error) from error
+    return sorted(int(step) for step in names if _STEP.fullmatch(step) and _may_exist(folder / step / name))
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def resumable(folder: Path) -> list[int]:

@@ -20,6 +20,7 @@ import pandas as pd
 from playground.config import RunConfig, nearest
 from playground.results import AttentionHistory, AttentionScores, History
 from playground.results.base import ResultT
+from playground.runs.agreement import rows_problem
 from playground.runs.config import read_config, read_config_values
 from playground.runs.errors import Absent, Damaged, RunError, reading_error
 from playground.runs.metrics import FILE as METRICS
@@ -115,7 +116,8 @@ class Run:
 
     def read_history(self, probe: str, result: type[ResultT]) -> Stored[ResultT]:
         """What a probe measured along training, and the lines that cannot be read."""
-        return read_history(self.path, probe, result, read_config_values(self.path, self.record)["model"])
+        model = read_config_values(self.path, self.record)["model"]
+        return read_history(self.path, probe, result, model, self.record.steps)
 
     @property
     def problems(self) -> list[str]:
@@ -128,6 +130,14 @@ class Run:
                 found.append(str(error))
             else:
                 found += [bad_lines(path, bad)] if bad else []
+        try:
+            if wrong := rows_problem(
+                self.path / METRICS, self.read_metrics(), self.record, read_config_values(self.path, self.record)
+            ):
+                found.append(wrong)
+            _ = self.checkpoints
+        except RunError as error:
+            found += [str(error)] if str(error) not in found else []
         return found
 
     @property

@@ -14,6 +14,7 @@ import pandas as pd
 
 from playground.results import AttentionHistory, AttentionScores, History
 from playground.results.base import ResultT
+from playground.runs.agreement import rows_problem
 from playground.runs.config import FILE as CONFIG
 from playground.runs.config import read_config_values
 from playground.runs.errors import RunError, reading_error
@@ -140,7 +141,7 @@ class StoredRun:
             version = file_version(path)
             known = _histories.get((path, result))
             if known is None or known[0] != version or known[1] is not self.config:
-                found = read_history(self.path, probe, result, self.config["model"])
+                found = read_history(self.path, probe, result, self.config["model"], self.record.steps)
                 known = _histories[path, result] = (version, self.config, found)
             return known[2]
         except FileNotFoundError:
@@ -154,18 +155,31 @@ class StoredRun:
         found: list[str] = []
         try:
             metrics = _metrics.get(self.path / METRICS)
+            if isinstance(metrics, RunError):
+                found.append(str(metrics))
+            elif metrics.bad:
+                found.append(bad_lines(self.path / METRICS, metrics.bad))
         except OSError:
-            return ()
-        if isinstance(metrics, RunError):
-            found.append(str(metrics))
-        elif metrics.bad:
-            found.append(bad_lines(self.path / METRICS, metrics.bad))
+            pass
+        if wrong := self._rows_problem:
+            found.append(wrong)
+        try:
+            stored_steps(self.path / "checkpoints")
+        except RunError as error:
+            found.append(str(error))
         return tuple(found)
+
+    @cached_property
+    def _rows_problem(self) -> str:
+        return rows_problem(self.path / METRICS, self._rows, self.record, self.config)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which weights are stored, ascending."""
-        return stored_steps(self.path / "checkpoints")
+        """Steps at which weights are stored, ascending; none where they may not be read, which `problems` says."""
+        try:
+            return stored_steps(self.path / "checkpoints")
+        except RunError:
+            return []
 
 
 @dataclass(frozen=True)

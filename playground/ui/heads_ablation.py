@@ -170,7 +170,7 @@ def _controls(
 
 
 def _predictions(loaded: Loaded, row: ChosenRow, parts: tuple[str, ...], method: AblationMethod) -> None:
-    before, after = (predicted(loaded, row.tokens, which, method, row.number) for which in ((), parts))
+    before, after = (predicted(loaded, row.tokens, which, method, row.places, row.number) for which in ((), parts))
     shown = [
         Predictions(
             offset=offset, before=_at_target(before[offset - 1], offset), after=_at_target(after[offset - 1], offset),

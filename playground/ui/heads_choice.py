@@ -39,6 +39,8 @@ class ChosenRow:
     """`[offset][position]`: tokens that the task scores at each offset; none where somebody typed the row."""
     name: str
     """What a figure calls it."""
+    places: tuple[int, ...]
+    """By which its tokens are compared with those of other rows (`Batch.alignment`)."""
     number: int = 0
     """Its number in the test set, where it comes from there."""
 
@@ -117,7 +119,19 @@ def _typed(loaded: Loaded, text: str) -> ChosenRow | None:
         st.caption(f"Only the first {most} of these {len(tokens)} tokens are shown.")
     kept = tokens[:most]
     none = ((False,) * len(kept),) * loaded.model.n_future
-    return ChosenRow(tokens=tuple(kept), strings=tuple(loaded.task.token_strings(kept)), scored=none, name="own tokens")
+    return ChosenRow(
+        tokens=tuple(kept), strings=tuple(loaded.task.token_strings(kept)), scored=none, name="own tokens",
+        places=_own_places(loaded, kept),
+    )  # fmt: skip
+
+
+def _own_places(loaded: Loaded, tokens: list[int]) -> tuple[int, ...]:
+    import torch
+
+    from tasks.base import HasPlaces
+
+    task = loaded.task
+    return tuple(task.places(torch.tensor([tokens]))[0].tolist() if isinstance(task, HasPlaces) else range(len(tokens)))
 
 
 def _example(loaded: Loaded) -> str:
@@ -150,5 +164,6 @@ def _row(loaded: Loaded, batch: "Batch", number: int, name: str) -> ChosenRow:
         before = (score_targets(row, offset)[0] != IGNORED).tolist()
         scored.append(tuple(([False] * offset + before)[: len(tokens)]))
     return ChosenRow(
-        tokens=tuple(tokens), strings=tuple(loaded.task.token_strings(tokens)), scored=tuple(scored), name=name
-    )
+        tokens=tuple(tokens), strings=tuple(loaded.task.token_strings(tokens)), scored=tuple(scored), name=name,
+        places=tuple(row.alignment[0, : len(tokens)].tolist()),
+    )  # fmt: skip

@@ -79,7 +79,8 @@ def ablator(loaded: Loaded, method: AblationMethod) -> "Ablator":
     """The activations that ablations take from, on the test rows."""
     from playground.probes.ablation import Ablator
 
-    return Ablator(loaded.model, test_rows(loaded).tokens, method=method)
+    rows = test_rows(loaded)
+    return Ablator(loaded.model, rows.tokens, places=rows.alignment, method=method)
 
 
 @one_at_a_time
@@ -126,11 +127,17 @@ def random_sets(heads: Sequence[Head], count: int, draws: int = DRAWS) -> tuple[
 @one_at_a_time
 @functools.lru_cache(maxsize=64)
 def predicted(
-    loaded: Loaded, tokens: tuple[int, ...], components: tuple[str, ...], method: AblationMethod, number: int = 0
+    loaded: Loaded,
+    tokens: tuple[int, ...],
+    components: tuple[str, ...],
+    method: AblationMethod,
+    places: tuple[int, ...],
+    number: int = 0,
 ) -> NDArray[np.int64]:
     """`[offset, position]`: the token that each offset predicts at each position, with the components taken out.
 
-    `number` is that of the row in the test set, so that resampling never gives it its own activations.
+    `places` are those of the tokens (`Batch.alignment`). `number` is that of the row in the test set, so that resampling never
+    gives it its own activations.
     """
     import torch
 
@@ -138,7 +145,8 @@ def predicted(
 
     model = loaded.model
     source = _prepared(loaded, method)
-    with quietly(model, source.hooks(list(components), first_row=number) if components else []):
+    hooks = source.hooks(list(components), first_row=number, places=torch.tensor([places])) if components else []
+    with quietly(model, hooks):
         logits = model(torch.tensor([tokens]).to(model.W_E.device), all_offsets(model))
     return logits[0].argmax(dim=-1).T.cpu().numpy()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from playground.runs.errors import RunError
 from playground.runs.steps import resumable
 from playground.ui.files import Store, StoredRun, read_store
 from playground.ui.guard import guarded
@@ -58,7 +59,7 @@ def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
     jobs = tuple(job for job in stored_jobs(folder) if job.id in chosen or job.active)
     entries = [entry for job in jobs for entry in job.entries]
     known = {run.id: run for run in store.runs}
-    mine = [known[entry.run] for entry in entries if entry.run in known]
+    mine = [known[run] for run in dict.fromkeys(entry.run for entry in entries) if run in known]
     names = {run.id for run in mine} | {entry.run for entry in entries}
     others = [run for run in store.runs if run.record.state == "running" or run.id in chosen]
     runs = (*mine, *(run for run in others if run.id not in names))
@@ -163,7 +164,11 @@ def resume_button(run: StoredRun) -> None:
     """Offer to go on from the last checkpoint; say why an attempt to do so failed."""
     if problem := resume_problem(run):
         st.warning(f"{plain(run.id)} did not go on. {plain(problem)}", icon=":material/warning:")
-    step = max(resumable(run.path / "checkpoints"), default=0)
+    try:
+        step = max(resumable(run.path / "checkpoints"), default=0)
+    except RunError as error:
+        st.warning(plain(error), icon=":material/warning:")
+        return
     label = f"Resume {plain(run.id)} from step {step:,}"
     if st.button(label, key=f"resume-{run.id}", icon=":material/play_arrow:"):
         resume_run(run)

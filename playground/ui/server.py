@@ -5,6 +5,7 @@ all of its routes. docs/decisions/0004-streamlit-server-settings.md says what is
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,8 @@ HEADERS = {
 
 Streamlit's own page has an inline script and inline styles, and mounts components from `blob:` addresses.
 """
+HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
+"""What a browser sends: a name or an address, and a port."""
 OTHER_NAME = (
     "This server does not go by that name. The settings server.allowedHosts in .streamlit/config.toml name those it goes by; "
     "for another one start it with --server.allowedHosts NAME.\n"
@@ -69,7 +72,7 @@ def refusal(headers: Headers) -> str | None:
     The port of `Host` is not looked at: one that was forwarded from another machine differs from the server's.
     """
     hosts, origins = headers.getlist("host"), headers.getlist("origin")
-    if len(hosts) != 1 or not is_host_allowed(hosts[0]):
+    if len(hosts) != 1 or not HOST.fullmatch(hosts[0]) or not is_host_allowed(hosts[0]):
         return OTHER_NAME
     own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
     foreign = [origin for origin in origins if origin not in own and not is_allowed_origin(origin)]

@@ -10,11 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
+from playground.experiments import launcher
 from playground.experiments.cores import cores
 from playground.experiments.launcher import (
     MOST_ENTRIES,
@@ -161,6 +163,21 @@ def test_ids_are_free_and_differ_within_a_job(tmp_path, nothing_starts):
     (tmp_path / names[0]).mkdir()
     (second,) = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0]).entries
     assert second.run != names[0]
+
+
+def test_ids_differ_between_jobs_that_start_at_once(tmp_path, monkeypatch):
+    """The second knows the ids of the first, whose runs have no folders yet."""
+    with contextlib.ExitStack() as locks, ThreadPoolExecutor(4) as pool:
+
+        def start(job: Job) -> None:
+            time.sleep(0.05)
+            job.write()
+            locks.enter_context(locked(jobs_folder(tmp_path), job.id))
+
+        monkeypatch.setattr(launcher, "_start_worker", start)
+        options = {"n_futures": [1], "seeds": [0, 1]}
+        jobs = list(pool.map(lambda _: start_job(tmp_path, "induction-cpu", **options), range(4)))
+    assert len({entry.run for job in jobs for entry in job.entries}) == 8
 
 
 # --- job files ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ import torch
 from playground.cli import main
 from playground.experiments.reporter import Silent
 from playground.experiments.runner import resume, train
-from playground.runs.errors import RunError
+from playground.runs.errors import Denied, RunError
+from playground.runs.lock import probing_lock
 from playground.runs.store import Run, load_run
 from playground.runs.writing import write_json
 from tests.experiments.test_runner import same_numbers, tiny
@@ -66,6 +69,10 @@ def _config(**part) -> "object":
     return change
 
 
+def _record(path: Path, **changes) -> None:
+    write_json(path / "run.json", json.loads((path / "run.json").read_text()) | changes)
+
+
 def _damage_all(path: Path) -> None:
     for file in (path / "checkpoints").rglob("resume.safetensors"):
         flip(file)
@@ -83,7 +90,31 @@ def _other_device(path: Path) -> None:
             (folder / "checkpoint.json").unlink()
 
 
+def _each_checkpoint(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change_all(path: Path) -> None:
+        for folder in list((path / "checkpoints").iterdir()):
+            change(folder)
+
+    return change_all
+
+
 REFUSED = {
+    "no checkpoint to go on from": (
+        _each_checkpoint(lambda folder: (folder / "resume.safetensors").unlink(missing_ok=True)),
+        "has come to step 17, and no checkpoint to go on from is left",
+    ),
+    "renamed checkpoints": (
+        _each_checkpoint(lambda folder: folder.rename(f"{folder}.bak")),
+        "has come to step 17, and no checkpoint to go on from is left",
+    ),
+    "checkpoints moved away": (
+        lambda path: (path / "checkpoints").rename(path / "old"),
+        "has come to step 17, and no checkpoint to go on from is left",
+    ),
+    "checkpoints and the rows of a record that knows nothing": (
+        lambda path: (shutil.rmtree(path / "checkpoints"), _record(path, step=0)),
+        "has come to step 16, and no checkpoint",
+    ),
     "another learning rate": (_config(optim={"lr": 0.5}), "is not the configuration"),
     "another seed": (_config(seed=5), "is not the configuration"),
     "another batch size": (_config(train={"batch_size": 16}), "is not the configuration"),
@@ -195,3 +226,56 @@ def text_run(tmp_path):
     asked = iter(range(1000))
     run = train(config, tmp_path / "runs", should_stop=lambda: "enough" if next(asked) == 9 else "")
     return run, text
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "checkpoints/17"])
+def test_checkpoints_that_may_not_be_read_are_not_absent(tmp_path, monkeypatch, where):
+    """They are not begun anew over, and not passed over either: who may read them gets them back."""
+    run = stopped(tmp_path)
+    before, closed, stat = snapshot(run.path), run.path / where, os.stat
+
+    def refuse(call):
+        def asked(path, *args, **options):
+            itself = closed == Path(path) and call is not stat
+            if itself or closed in Path(path).parents:
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *args, **options)
+
+        return asked
+
+    with monkeypatch.context() as patch:
+        for name in ("scandir", "open", "stat"):
+            patch.setattr(f"os.{name}", refuse(getattr(os, name)))
+        with pytest.raises(Denied, match="may not be read by this user"):
+            resume(load_run(run.path))
+    assert snapshot(run.path) == before
+    assert resume(load_run(run.path)).record.state == "finished"
+
+
+@pytest.mark.parametrize("how", ["another run", "a copy", "nothing"])
+def test_a_training_whose_folder_is_replaced_writes_no_more(tmp_path, how):
+    path, moved, at = tmp_path / "one", tmp_path / "moved", iter(range(1000))
+    other = train(tiny(), tmp_path, run_id="other").path if how == "another run" else None
+
+    def replace() -> str:
+        if next(at) == 9:
+            path.rename(moved)
+            if other is not None:
+                other.rename(path)
+            elif how == "a copy":
+                shutil.copytree(moved, path)
+            replace.before = snapshot(path) if path.exists() else {}
+        return ""
+
+    with pytest.raises(RunError, match="was moved, removed or replaced while it was trained"):
+        train(tiny(), tmp_path, run_id="one", should_stop=replace)
+    assert (snapshot(path) if path.exists() else {}) == replace.before
+    assert resume(load_run(moved)).record.state == "finished"
+
+
+def test_a_run_is_trained_or_probed_but_not_both(tmp_path):
+    run = stopped(tmp_path)
+    before = snapshot(run.path)
+    with probing_lock(run.path), pytest.raises(RunError, match="is being probed by another process; wait for it"):
+        resume(run)
+    assert snapshot(run.path) == before

@@ -140,7 +140,11 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(tmp_path):
     for checkpoint in run.checkpoints:
         for file in (run.path / "checkpoints" / str(checkpoint)).iterdir():
             file.unlink()
-    record = json.loads((run.path / "run.json").read_text()) | {"status": "stopped"}
+        if checkpoint:
+            (run.path / "checkpoints" / str(checkpoint)).rmdir()
+    lines = (run.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run.path / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] == 0))
+    record = json.loads((run.path / "run.json").read_text()) | {"status": "stopped", "step": 0, "final": {}}
     (run.path / "run.json").write_text(json.dumps(record))
     same_numbers(resume(load_run(run.path)).path, train(tiny(), tmp_path).path)
 

@@ -45,6 +45,17 @@ def test_what_an_ended_process_left_is_removed(make, tmp_path, left):
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
 
 
+@pytest.mark.parametrize("name", ["run/thesis.txt", "notes/a.txt", "run/probes/mine.jsonl", "a.txt"])
+def test_a_folder_that_holds_anything_else_stays(make, tmp_path, name):
+    folder = tmp_path / "runs" / f"{PREFIX}thesis" / "run"
+    folder.mkdir(parents=True)
+    (folder / LOCK).touch()
+    (folder.parent / name).parent.mkdir(exist_ok=True)
+    (folder.parent / name).write_text("mine")
+    make("one")
+    assert (folder / LOCK).exists() and (folder.parent / name).read_text() == "mine"
+
+
 def test_what_another_process_makes_stays(make, tmp_path):
     folder = tmp_path / "runs" / f"{PREFIX}abc" / "run"
     folder.mkdir(parents=True)

@@ -64,12 +64,26 @@ def test_a_run_that_says_that_another_machine_trains_it_needs_force(tmp_path):
 def test_files_that_are_not_a_runs_are_kept_and_named(tmp_path):
     run = load_run(write_run(tmp_path, steps=40))
     write_weights(run.path, [0])
-    for name in ("notes.txt", "probes/picture.png", "checkpoints/0/more.bin", "mine/deep.txt"):
+    odd = ("probes/my-notes.jsonl", "set-aside/thesis.txt", "task/my_own.json", ".mine.7.tmp")
+    for name in ("notes.txt", "probes/picture.png", "checkpoints/0/more.bin", "mine/deep.txt", *odd):
         (run.path / name).parent.mkdir(exist_ok=True)
         (run.path / name).write_text("mine")
-    kept = ["checkpoints/0/more.bin", "mine", "mine/deep.txt", "notes.txt", "probes/picture.png"]
+    kept = sorted(["checkpoints/0/more.bin", "mine", "mine/deep.txt", "notes.txt", "probes/picture.png", *odd])
     assert remove_run(run) == kept
-    assert contents(run.path) == sorted([*kept, "checkpoints", "checkpoints/0", "probes"])
+    assert contents(run.path) == sorted([*kept, "checkpoints", "checkpoints/0", "probes", "set-aside", "task"])
+
+
+@pytest.mark.parametrize("closed", ["", "checkpoints", "checkpoints/20", "probes", ".."])
+def test_nothing_is_removed_where_not_all_can_be(tmp_path, monkeypatch, closed):
+    """Whether a folder may be changed is asked of the system, which lets root change all of them."""
+    run = load_run(write_run(tmp_path / "runs", steps=40))
+    write_weights(run.path, [0, 20, 40])
+    folder, access = (run.path / closed).resolve(), os.access
+    before = contents(run.path)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).resolve() != folder and access(path, mode))
+    with pytest.raises(RunError, match="may not be changed by this user, so nothing was removed"):
+        remove_run(run)
+    assert [name for name in contents(run.path) if "lock" not in name] == before
 
 
 @pytest.mark.parametrize("name", [".", "./", "sub/..", "../runs", "elsewhere", "deep", "link"])

@@ -59,7 +59,7 @@ def test_a_path_may_be_text(tmp_path):
 
 
 def test_metrics_and_attention_grow_with_the_files(tmp_path):
-    path = write_run(tmp_path, steps=40)
+    path = write_run(tmp_path, steps=80, state="stopped", done=0.5)
     run = load_run(path)
     before = len(run.metrics), len(run.attention.steps)
     for name in ("metrics.jsonl", "probes/attention.jsonl"):

@@ -24,6 +24,7 @@ def loaded() -> Loaded:
 
 
 ROW = tuple(TASK.test_batch(1).tokens[0].tolist())
+PLACES = tuple(range(len(ROW)))
 
 
 def test_patterns_are_the_models_own(loaded: Loaded) -> None:
@@ -70,7 +71,7 @@ def test_resampling_is_the_same_in_any_order(loaded: Loaded) -> None:
 
 
 def test_predictions_of_every_offset(loaded: Loaded) -> None:
-    found = models.predicted(loaded, ROW, (), "mean")
+    found = models.predicted(loaded, ROW, (), "mean", PLACES)
     with torch.no_grad():
         logits = loaded.model(torch.tensor([ROW]), (1, 2))
     np.testing.assert_array_equal(found, logits[0].argmax(dim=-1).T.numpy())
@@ -78,17 +79,17 @@ def test_predictions_of_every_offset(loaded: Loaded) -> None:
 
 def test_predictions_without_a_part_are_those_of_an_ablated_model(loaded: Loaded) -> None:
     """A future head taken out whole passes on what the trunk gives it."""
-    found = models.predicted(loaded, ROW, ("future_heads.1",), "zero")
+    found = models.predicted(loaded, ROW, ("future_heads.1",), "zero", PLACES)
     with torch.no_grad():
         z = loaded.model.trunk(torch.tensor([ROW]))
         expected = loaded.model.logits(z)[0].argmax(dim=-1).numpy()
     np.testing.assert_array_equal(found[1], expected)
-    np.testing.assert_array_equal(found[0], models.predicted(loaded, ROW, (), "mean")[0])
+    np.testing.assert_array_equal(found[0], models.predicted(loaded, ROW, (), "mean", PLACES)[0])
 
 
 @pytest.mark.parametrize("method", ["mean", "resample"])
 def test_a_typed_row_may_be_shorter_than_the_test_rows(loaded: Loaded, method) -> None:
-    assert models.predicted(loaded, ROW[:5], ("blocks.0.1",), method, 3).shape == (2, 5)
+    assert models.predicted(loaded, ROW[:5], ("blocks.0.1",), method, PLACES[:5], 3).shape == (2, 5)
 
 
 HEADS = [Head("blocks.0", index) for index in range(6)]
@@ -152,7 +153,7 @@ def test_nothing_is_left_behind() -> None:
     with leaves_no_trace(loaded.model):
         models.patterns(loaded, ROW)
         models.without(loaded, (("blocks.0.1",), ("future_heads.0.mlp",)), "resample")
-        models.predicted(loaded, ROW, ("blocks.0",), "mean")
+        models.predicted(loaded, ROW, ("blocks.0",), "mean", PLACES)
         models.composition_of(loaded)
         models.scores_on_task(loaded)
 

@@ -215,6 +215,11 @@ def test_a_browser_is_opened_where_there_is_a_display(tmp_path: Path, display: b
         ([("host", "anything")], None),  # without settings, as a test runs, Streamlit's own list is empty
         ([], OTHER_NAME),
         ([("host", "a"), ("host", "a")], OTHER_NAME),
+        ([("host", "[::1].evil")], OTHER_NAME),
+        ([("host", "localhost#")], OTHER_NAME),
+        ([("host", "localhost:80:90")], OTHER_NAME),
+        ([("host", "a@b")], OTHER_NAME),
+        ([("host", "[::1]:8501")], None),
         ([("host", "a:1"), ("origin", "http://a:1")], None),
         ([("host", "a:1"), ("origin", "https://a:1")], None),
         ([("host", "a:1"), ("origin", "http://a:2")], OTHER_ORIGIN),

@@ -1,0 +1,46 @@
+"""Whether a run's rows are those that its record tells of: rows of another run, or too few, are not believed in silence."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from playground.runs.errors import RunError
+from playground.runs.metrics import Metrics
+from playground.runs.reading import open_regular
+from playground.runs.record import RunRecord
+
+_LOSS = re.compile(r"(?:test_)?loss_([0-9]+)")
+
+
+def rows_problem(path: Path, metrics: Metrics, record: RunRecord, config: Mapping[str, Any]) -> str:
+    """What does not fit between the rows of `metrics.jsonl` (at `path`), run.json and config.json; nothing when all does.
+
+    Compared are steps, the number of offsets, how far the rows go, and of a finished run the SHA-256. `config` holds plain
+    values.
+    """
+    steps = metrics.columns["step"]
+    last = int(steps[-1]) if len(steps) else -1
+    if last > record.steps:
+        return f"{path} goes to step {last}, and the run has {record.steps}; is it another run's?"
+    offsets = {int(found[1]) for name in metrics.columns if (found := _LOSS.fullmatch(name))}
+    if offsets and max(offsets) != record.n_future:
+        return (
+            f"{path} has losses of {max(offsets)} offsets, and the run predicts {record.n_future}; is it another run's?"
+        )
+    train = config["train"]
+    if record.step - last > max(train["log_every"], train["eval_every"]):
+        missing = "is missing or has no rows" if last < 0 else f"ends at step {last}"
+        return f"{path} {missing}, and run.json tells of step {record.step}; lines are lost"
+    if record.metrics_sha256 and not metrics.bad and _sha256(path) != record.metrics_sha256:
+        return f"{path} has changed since the run finished: its SHA-256 is another than run.json says"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, RunError):
+        return ""
