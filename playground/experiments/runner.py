@@ -22,7 +22,7 @@ from playground.experiments.session import NonFiniteLoss, Session
 from playground.model.parameters import count_parameters
 from playground.probes.registry import check_probes, find_probe
 from playground.runs.checkpoint import tidy
-from playground.runs.creation import make_folder, run_folder
+from playground.runs.creation import make_folder, remove_unfinished, run_folder
 from playground.runs.errors import RunError
 from playground.runs.lock import run_lock
 from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_process
@@ -109,6 +109,7 @@ def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Sessio
     run = Run(run.path, record, text=run.text)
     device = resumed_device(run)
     record = dataclasses.replace(record, status="running", reason="", replicas=replicas, processes=1, **this_process())
+    remove_unfinished(run.path.parent)
     tidy(run.path / "checkpoints")
     for folder in (run.path, run.path / "probes"):
         remove_temporaries(folder)

@@ -45,7 +45,7 @@ def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) ->
     """
     run_folder(path.parent, path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(path.parent)
+    remove_unfinished(path.parent)
     outer, lock = _locked_folder(path.parent)
     try:
         folder = outer / RUN
@@ -106,7 +106,7 @@ def _umask(folder: Path) -> int:
     return ~folder.stat().st_mode & 0o777
 
 
-def _remove_unfinished(runs_dir: Path) -> None:
+def remove_unfinished(runs_dir: Path) -> None:
     """Remove folders of runs whose process ended while it made them: empty ones, and those whose lock no process holds.
 
     One that holds anything that no run has is left alone.

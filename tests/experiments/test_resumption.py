@@ -255,6 +255,7 @@ def test_checkpoints_that_may_not_be_read_are_not_absent(tmp_path, monkeypatch, 
 @pytest.mark.parametrize("how", ["another run", "a copy", "nothing"])
 def test_a_training_whose_folder_is_replaced_writes_no_more(tmp_path, how):
     path, moved, at = tmp_path / "one", tmp_path / "moved", iter(range(1000))
+    left: dict[str, bytes] = {}
     other = train(tiny(), tmp_path, run_id="other").path if how == "another run" else None
 
     def replace() -> str:
@@ -264,12 +265,12 @@ def test_a_training_whose_folder_is_replaced_writes_no_more(tmp_path, how):
                 other.rename(path)
             elif how == "a copy":
                 shutil.copytree(moved, path)
-            replace.before = snapshot(path) if path.exists() else {}
+            left.update(snapshot(path) if path.exists() else {})
         return ""
 
     with pytest.raises(RunError, match="was moved, removed or replaced while it was trained"):
         train(tiny(), tmp_path, run_id="one", should_stop=replace)
-    assert (snapshot(path) if path.exists() else {}) == replace.before
+    assert (snapshot(path) if path.exists() else {}) == left
     assert resume(load_run(moved)).record.state == "finished"
 
 
