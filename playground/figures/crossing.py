@@ -24,13 +24,29 @@ class Crossing:
     """Tokens at the crossing; None: not reached."""
     seen: int
     """Tokens trained so far: what a run that has not crossed is known to need more than."""
+    running: bool = False
+    """Whether it is in training, and may still cross."""
 
 
 def median_tokens(crossings: Sequence[Crossing]) -> float | None:
-    """Median over runs, not-reached counting as later than all others; None when the median run has not crossed."""
-    ordered = sorted(float("inf") if item.tokens is None else float(item.tokens) for item in crossings)
-    middle = float(np.median(ordered)) if ordered else float("inf")
-    return middle if np.isfinite(middle) else None
+    """Median over runs; None where it is not known, since runs that have not crossed could still change it."""
+    low, high = median_bounds(crossings)
+    return low if high is not None and low == high else None
+
+
+def median_bounds(crossings: Sequence[Crossing]) -> tuple[float, float | None]:
+    """Between which tokens the median over runs lies; None above where it has no bound.
+
+    A run that has not crossed needs more tokens than it has seen, each its own number: at best hardly more, at worst it never
+    crosses. Of three runs, one that crossed at 4 M and two still at 1 M, the median lies above 1 M:
+
+    >>> runs = [(4, 13), (None, 1), (None, 1)]
+    >>> median_bounds([Crossing(run="", label="", n_future=1, seed=0, tokens=t50, seen=seen) for t50, seen in runs])
+    (1.0, None)
+    """
+    low = np.median([item.seen if item.tokens is None else item.tokens for item in crossings]) if crossings else 0.0
+    high = np.median([np.inf if item.tokens is None else item.tokens for item in crossings]) if crossings else np.inf
+    return float(low), float(high) if np.isfinite(high) else None
 
 
 def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -> go.Figure:

@@ -60,8 +60,10 @@ class Chosen:
             row, group = comparison(run), self.groups[run.id]
             if row.score is not None:
                 found.append(
-                    Crossing(run=run.id, label=group.label, n_future=group.n_future, seed=row.seed,
-                             variant=group.variant, tokens=row.t50_tokens, seen=row.tokens)
+                    Crossing(
+                        run=run.id, label=group.label, n_future=group.n_future, seed=row.seed, variant=group.variant,
+                        tokens=row.t50_tokens, seen=row.tokens, running=run.record.state == "running",
+                    )
                 )  # fmt: skip
         return found
 

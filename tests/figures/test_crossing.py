@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.figures.crossing import Crossing, crossing_figure, median_tokens
+from playground.figures.crossing import Crossing, crossing_figure, median_bounds, median_tokens
 from playground.figures.style import color_of
 from tests.figures.shown import STYLES, dressed
 
@@ -38,6 +38,23 @@ def traces(figure, symbol: str) -> list:
 )
 def test_median(tokens, median):
     assert median_tokens([crossed(value, seed=seed) for seed, value in enumerate(tokens)]) == median
+
+
+@pytest.mark.parametrize(
+    ("runs", "bounds"),
+    [
+        ([(4, 13), (None, 1), (None, 1)], (1, None)),
+        ([(4, 13), (6, 13), (None, 1)], (4, 6)),
+        ([(4, 13), (6, 13), (None, 13)], (6, 6)),
+        ([(None, 5), (None, 7)], (6, None)),
+        ([(2, 9), (3, 9), (4, 9), (None, 3)], (3, 3.5)),
+        ([], (0, None)),
+    ],
+)
+def test_each_run_is_censored_at_its_own_tokens(runs, bounds):
+    items = [crossed(tokens, seed=seed, seen=seen) for seed, (tokens, seen) in enumerate(runs)]
+    assert median_bounds(items) == bounds
+    assert median_tokens(items) == (bounds[0] if bounds[0] == bounds[1] else None)
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=9))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from playground.figures.crossing import Crossing, median_tokens
+from playground.figures.crossing import Crossing, median_bounds
 from playground.figures.curves import MOST_LINES
 from playground.figures.means import MOST_PARTS
 from playground.figures.scores import readable
@@ -100,17 +100,28 @@ def _not_counted(failed: Sequence[int]) -> str:
 
 
 def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
-    middle, name = median_tokens(group), plain(label)
-    reached = sum(item.tokens is not None for item in group)
-    seeds = f"{reached} of {plural(len(group), 'seed')} got there" if len(group) > 1 else "1 seed"
-    if middle is None:
-        longest = short(max(item.seen for item in group))
-        return (
-            f"- **{name}**: not reached within {longest} tokens ({seeds})"
-            if reached
-            else f"- **{name}**: not reached within {longest} tokens"
+    """When a model's runs got half way; each that has not is known for its own tokens alone."""
+    (low, high), name = median_bounds(group), plain(label)
+    missed = [item for item in group if item.tokens is None]
+    several = len(group) > 1
+    seeds = f"{len(group) - len(missed)} of {plural(len(group), 'seed')} got there" if several else "1 seed"
+    if high is not None:
+        between = short(low) if short(low) == short(high) else f"{short(low)} to {short(high)}"
+        found = f"after **{between} tokens** ({'median, ' if several else ''}{seeds})"
+    elif len(missed) == len(group):
+        found = f"not reached within {_seen(missed)} tokens"
+    else:
+        found = (
+            f"the median is more than **{short(low)} tokens** ({seeds}; the others not within {_seen(missed)} tokens)"
         )
-    return f"- **{name}**: after **{short(middle)} tokens** ({'median, ' if len(group) > 1 else ''}{seeds})"
+    running = sum(item.running for item in missed)
+    return f"- **{name}**: {found}" + (f"; {running} of them still in training" if running else "")
+
+
+def _seen(missed: Sequence[Crossing]) -> str:
+    """How many tokens runs have seen, from the fewest to the most."""
+    fewest, most = (short(end(item.seen for item in missed)) for end in (min, max))
+    return most if fewest == most else f"{fewest} to {most}"
 
 
 @st.fragment

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from playground.experiments.compare import compare_run
 from playground.runs.store import Run, list_runs
 from playground.ui.words import short
-from tests.fake_runs import write_many, write_run
+from tests.fake_runs import let_go, write_many, write_run
 from tests.ui.support import (
     Downloads,
     annotations,
@@ -88,16 +88,44 @@ def test_a_final_score_counts_more_than_the_last_evaluation(runs: Path) -> None:
         ([1.0], "- **n = 1**: after **{middle} tokens** (1 seed)"),
         ([0.1], "- **n = 1**: not reached within {longest} tokens\n"),
         ([1.0, 1.0, 1.0], "- **n = 1**: after **{middle} tokens** (median, 3 of 3 seeds got there)"),
+        ([1.0, 1.0, 1.0, 0.9], "- **n = 1**: after **{middle} tokens** (median, 4 of 4 seeds got there)"),
         ([1.0, 1.0, 0.1], "- **n = 1**: after **{middle} tokens** (median, 2 of 3 seeds got there)"),
-        ([1.0, 0.1, 0.1], "- **n = 1**: not reached within {longest} tokens (1 of 3 seeds got there)"),
+        (
+            [1.0, 0.1, 0.2],
+            "- **n = 1**: the median is more than **{more} tokens** (1 of 3 seeds got there; the others not within {least} to "
+            "{more} tokens)\n",
+        ),
+        ([0.1, 0.2], "- **n = 1**: not reached within {least} to {more} tokens\n"),
     ],
 )
 def test_the_verdict_is_the_median_over_seeds(runs: Path, written: list[float], says: str) -> None:
+    """What a run that has not crossed needs is known as far as it went itself, not as far as the longest did."""
     paths = [write_run(runs, seed=seed, done=done) for seed, done in enumerate(written)]
     rows = [compare_run(Run(path)) for path in paths]
     crossed = sorted(math.inf if row.t50_tokens is None else row.t50_tokens for row in rows)
-    middle, longest = crossed[len(rows) // 2], max(row.tokens for row in rows)
-    assert says.format(middle=short(middle), longest=short(longest)) in words(compare())
+    middle = crossed[len(rows) // 2] if len(rows) % 2 else sum(crossed[len(rows) // 2 - 1 :][:2]) / 2
+    missed = sorted(row.tokens for row in rows if row.t50_tokens is None) or [0]
+    numbers = {
+        "middle": middle,
+        "longest": max(row.tokens for row in rows),
+        "least": missed[0],
+        "more": missed[-1],
+    }
+    assert says.format(
+        **{name: short(value) for name, value in numbers.items() if value < math.inf},
+        **{name: "" for name, value in numbers.items() if value == math.inf},
+    ) in words(compare())
+
+
+def test_the_verdict_says_how_many_are_still_in_training(runs: Path) -> None:
+    write_run(runs, seed=0)
+    short_ones = [write_run(runs, seed=seed, state="running", done=0.1) for seed in (1, 2)]
+    found = words(compare())
+    for path in short_ones:
+        let_go(path)
+    tokens = short(Run(short_ones[0]).record.tokens)
+    assert f"more than **{tokens} tokens** (1 of 3 seeds got there; the others not within {tokens} tokens)" in found
+    assert "tokens); 2 of them still in training" in found
 
 
 def test_a_run_that_ended_early_does_not_count_for_the_verdict(runs: Path) -> None:
