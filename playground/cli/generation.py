@@ -57,6 +57,7 @@ def generate_command(argv: list[str]) -> int:
     make_sampling(given)
     loaded = load_for_decoding(found, given.step, device=given.device)
     check_offsets(given, loaded)
+    _ = found.task  # what refuses comes before what is only noted
     record = found.record
     if record.state != "finished":
         say(
