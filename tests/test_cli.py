@@ -333,6 +333,29 @@ def test_formation_of_several_groups_gives_order_and_medians(probed_dir, capsys)
     assert "ratio to n = 1" in out and "accuracy of offset 2" in out
 
 
+def test_formation_counts_a_seed_once_and_names_what_it_leaves_out(probed_dir, tmp_path, capsys):
+    """A run that was trained twice, and n = 1 under both controls, are one run each."""
+    one = list(TINY)
+    one[one.index("--n-future") + 1] = "1"
+    runs = tmp_path / "runs"
+    for control in ("layers", "trunk"):
+        assert main(["train", *one, "--control", control, "--run-id", control, "--json", "--runs-dir", str(runs)]) == 0
+    for name in ("run-0", "run-1"):
+        shutil.copytree(probed_dir / name, runs / name)
+    shutil.copytree(runs / "run-0", runs / "again")
+    record = json.loads((runs / "again" / "run.json").read_text())
+    (runs / "again" / "run.json").write_text(json.dumps(record | {"created": record["created"] + 60}))
+    capsys.readouterr()
+    assert main(["formation", "layers", "trunk", "again", "run-0", "run-1", "--runs-dir", str(runs)]) == 0
+    out, err = capsys.readouterr()
+    assert "Order of events, n = 2, layers: in how many of 2 runs" in out and "Events of n = 1" in out
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "run layers (n = 1, seed 0) is not counted",
+        "run run-0 (n = 2, layers, seed 0) is not counted",
+    ]
+    assert err.count("a newer run has the same configuration and seed") == 2
+
+
 def test_formation_json_has_one_object_a_run(runs_dir, capsys):
     assert main(["formation", "run-0", "run-1", "--json", "--runs-dir", str(runs_dir)]) == 0
     rows = lines_of(capsys.readouterr().out)

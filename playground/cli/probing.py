@@ -1,7 +1,8 @@
 """`probe` and `formation`."""
 
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
@@ -11,6 +12,9 @@ from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, find_run
 from playground.terminal import result_table, rows_table, say
+
+if TYPE_CHECKING:
+    from playground.experiments.groups import Group
 
 DEFAULT_PROBES = ("task_attention", "composition", "knockout")
 Probes = Annotated[tuple[str, ...], arg(help="Which probes to run; `--probe list` names them all.")]
@@ -84,7 +88,7 @@ def formation_command(argv: list[str]) -> int:
         """When heads and behaviour formed, from what probes stored along training. Runs of one configuration form a group."""
         from playground.experiments.formation import compare_formation, event_order
         from playground.experiments.formation import formation as form
-        from playground.experiments.groups import group_runs
+        from playground.experiments.groups import counted_runs, group_runs
 
         if not runs:
             raise ValueError("write at least one run: python -m playground formation RUN RUN ...")
@@ -95,18 +99,33 @@ def formation_command(argv: list[str]) -> int:
                 print(json.dumps(each.to_dict(), allow_nan=False))
             return 0
         groups = group_runs({run.id: run.config.to_dict() for run in found})
+        counted = counted_runs(found, groups)
         by_group: dict[str, list[Formation]] = {}
         for run in sorted(formed.values(), key=lambda run: (run.n_future, run.seed)):
-            by_group.setdefault(groups[run.run].label, []).append(run)
+            if run.run in counted:
+                by_group.setdefault(groups[run.run].label, []).append(run)
         for label, members in by_group.items():
             if len(members) == 1:
                 result_table(members[0], f"Events of {label}")
             else:
                 rows_table(event_order(members), f"Order of events, {label}: in how many of {len(members)} runs")
-        if len(formed) > 1:
+        _say_left_out([run for run in found if run.id not in counted], groups)
+        if len(counted) > 1:
             rows_table(
                 compare_formation(by_group), "Tokens to half of the final value: median over seeds, 95% interval"
             )
         return 0
 
     return run_command(formation, argv, "formation")
+
+
+def _say_left_out(runs: list[Run], groups: "Mapping[str, Group]") -> None:
+    """Which runs are not counted, and why: a seed counts once, and a run that ended early not beside whole ones."""
+    for run in dict.fromkeys(runs):
+        state = run.record.state
+        why = (
+            f"it is {state}"
+            if state not in ("finished", "running")
+            else "a newer run has the same configuration and seed"
+        )
+        say(f"run {run.id} ({groups[run.id].label}, seed {run.record.seed}) is not counted: {why}")

@@ -4,12 +4,13 @@ Whether a field is part of the experiment, it says itself (`setting` in playgrou
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from playground.config import NAMED, fields_by_place, short_value
 from playground.config.checks import default_of
+from playground.runs.record import RunRecord
 
 ASIDE = frozenset(place for place, item in fields_by_place().items() if not item.metadata["experiment"])
 """Fields that change how a run is computed or looked at, and not what is trained."""
@@ -65,6 +66,33 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     ('n = 2, layers', True)
     """
     return group_experiments({run: experiment_of(config) for run, config in configs.items()})
+
+
+@runtime_checkable
+class WithRecord(Protocol):
+    """What is asked of a run here."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def record(self) -> RunRecord: ...
+
+
+def counted_runs(runs: Iterable[WithRecord], groups: Mapping[str, Group]) -> set[str]:
+    """Ids of the runs that count for what is said of a group: one for each seed, the newest that has not ended early.
+
+    So nothing is counted twice, neither a seed that was trained again nor the one model that both controls name with n = 1.
+    A group in which every run ended early counts them all, each seed once.
+    """
+    members: dict[Group, list[WithRecord]] = {}
+    for run in sorted(runs, key=lambda run: run.record.created):
+        members.setdefault(groups[run.id], []).append(run)
+    counted: set[str] = set()
+    for group in members.values():
+        whole = [run for run in group if run.record.state in ("finished", "running")] or group
+        counted |= set({run.record.seed: run.id for run in whole}.values())
+    return counted
 
 
 def group_experiments(experiments: Mapping[str, Experiment]) -> dict[str, Group]:

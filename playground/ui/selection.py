@@ -1,6 +1,6 @@
 """Which stored runs a page shows, and which of them count for a mean."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -105,18 +105,3 @@ def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
 @remembered
 def _experiment(run: StoredRun) -> Experiment:
     return experiment_of(run.config)
-
-
-def counted_runs(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> set[str]:
-    """Ids of the runs that count for the mean of their group: one for each seed, the newest that has not ended early.
-
-    A group in which every run ended early counts them all.
-    """
-    members: dict[Group, list[StoredRun]] = {}
-    for run in runs:
-        members.setdefault(groups[run.id], []).append(run)
-    counted: set[str] = set()
-    for group in members.values():
-        whole = [run for run in group if run.record.state in ("finished", "running")] or group
-        counted |= set({run.record.seed: run.id for run in whole}.values())
-    return counted

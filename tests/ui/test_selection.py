@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from playground.experiments.groups import group_runs
+from playground.experiments.groups import counted_runs, group_runs
 from playground.ui.files import StoredRun, read_store
-from playground.ui.selection import Filters, counted_runs, preset_name
+from playground.ui.selection import Filters, preset_name
 from tests.fake_runs import settle, write_run
 from tests.ui.support import change_json
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
+from playground.experiments.groups import counted_runs
 from playground.figures.crossing import Crossing, median_bounds
 from playground.figures.curves import MOST_LINES
 from playground.figures.means import MOST_PARTS
@@ -27,7 +28,7 @@ from playground.ui.comparisons import comparison, metrics_csv, shown_table, tabl
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import StoredRun, read_store
 from playground.ui.guard import guarded
-from playground.ui.selection import choose_filters, choose_task, counted_runs, groups_of
+from playground.ui.selection import choose_filters, choose_task, groups_of
 from playground.ui.system_view import stored_system
 from playground.ui.text import MOST, plain
 from playground.ui.words import plural, short
