@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from playground.config import future_head_paths
 from playground.experiments.groups import Group
 from playground.figures.losses import offset_name
 from playground.figures.means import Curve
-from playground.results import AttentionHistory
+from playground.results import AttentionHistory, heads_of, used_by
 from playground.runs.metrics import Columns, numbers_of, of_kind
 from playground.runs.record import RunRecord
 
@@ -51,10 +52,19 @@ def throughput_curve(record: RunRecord, metrics: Columns, group: Group) -> Curve
 
 
 def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
-    """The largest prefix-matching score of all attention heads along training."""
+    """The largest prefix-matching score along training of the attention heads that the next token depends on.
+
+    Future heads of later offsets are left out: they can read an induction head of their own, which helps offset 1 nothing.
+    """
     if not history.steps:
         return None
-    values = np.array([np.nanmax(scores.prefix_matching) for scores in history.results])
+    layers = history.results[-1].layers
+    paths = future_head_paths(record.future_heads, record.n_future)
+    used = {head.layer for head in used_by(heads_of(layers, 1), 1, paths)}
+    rows = [number for number, layer in enumerate(layers) if layer in used]
+    if not rows:
+        return None
+    values = np.array([np.nanmax(scores.prefix_matching[rows]) for scores in history.results])
     return _from_arrays(record, group, np.array(history.steps), np.array(history.tokens), values)
 
 

@@ -70,7 +70,7 @@ def _strongest(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
         null = max(null_of(run.attention.results[-1], "prefix_matching") for run in runs)
         return strongest_head_figure([curve for curve in found if curve is not None], null=null, height=HEIGHT)
 
-    st.markdown("**Strongest induction head**: when it rises, one has formed")
+    st.markdown("**Strongest induction head** that the next token can use: when it rises, one has formed")
     _draw("live-strongest", _evaluations(runs, groups), build)
 
 

@@ -102,14 +102,18 @@ def test_a_gap_stays_a_gap(run):
     assert np.isnan(curve.values).tolist() == [False, True, *[False] * (len(curve.values) - 2)]
 
 
-def test_the_strongest_head_is_the_largest_prefix_matching_of_all_layers(run):
+def test_the_strongest_head_is_one_that_the_next_token_depends_on(run):
+    """A stronger one in the future head of offset 2 helps offset 1 nothing, and 2-ahead is another score."""
     history = run.attention
-    ahead = np.array([[[0.1, np.nan], [0.7, 0.2]], [[0.8, 0.8], [0.9, 0.9]]])  # 2-ahead is another score
+    layers = history.results[1].layers
+    prefix = np.array([[0.1, 0.3], [np.nan, 0.7], [0.9, 0.9]])[-len(layers) :]
+    ahead = np.stack([prefix, np.full_like(prefix, 0.95)])
     table = dataclasses.replace(history.results[1], ahead=ahead)
     history = dataclasses.replace(history, results=(history.results[0], table, *history.results[2:]))
     curve = strongest_head_curve(run.record, history, GROUP)
-    assert curve.values[1] == 0.7
-    assert curve.values[-1] == run.attention.results[-1].prefix_matching.max()
+    assert layers[-1] == "future_heads.1" and curve.values[1] == 0.7
+    used = [number for number, layer in enumerate(layers) if layer != "future_heads.1"]
+    assert curve.values[-1] == np.nanmax(run.attention.results[-1].prefix_matching[used])
     assert curve.steps.tolist() == list(history.steps)
     assert curve.tokens.tolist() == list(history.tokens)
 
