@@ -48,10 +48,18 @@ class Experiment:
     """Equal for runs that repeat one experiment with other seeds."""
 
 
-def experiment_of(config: Mapping[str, Any]) -> Experiment:
-    """The experiment of a run, from the contents of its config.json."""
-    values = _settled(_flatten(config))
+def experiment_of(config: Mapping[str, Any], precision: str = "") -> Experiment:
+    """The experiment of a run, from the contents of its config.json, and the precision that it was trained in (`precision_of`).
+
+    The device is no part of an experiment, but with it the precision changes, and that changes what is learned.
+    """
+    values = _settled(_flatten(config)) | ({"precision": precision} if precision else {})
     return Experiment(values=values, identity=_identity(values))
+
+
+def precision_of(record: RunRecord) -> str:
+    """What matrix products run in: float32 on the CPU, bfloat16 on a GPU."""
+    return "float32" if record.device.startswith("cpu") or not record.device else "bfloat16"
 
 
 def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:

@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from playground.experiments.curves import loss_curves, score_curve, strongest_head_curve
-from playground.experiments.groups import Group, group_runs
+from playground.experiments.groups import Group
 from playground.figures.heads import head_map_figure, null_of
 from playground.figures.losses import loss_figure
 from playground.figures.scores import score_figure, strongest_head_figure
 from playground.results import ScoreInfo
 from playground.ui.charts import chart
 from playground.ui.files import StoredRun
+from playground.ui.selection import groups_of
 
 HEIGHT = 240
 MOST_MAPS = 8
@@ -27,7 +28,7 @@ def live_charts(runs: Sequence[StoredRun]) -> None:
         if runs:
             st.caption("The first figures appear with the first evaluation.")
         return
-    groups = group_runs({run.id: run.config for run in measured})
+    groups = groups_of(measured)
     having = [run for run in measured if run.attention.steps]
     left, right = st.columns(2)
     with left:

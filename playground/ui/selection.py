@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from playground.experiments.groups import Experiment, Group, experiment_of, group_experiments
+from playground.experiments.groups import Experiment, Group, experiment_of, group_experiments, precision_of
 from playground.text import visible
 from playground.ui.files import Store, StoredRun
 from playground.ui.remembered import remembered
@@ -104,4 +104,4 @@ def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
 
 @remembered
 def _experiment(run: StoredRun) -> Experiment:
-    return experiment_of(run.config)
+    return experiment_of(run.config, precision_of(run.record))

@@ -6,8 +6,16 @@ import json
 
 import pytest
 
-from playground.experiments.groups import MOST_CHARACTERS, experiment_hash, group_runs
+from playground.experiments.groups import (
+    MOST_CHARACTERS,
+    experiment_hash,
+    experiment_of,
+    group_experiments,
+    group_runs,
+    precision_of,
+)
 from playground.experiments.presets import PRESETS, make_config
+from playground.runs.store import load_run
 from tests.fake_runs import write_run
 
 BASE = make_config("induction-cpu", n_future=2).to_dict()
@@ -141,3 +149,16 @@ def test_one_offset_is_one_experiment_under_both_controls_and_all_types_but_line
         "n = 1",
         "n = 1, linear",
     ]
+
+
+def test_seeds_trained_in_float32_and_in_bfloat16_are_two_groups(tmp_path):
+    """The device itself makes no difference: nothing else may."""
+    devices = ["cpu (1 thread)", "cpu (8 threads)", "NVIDIA H200", "NVIDIA A100"]
+    runs = [load_run(write_run(tmp_path, seed=seed, steps=20, device=device)) for seed, device in enumerate(devices)]
+    groups = group_experiments({run.id: experiment_of(run.config.to_dict(), precision_of(run.record)) for run in runs})
+    labels = [groups[run.id].label for run in runs]
+    assert labels == ["n = 1, precision float32"] * 2 + ["n = 1, precision bfloat16"] * 2
+    alone = group_experiments(
+        {run.id: experiment_of(run.config.to_dict(), precision_of(run.record)) for run in runs[2:]}
+    )
+    assert {group.label for group in alone.values()} == {"n = 1"}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from playground.experiments.groups import group_runs
 from playground.runs.record import default_runs_dir
 from playground.ui.decode_choice import Shown, choose_models, choose_prompts, choose_settings
 from playground.ui.decode_numbers import numbers_view
@@ -12,7 +11,7 @@ from playground.ui.decode_view import text_view, write_all
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import read_store
 from playground.ui.guard import guarded
-from playground.ui.selection import choose_task
+from playground.ui.selection import choose_task, groups_of
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     if not runs:
         no_rows(of_task, "stored weights, which this page needs,")
         return
-    shown = choose_models(runs, group_runs({run.id: run.config for run in runs}))
+    shown = choose_models(runs, groups_of(runs))
     if shown:
         _alone(shown)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from playground.experiments.groups import group_runs
 from playground.runs.record import default_runs_dir
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import read_store
@@ -16,7 +15,7 @@ from playground.ui.heads_composition import composition_view
 from playground.ui.heads_formation import formation_view
 from playground.ui.heads_maps import maps_view
 from playground.ui.heads_stored import Shown, has_anything
-from playground.ui.selection import choose_task
+from playground.ui.selection import choose_task, groups_of
 
 VIEWS: dict[str, Callable[[Shown], None]] = {
     "Formation": formation_view,
@@ -45,7 +44,7 @@ def main() -> None:
     if not runs:
         no_rows(of_task, "stored attention scores")
         return
-    shown = choose_shown(runs, group_runs({run.id: run.config for run in runs}))
+    shown = choose_shown(runs, groups_of(runs))
     view = st.segmented_control(
         "View", list(VIEWS), default="Formation", required=True, key="view", bind="query-params"
     )

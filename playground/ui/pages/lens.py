@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from playground.experiments.groups import Group, group_runs
+from playground.experiments.groups import Group
 from playground.runs.record import default_runs_dir
 from playground.ui.charts import choose_look
 from playground.ui.empty import no_rows, no_runs
@@ -12,7 +12,7 @@ from playground.ui.files import StoredRun, read_store
 from playground.ui.lens_means import lens_means
 from playground.ui.lens_view import Shown, lens_view, titles
 from playground.ui.models import load_stored
-from playground.ui.selection import choose_task
+from playground.ui.selection import choose_task, groups_of
 from playground.ui.two_runs import choose_two
 
 Chosen = Sequence[tuple[StoredRun, int]]
@@ -36,7 +36,7 @@ def main() -> None:
     if not runs:
         no_rows(of_task, "stored weights, which this page needs,")
         return
-    groups = group_runs({run.id: run.config for run in runs})
+    groups = groups_of(runs)
     chosen = _choose(runs, groups)
     shown = _load(chosen, groups)
     if not shown:
