@@ -91,7 +91,7 @@ def log_lines(path: Path) -> list[dict]:
 ENDINGS = [
     ({"status": 0}, "finished", ""),
     ({"status": 0, "says": "a warning\n"}, "finished", ""),
-    ({"status": 1, "says": "step 3\nerror: the loss became nan\n\n"}, "failed", "error: the loss became nan"),
+    ({"status": 1, "says": "step 3\nerror: the loss became nan\n\n"}, "failed", "the loss became nan"),
     ({"status": 2, "says": "error: there is no preset 'a'"}, "failed", "error: there is no preset 'a'"),
     ({"status": 1}, "failed", "its process ended with status 1"),
     ({"status": 130}, "stopped", ""),

@@ -50,7 +50,7 @@ def untrained(preset: str) -> tuple[MTPTransformer, Batch]:
         ),
         seeded_generator(0),
     )
-    return model, probe_batch(task)
+    return model, probe_batch(task, 16 if task.n_ctx < 100 else 4)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
