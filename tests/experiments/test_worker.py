@@ -92,7 +92,7 @@ ENDINGS = [
     ({"status": 0}, "finished", ""),
     ({"status": 0, "says": "a warning\n"}, "finished", ""),
     ({"status": 1, "says": "step 3\nerror: the loss became nan\n\n"}, "failed", "the loss became nan"),
-    ({"status": 2, "says": "error: there is no preset 'a'"}, "failed", "error: there is no preset 'a'"),
+    ({"status": 2, "says": "error: there is no preset 'a'"}, "failed", "there is no preset 'a'"),
     ({"status": 1}, "failed", "its process ended with status 1"),
     ({"status": 130}, "stopped", ""),
     ({"status": 143, "says": "stopped by SIGTERM at step 3"}, "stopped", ""),
