@@ -11,8 +11,9 @@ import sys
 
 if sys.argv[:1] == ["-m"] and "playground" in sys.orig_argv:
     # `python -m playground` loads this file first. Until its main function catches signals, Ctrl-C ends the process without a
-    # traceback; the default handler would raise KeyboardInterrupt inside the import system.
-    import signal
+    # traceback; the default handler would raise KeyboardInterrupt inside the import system. `_signal` is what `signal` is made
+    # of, without its enums: building them takes milliseconds, in which Ctrl-C would still end in a traceback.
+    signal = __import__("_signal")
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
