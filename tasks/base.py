@@ -177,7 +177,7 @@ class HasPlaces(Protocol):
     """A task whose tokens are compared across rows by other numbers than their positions."""
 
     def places(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """`Batch.places` of tokens that somebody has written, without padding."""
+        """The places of tokens without padding, such as a person types, as `Batch.places` has them."""
         ...
 
 

@@ -88,7 +88,7 @@ def formation_command(argv: list[str]) -> int:
         """When heads and behaviour formed, from what probes stored along training. Runs of one configuration form a group."""
         from playground.experiments.formation import compare_formation, event_order
         from playground.experiments.formation import formation as form
-        from playground.experiments.groups import counted_runs, experiment_of, group_experiments, precision_of
+        from playground.experiments.groups import counted_runs, group_runs
 
         if not runs:
             raise ValueError("write at least one run: python -m playground formation RUN RUN ...")
@@ -98,10 +98,8 @@ def formation_command(argv: list[str]) -> int:
             for each in formed.values():
                 print(json.dumps(each.to_dict(), allow_nan=False))
             return 0
-        groups = group_experiments({
-            run.id: experiment_of(run.config.to_dict(), precision_of(run.record)) for run in found
-        })  # fmt: skip
-        counted = counted_runs(found, groups)
+        groups = group_runs({run.id: run.config.to_dict() for run in found}, {run.id: run.record for run in found})
+        counted = counted_runs([run.record for run in found], groups)
         by_group: dict[str, list[Formation]] = {}
         for run in sorted(formed.values(), key=lambda run: (run.n_future, run.seed)):
             if run.run in counted:

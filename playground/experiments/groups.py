@@ -6,7 +6,7 @@ Whether a field is part of the experiment, it says itself (`setting` in playgrou
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from playground.config import NAMED, fields_by_place, short_value
 from playground.config.checks import default_of
@@ -62,8 +62,12 @@ def precision_of(record: RunRecord) -> str:
     return "float32" if record.device.startswith("cpu") or not record.device else "bfloat16"
 
 
-def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
+def group_runs(
+    configs: Mapping[str, Mapping[str, Any]], records: Mapping[str, RunRecord] | None = None
+) -> dict[str, Group]:
     """The group of each run, from the contents of the runs' config.json by run id.
+
+    With their records, runs that were trained in another precision are another group.
 
     Bases of runs count as one where they repeat one another themselves. With n = 1 both controls name the same model, so
     that they fall into one group, and so do all types of future heads but `linear`, and both unembeddings.
@@ -73,33 +77,23 @@ def group_runs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
     >>> groups["a"].label, groups["a"] == groups["b"]
     ('n = 2, layers', True)
     """
-    return group_experiments({run: experiment_of(config) for run, config in configs.items()})
+    precisions = {run: precision_of(record) for run, record in (records or {}).items()}
+    return group_experiments({run: experiment_of(config, precisions.get(run, "")) for run, config in configs.items()})
 
 
-@runtime_checkable
-class WithRecord(Protocol):
-    """What is asked of a run here."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def record(self) -> RunRecord: ...
-
-
-def counted_runs(runs: Iterable[WithRecord], groups: Mapping[str, Group]) -> set[str]:
+def counted_runs(records: Iterable[RunRecord], groups: Mapping[str, Group]) -> set[str]:
     """Ids of the runs that count for what is said of a group: one for each seed, the newest that has not ended early.
 
     So nothing is counted twice, neither a seed that was trained again nor the one model that both controls name with n = 1.
     A group in which every run ended early counts them all, each seed once.
     """
-    members: dict[Group, list[WithRecord]] = {}
-    for run in sorted(runs, key=lambda run: run.record.created):
-        members.setdefault(groups[run.id], []).append(run)
+    members: dict[Group, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: record.created):
+        members.setdefault(groups[record.run], []).append(record)
     counted: set[str] = set()
     for group in members.values():
-        whole = [run for run in group if run.record.state in ("finished", "running")] or group
-        counted |= set({run.record.seed: run.id for run in whole}.values())
+        whole = [record for record in group if record.state in ("finished", "running")] or group
+        counted |= set({record.seed: record.run for record in whole}.values())
     return counted
 
 

@@ -5,7 +5,6 @@ A resumed run is prepared first and begun then: everything that can refuse it is
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from playground.runs.lock import LOCK
 from playground.runs.metrics import FILE as METRICS
 from playground.runs.metrics import read_metrics
 from playground.runs.probes import store_result
+from playground.runs.reading import sha256_of
 from playground.runs.record import RunRecord
 from playground.runs.resumption import check_layout, drop_set_aside, set_lines_aside, sync_lines
 from playground.runs.steps import resumable, stored_steps
@@ -222,9 +222,7 @@ class Session:
         """End after the last step, with the scores on the whole test set."""
         final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
         done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
-        with (self.path / METRICS).open("rb") as file:
-            done["metrics_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        self._end(status="finished", **self._progress(), **done)
+        self._end(status="finished", metrics_sha256=sha256_of(self.path / METRICS), **self._progress(), **done)
         drop_set_aside(self.path)
 
     def fail(self, error: BaseException) -> None:

@@ -47,9 +47,9 @@ Place = tuple[str, int | None]
 class Ablator:
     """The activations of a model on reference rows, from which hooks are made that take components out.
 
-    `places` are those of the reference's tokens, -1 for padding (`Batch.alignment`; None: every token counts, and its place is
-    its position). `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an unknown method,
-    and for a single reference row to resample from.
+    `places` holds the place of each token of the reference rows, -1 for padding (`Batch.alignment`). None: every token counts,
+    and its place is its position. `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an
+    unknown method, and for a single reference row to resample from.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Ablator:
         """Hooks that take all these components out.
 
         `first_row` says which reference row the first row of the batch is, where it is one: resampling then never gives a
-        row its own activation. `places` are those of the batch's tokens; None: those of the reference from that row on.
+        row its own activation. `places` holds the place of each token of the batch; None: the places of the
+        reference rows from that row on.
         Every call draws anew which rows it takes from.
         Raises ValueError for a name that the model has nothing for.
         """
@@ -107,7 +108,8 @@ class Ablator:
                 new = torch.zeros_like(activation)
             else:
                 rows, positions = edited.sources(*activation.shape[:2])
-                new = self.values[point][rows, positions].where(_like(positions >= 0, activation), activation)
+                known = (positions >= 0).reshape(*positions.shape, *[1] * (activation.ndim - 2))
+                new = self.values[point][rows, positions].where(known, activation)
             if None in heads:
                 return new
             changed = activation.clone()
@@ -189,18 +191,11 @@ def _positions(place_BT: Tensor, n_places: int) -> Tensor:
 
 
 def _mean_at_places(activation: Float[Tensor, "batch pos *rest"], place_BT: Tensor) -> Float[Tensor, "one place *rest"]:
-    """The mean over all tokens of each place."""
-    real = place_BT >= 0
-    n_places = int(place_BT.max()) + 1
-    total = activation.new_zeros(n_places, *activation.shape[2:], dtype=torch.float32)
-    total = total.index_add(0, place_BT[real], activation[real].float())
-    count = place_BT[real].bincount(minlength=n_places).clamp(min=1)
-    return (total / _like(count, total)).to(activation.dtype)[None]
-
-
-def _like(values: Tensor, other: Tensor) -> Tensor:
-    """With as many axes as `other`, behind its own."""
-    return values.reshape(*values.shape, *[1] * (other.ndim - values.ndim))
+    """The mean over all tokens of each place. As a product of matrices, whose sums a GPU takes in the same order each time."""
+    places = torch.arange(int(place_BT.max()) + 1, device=place_BT.device)
+    is_at_PN = (place_BT.flatten() == places[:, None]).float()
+    mean_PE = is_at_PN @ activation.flatten(0, 1).flatten(1).float() / is_at_PN.sum(dim=1, keepdim=True).clamp(min=1)
+    return mean_PE.unflatten(1, activation.shape[2:]).to(activation.dtype)[None]
 
 
 def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> None:

@@ -1,14 +1,12 @@
 """Whether a run's rows are those that its record tells of: rows of another run, or too few, are not believed in silence."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from playground.runs.errors import RunError
 from playground.runs.metrics import Metrics
-from playground.runs.reading import open_regular
+from playground.runs.reading import sha256_of
 from playground.runs.record import RunRecord
 
 _LOSS = re.compile(r"(?:test_)?loss_([0-9]+)")
@@ -33,14 +31,6 @@ def rows_problem(path: Path, metrics: Metrics, record: RunRecord, config: Mappin
     if record.step - last > max(train["log_every"], train["eval_every"]):
         missing = "is missing or has no rows" if last < 0 else f"ends at step {last}"
         return f"{path} {missing}, and run.json tells of step {record.step}; lines are lost"
-    if record.metrics_sha256 and not metrics.bad and _sha256(path) != record.metrics_sha256:
+    if record.metrics_sha256 and not metrics.bad and sha256_of(path) != record.metrics_sha256:
         return f"{path} has changed since the run finished: its SHA-256 is another than run.json says"
     return ""
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, RunError):
-        return ""

@@ -27,7 +27,7 @@ from torch import Tensor
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
 from playground.runs.errors import Absent, Damaged, reading_error
-from playground.runs.reading import open_regular, read_json
+from playground.runs.reading import open_regular, read_json, sha256_of
 from playground.runs.steps import RESUME, WEIGHTS, resumable
 from playground.runs.writing import sync_file, sync_folder, write_json
 
@@ -167,8 +167,7 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
     sync_file(path)
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _read(folder: Path, name: str, manifest: Manifest | None) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from playground.config.checks import check_name
 from playground.runs.config import FILE
 from playground.runs.errors import Absent, RunError
 from playground.runs.lock import LOCK, acquire, is_locked
+from playground.runs.reading import sha256_of
 from playground.runs.record import RunRecord
 from playground.runs.removal import is_own
 from playground.runs.store import TASK_FOLDER
@@ -95,8 +95,7 @@ def _save_task(task: Task, folder: Path) -> dict[str, str]:
     for path in sorted(folder.iterdir()):
         path.chmod(0o666 & ~_umask(folder))
         sync_file(path)
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path.name] = sha256_of(path)
     sync_folder(folder)
     return found
 

@@ -3,6 +3,7 @@
 Only regular files of bounded size are read (never a pipe or a device), as strict JSON: UTF-8, finite numbers, bounded nesting.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -52,6 +53,12 @@ def read_json(path: Path) -> dict[str, Any]:
             raise reading_error(path, error) from error
         except ValueError as error:
             raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a regular file, in hexadecimal digits. Raises Absent, Denied or Damaged."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_object(text: bytes) -> dict[str, Any]:

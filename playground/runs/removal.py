@@ -48,8 +48,9 @@ def remove_run(run: Run, runs_dir: Path | None = None, *, force: bool = False) -
     removable(run, run.path.parent if runs_dir is None else runs_dir, force=force)
     try:
         with sole_lock(run.path):
-            _check_away(read_record(run.path), force=force)
-            kept = _remove_files(run.path, read_record(run.path))
+            record = read_record(run.path)
+            _check_away(record, force=force)
+            kept = _remove_files(run.path, record)
             for name in (LOCK, PROBING):
                 (run.path / name).unlink(missing_ok=True)
     except OSError as error:

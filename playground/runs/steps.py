@@ -26,6 +26,11 @@ def stored_steps(folder: Path, name: str = "") -> list[int]:
     return sorted(int(step) for step in names if _STEP.fullmatch(step) and _may_exist(folder / step / name))
 
 
+def may_be_read(folder: Path) -> bool:
+    """Whether a folder of checkpoints is missing or open to this user: one call to the system, for pages of many runs."""
+    return os.access(folder, os.R_OK | os.X_OK) or not folder.exists()
+
+
 def _may_exist(path: Path) -> bool:
     try:
         return path.exists()

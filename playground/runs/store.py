@@ -8,7 +8,6 @@ runs/<id>/config.json      the whole configuration
           checkpoints/<step>/  weights, and what a resumed run needs (playground/runs/checkpoint.py)
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from playground.runs.errors import Absent, Damaged, RunError, reading_error
 from playground.runs.metrics import FILE as METRICS
 from playground.runs.metrics import Metrics, read_metrics
 from playground.runs.probes import Stored, probe_files, read_history
-from playground.runs.reading import bad_lines, open_regular, read_bad_lines
+from playground.runs.reading import bad_lines, read_bad_lines, sha256_of
 from playground.runs.record import FORMAT, RunRecord, parse_record
 from playground.runs.steps import stored_steps
 
@@ -90,9 +89,8 @@ class Run:
         for name, expected in self.record.files.items():
             if "/" in name or name.startswith("."):
                 raise Damaged(f"{self.path / 'run.json'} is damaged: '{name}' names no file of the task")
-            with open_regular(folder / name) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    raise Damaged(f"{folder / name} is damaged: its SHA-256 is another than when it was written")
+            if sha256_of(folder / name) != expected:
+                raise Damaged(f"{folder / name} is damaged: its SHA-256 is another than when it was written")
         return folder
 
     @property

@@ -23,7 +23,7 @@ from playground.runs.metrics import NO_METRICS, Metrics, read_metrics
 from playground.runs.probes import Stored, probe_file, read_history
 from playground.runs.reading import BadLine, bad_lines
 from playground.runs.record import RunRecord, parse_record
-from playground.runs.steps import stored_steps
+from playground.runs.steps import may_be_read, stored_steps
 from playground.runs.store import run_folders
 
 T = TypeVar("T")
@@ -163,10 +163,9 @@ class StoredRun:
             pass
         if wrong := self._rows_problem:
             found.append(wrong)
-        try:
-            stored_steps(self.path / "checkpoints")
-        except RunError as error:
-            found.append(str(error))
+        folder = self.path / "checkpoints"
+        if not may_be_read(folder):
+            found.append(str(reading_error(folder, PermissionError())))
         return tuple(found)
 
     @cached_property

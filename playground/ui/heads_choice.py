@@ -40,7 +40,7 @@ class ChosenRow:
     name: str
     """What a figure calls it."""
     places: tuple[int, ...]
-    """By which its tokens are compared with those of other rows (`Batch.alignment`)."""
+    """The place of each token, by which tokens of different rows are compared (`Batch.alignment`)."""
     number: int = 0
     """Its number in the test set, where it comes from there."""
 

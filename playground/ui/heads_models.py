@@ -136,8 +136,8 @@ def predicted(
 ) -> NDArray[np.int64]:
     """`[offset, position]`: the token that each offset predicts at each position, with the components taken out.
 
-    `places` are those of the tokens (`Batch.alignment`). `number` is that of the row in the test set, so that resampling never
-    gives it its own activations.
+    `places` holds the place of each token (`Batch.alignment`). `number` is the number of the row in the test set, so that
+    resampling never gives the row its own activations.
     """
     import torch
 

@@ -6,14 +6,7 @@ import json
 
 import pytest
 
-from playground.experiments.groups import (
-    MOST_CHARACTERS,
-    experiment_hash,
-    experiment_of,
-    group_experiments,
-    group_runs,
-    precision_of,
-)
+from playground.experiments.groups import MOST_CHARACTERS, experiment_hash, group_runs
 from playground.experiments.presets import PRESETS, make_config
 from playground.runs.store import load_run
 from tests.fake_runs import write_run
@@ -155,10 +148,9 @@ def test_seeds_trained_in_float32_and_in_bfloat16_are_two_groups(tmp_path):
     """The device itself makes no difference: nothing else may."""
     devices = ["cpu (1 thread)", "cpu (8 threads)", "NVIDIA H200", "NVIDIA A100"]
     runs = [load_run(write_run(tmp_path, seed=seed, steps=20, device=device)) for seed, device in enumerate(devices)]
-    groups = group_experiments({run.id: experiment_of(run.config.to_dict(), precision_of(run.record)) for run in runs})
+    configs, records = {run.id: run.config.to_dict() for run in runs}, {run.id: run.record for run in runs}
+    groups = group_runs(configs, records)
     labels = [groups[run.id].label for run in runs]
     assert labels == ["n = 1, precision float32"] * 2 + ["n = 1, precision bfloat16"] * 2
-    alone = group_experiments(
-        {run.id: experiment_of(run.config.to_dict(), precision_of(run.record)) for run in runs[2:]}
-    )
+    alone = group_runs({run.id: configs[run.id] for run in runs[2:]}, records)
     assert {group.label for group in alone.values()} == {"n = 1"}

@@ -56,7 +56,7 @@ def test_what_a_run_was_derived_from(mixed: list[StoredRun]) -> None:
 
 def counted(runs: list[StoredRun]) -> list[int]:
     """Places, oldest first, of the runs that count."""
-    found = counted_runs(runs, group_runs({run.id: run.config for run in runs}))
+    found = counted_runs([run.record for run in runs], group_runs({run.id: run.config for run in runs}))
     return [place for place, run in enumerate(runs) if run.id in found]
 
 

@@ -56,7 +56,7 @@ def main() -> None:
         return
     groups = groups_of(runs)
     runs.sort(key=lambda run: (run.record.n_future, groups[run.id].control, groups[run.id].variant, run.record.seed))
-    chosen = Chosen(runs=runs, groups=groups, counted=counted_runs(runs, groups))
+    chosen = Chosen(runs=runs, groups=groups, counted=counted_runs([run.record for run in runs], groups))
     _verdict(chosen)
     if any(len(run.read_metrics()) for run in runs):
         _figures(chosen, task)
