@@ -47,6 +47,8 @@ class Comparison:
     ceiling: float | None
     t50_tokens: int | None
     """Tokens at which the score is half way from chance to ceiling and stays; None: not reached."""
+    measured_tokens: int
+    """Tokens at the last evaluation: how far it is known whether the score has come half way."""
     parameters: int
     next_token_depth: int
     tokens_per_second: float
@@ -66,13 +68,15 @@ def compare_run(run: StoredMetrics) -> Comparison:
 def compare(record: RunRecord, metrics: Columns) -> Comparison:
     """`compare_run`, from what it reads of a run."""
     info = record.scores[0] if record.scores else None
-    score, t50 = None, None
+    score, t50, last = None, None, 0
     if info is not None:
         measured = numbers_of(metrics, info.name, "eval")
         if measured is not None and len(measured):
             values, tokens = measured.tolist(), np.asarray(metrics["tokens"])[of_kind(metrics, "eval")].tolist()
             t50 = crossing(tokens, values, info.chance, info.ceiling)
-            score = next((value for value in reversed(values) if math.isfinite(value)), None)
+            whole = [place for place, value in enumerate(values) if math.isfinite(value)]
+            if whole:
+                score, last = values[whole[-1]], int(tokens[whole[-1]])
         score = record.final.get(info.name, score)
     return Comparison(
         run=record.run, task=record.task, preset=record.preset, n_future=record.n_future, control=record.control,
@@ -80,7 +84,7 @@ def compare(record: RunRecord, metrics: Columns) -> Comparison:
         seconds=round(record.seconds, 3), score_name=info.name if info else None,
         higher_is_better=info.higher_is_better if info else None, score=score,
         chance=info.chance if info else None, ceiling=info.ceiling if info else None,
-        t50_tokens=None if t50 is None else int(t50), parameters=record.parameters.get("total", 0),
+        t50_tokens=None if t50 is None else int(t50), measured_tokens=last, parameters=record.parameters.get("total", 0),
         next_token_depth=record.next_token_depth, tokens_per_second=round(record.tokens_per_second, 1),
         threads=record.threads, device=record.device,
     )  # fmt: skip

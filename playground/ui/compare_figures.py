@@ -62,7 +62,7 @@ class Chosen:
                 found.append(
                     Crossing(
                         run=run.id, label=group.label, n_future=group.n_future, seed=row.seed, variant=group.variant,
-                        tokens=row.t50_tokens, seen=row.tokens, running=run.record.state == "running",
+                        tokens=row.t50_tokens, seen=row.measured_tokens, running=run.record.state == "running",
                     )
                 )  # fmt: skip
         return found

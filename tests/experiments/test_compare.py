@@ -96,3 +96,15 @@ def test_stored_runs_in_every_state(tmp_path, state):
                          (pd.Series.lt, pd.Series.ge))  # fmt: skip
         half = (run.record.scores[0].chance + run.record.scores[0].ceiling) / 2
         assert (after >= half).all() and before.iloc[-1] < half
+
+
+def test_a_run_is_known_as_far_as_it_was_evaluated(tmp_path):
+    """Lines that are lost say nothing of whether the score came half way after them."""
+    path = write_run(tmp_path, steps=200)
+    whole = compare_run(load_run(path))
+    rows = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = [row for row in rows if json.loads(row)["step"] <= 100]
+    (path / "metrics.jsonl").write_text("".join(kept))
+    cut = compare_run(load_run(path))
+    last = [json.loads(row)["tokens"] for row in kept if json.loads(row)["kind"] == "eval"][-1]
+    assert (whole.measured_tokens, cut.measured_tokens) == (whole.tokens, last) and cut.tokens == whole.tokens
