@@ -45,7 +45,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
 def _row(config: RunConfig, probes: list[float], training: list[float], how: str) -> Row:
     return {
         "benchmark": "probe_overhead", "preset": config.preset, "n_future": config.model.n_future, "measured": how,
-        "seed": config.seed, **summary(probes, "s"), "passes": len(config.train.probe_steps),
+        "seed": config.seed, **summary(probes, "s"), "passes": len(config.probe_steps),
         "train_seconds": rounded(sorted(training)[len(training) // 2]), **ratio(probes, training),
         "target": TARGET, "target_is": "at most",
     }  # fmt: skip
@@ -59,7 +59,7 @@ def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float]
     sampler = Sampler(task, config.train.batch_size, seeded_generator(SEED, device), device)
     block = times_over(sampler.block, training_step(model, config, sampler))
     made: dict[str, Measure] = {}
-    passes, blocks = len(config.train.probe_steps), config.train.steps / sampler.block
+    passes, blocks = len(config.probe_steps), config.train.steps / sampler.block
 
     def prepare() -> None:
         made.update(make_probes(config.train.probes, task, config.model.n_future))

@@ -4,7 +4,7 @@ Four kinds of lines for each size (benchmarks/steps.py says what a step is):
 
 - `train_step`: tokens a second at n = 1, ours over each baseline's, in turns.
 - `train_memory`: on CUDA, peak memory at n = 1 of weights, optimizer and steps, ours over each baseline's.
-- `utilization`: model FLOPs a second (playground/model/flops.py) over the matrix products a second that the device reaches.
+- `utilization`: model FLOPs a second (playground/config/flops.py) over the matrix products a second that the device reaches.
 - `n_future_cost`: a step's time over that of n = 1 with equal layers, beside the same ratio of the FLOPs.
 
 TransformerLens attends explicitly, so that how far behind it falls depends on the context. Rows are as many as leave room
@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks import floors, steps
 from benchmarks.timing import Row, in_turns, quartiles, ratio, rounded, summary
 from playground.config import SIZES, ModelConfig
-from playground.model.flops import training_flops_per_token
+from playground.config.flops import training_flops_per_token
 from tasks.base import seeded_generator
 
 SEED = 0

@@ -115,9 +115,10 @@ class Live(Lines):
 
 def _heading(record: RunRecord) -> str:
     parts = record.parameters
+    equal = " (control flops: their cost is that of the steps of n = 1)" if record.control == "flops" else ""
     counts = ", ".join(f"{name} {parts[name]:,}" for name in ("embedding", "trunk", "future_heads", "unembedding"))
     return (
-        f"{record.run}: {record.steps} steps on {record.device}; {parts['total']:,} parameters ({counts}), "
+        f"{record.run}: {record.steps} steps{equal} on {record.device}; {parts['total']:,} parameters ({counts}), "
         f"next-token depth {record.next_token_depth}"
     )
 
@@ -137,13 +138,16 @@ MOST_SIDE_BY_SIDE = 4
 
 def comparison_table(rows: Sequence[Comparison]) -> None:
     """Print the runs side by side, a column for each; more than fit that way, a line for each."""
-    names = ("run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "tokens",
-               "seconds", "parameters", "depth", "tokens/s")  # fmt: skip
+    names = (
+        "run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "t50 FLOPs",
+        "t50 seconds", "clipped", "tokens", "seconds", "parameters", "depth", "tokens/s",
+    )  # fmt: skip
     lines = [
         (
             row.run, str(row.n_future), row.control, str(row.seed), row.status, row.score_name or "-",
             _number(row.score), _number(row.chance), _number(row.ceiling),
-            "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}", f"{row.tokens:,}",
+            "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}", _number(row.t50_flops),
+            _number(row.t50_seconds), _number(row.clipped), f"{row.tokens:,}",
             f"{row.seconds:.1f}", f"{row.parameters:,}", str(row.next_token_depth), f"{row.tokens_per_second:,.0f}",
         )
         for row in rows

@@ -6,11 +6,13 @@ and scores any callable that turns tokens into logits.
 Dimension letters in this package: B batch, T position, K offset, V vocabulary.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -213,3 +215,8 @@ class TextChanged(ValueError):
 def seeded_generator(seed: int, device: Device = "cpu") -> torch.Generator:
     """A generator on `device`, seeded: the one way this package makes one."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """A seed for one named stream of randomness; those of other names, and of other seeds, are independent of it."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> 1)

@@ -9,16 +9,19 @@ import tyro
 from playground.config.checks import check_fields, setting
 from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
 
-Control = Literal["layers", "trunk"]
+Control = Literal["layers", "trunk", "flops", "detached"]
 Normalization = Literal["RMS", "LN"]
 Positions = Literal["rotary", "standard"]
 Mlp = Literal["gated", "gelu", "none"]
 Unembedding = Literal["shared", "replicated"]
+Init = Literal["fan_in_scaled", "normal", "normal_scaled"]
 
 TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-d-vocab")]
 TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
 """Values that a run takes from its task, so that the command line does not offer them a second time."""
 
+INIT_STD = 0.02
+"""Of GPT and GPT-2."""
 NAMED = ("future_heads", "unembedding")
 """Fields that labels name by their value where it is not the default, and that say nothing of a model of one offset."""
 
@@ -48,7 +51,9 @@ class ModelConfig:
     """How many tokens ahead are predicted; 1 is ordinary next-token training."""
     control: Control = setting("layers")
     """`layers`: n_layers in all, so that each further future head takes a layer from the trunk (the paper's).
-    `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future."""
+    `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future.
+    `flops`: the model of `trunk`, trained for so many steps that they cost as many FLOPs as `steps` of the n = 1 model.
+    `detached`: the model of `trunk`; offsets from 2 on send no gradient into the trunk and the next token's future head."""
     future_heads: FutureHeads = setting("independent", since="2026-11-25")
     """What the future heads are and read: `independent` (a layer each, all on the trunk's output), `linear`, `causal`,
     `anticausal`, `sequential`, `hydra`, `medusa_linear` or `medusa_mlp` (playground/config/future_heads.py)."""
@@ -64,6 +69,12 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     eps: float = setting(1e-5, above=0, most=1)
     """Added to the variance in every normalisation."""
+    init: Init = setting("fan_in_scaled", since="2026-11-30")
+    """Initial weights, all normal (playground/model/init.py). `fan_in_scaled`: standard deviation 1 / sqrt(inputs), and outputs
+    into the residual stream divided by sqrt(2 n_layers). `normal`: init_std everywhere. `normal_scaled`: init_std, and outputs
+    divided likewise."""
+    init_std: float = setting(INIT_STD, above=0, most=100, since="2026-11-30")
+    """Standard deviation of `normal` and `normal_scaled` initial weights."""
     d_vocab: TaskVocabulary = setting(None, least=1, most=10_000_000, experiment=False)
     """Number of tokens; None takes the task's."""
     n_ctx: TaskContext = setting(None, least=1, most=1_000_000, experiment=False)
@@ -82,10 +93,24 @@ class ModelConfig:
                 "write another n_heads or positions='standard'"
             )
         self._check_trunk()
+        self._check_detached()
+        if self.init == "fan_in_scaled" and self.init_std != INIT_STD:
+            raise ValueError(
+                f"init_std {self.init_std:g} says nothing for init 'fan_in_scaled'; write init='normal' or "
+                "init='normal_scaled', or leave init_std out"
+            )
         if self.n_ctx is not None and self.n_future >= self.n_ctx:
             raise ValueError(
                 f"n_future {self.n_future} reaches past a context of {self.n_ctx} tokens; "
                 f"write n_future <= {self.n_ctx - 1} or a longer context"
+            )
+
+    def _check_detached(self) -> None:
+        """`detached` needs a next-token path on which no other offset's future head lies."""
+        if self.control == "detached" and len(self.paths[0]) > 1:
+            raise ValueError(
+                f"under control 'detached' the next token's path must be its own, and {self.future_heads} future heads lie on "
+                "it; write another control or another type of future heads"
             )
 
     def _check_trunk(self) -> None:

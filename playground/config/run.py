@@ -19,6 +19,7 @@ from playground.config.checks import (
     strict,
 )
 from playground.config.clamp import ClampConfig
+from playground.config.flops import steps_taken
 from playground.config.model import NAMED, ModelConfig
 from playground.config.training import OptimConfig, TrainConfig
 from tasks.config import TaskConfig
@@ -57,6 +58,11 @@ class RunConfig:
                 f"n_future {self.model.n_future} reaches past the task's context of {self.task.n_ctx} tokens; "
                 f"write n_future <= {self.task.n_ctx - 1} or a longer n_ctx"
             )
+        weights = self.train.offset_weights
+        if weights and len(weights) != self.model.n_future:
+            raise ValueError(
+                f"offset_weights has {len(weights)} numbers and n_future is {self.model.n_future}; write one for each offset"
+            )
         self.clamp.check(self.model)
         if self.clamp.freeze_heads and self.train.parallel == "fsdp":
             raise ValueError(
@@ -64,6 +70,24 @@ class RunConfig:
             )
         if self.base is not None:
             self.base.check(self.model.n_future, self.model.future_heads)
+            if self.model.control in ("flops", "detached"):
+                raise ValueError(
+                    f"on a base only the future heads learn, so control '{self.model.control}' says nothing; write control "
+                    "'trunk' or 'layers'"
+                )
+            if self.optim.clip_by != "all":
+                raise ValueError("on a base offset 1 has no gradient to clip by; write clip_by 'all'")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that are taken: `train.steps`, and under control `flops` so many that they cost as many FLOPs as
+        `train.steps` of the n = 1 model. Raises ValueError where that needs the task's vocabulary, before `resolve`."""
+        return steps_taken(self.model, self.train.steps)
+
+    @property
+    def probe_steps(self) -> tuple[int, ...]:
+        """Steps at which probes run (`TrainConfig.probe_steps`)."""
+        return self.train.probe_steps(self.steps)
 
     def resolve(self, *, d_vocab: int, n_ctx: int) -> "RunConfig":
         """The same configuration with the task's vocabulary and context written into the model."""
@@ -128,12 +152,17 @@ def hash_values(values: Mapping[str, Any]) -> str:
     for place, item in fields_by_place().items():
         part, _, name = place.rpartition(".")
         inside = kept.get(part)
-        if item.metadata.get("since") and isinstance(inside, dict) and inside.get(name) == default_of(item):
+        if item.metadata.get("since") and isinstance(inside, dict) and _tuple(inside.get(name)) == default_of(item):
             inside.pop(name, None)
     base = kept.get("base")
     if isinstance(base, dict) and base.get("config_hash"):
         base.pop("run", None)  # wherever it lies
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _tuple(value: Any) -> Any:
+    """A list as the tuple that it was before JSON."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 @functools.cache

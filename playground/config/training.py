@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from playground.config.checks import check_fields, setting
+from playground.config.checks import check_fields, setting, short_value
 
 MOST_STEPS = 10**9
 MOST_ROWS = 10**6
 """Rows of one step."""
 MOST_THREADS = 1024
+MOST_WEIGHT = 1e6
+"""Of one offset's loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,10 @@ class OptimConfig:
     beta1: float = setting(0.9, least=0, below=1)
     beta2: float = setting(0.95, least=0, below=1)
     clip: float = setting(1.0, above=0, most=1e30)
-    """Largest norm of the whole gradient."""
+    """Largest norm of the gradient; a larger one is scaled down to it."""
+    clip_by: Literal["all", "next_token"] = setting("all", since="2026-11-30")
+    """Whose norm is held against `clip`: that of the whole gradient, which grows with n_future, or that of offset 1's part of
+    it, so that models of every n_future are scaled down alike. The second takes another pass through the trunk."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -50,6 +55,8 @@ class TrainConfig:
     """Probes that run along training (playground/probes/registry.py lists all)."""
     probe_points: int = setting(64, least=0, most=10_000, experiment=False)
     """At how many log-spaced steps they run, from step 1 to the last, and once before the first; 0 switches them off."""
+    offset_weights: tuple[float, ...] = setting((), most=256, since="2026-11-30")
+    """What the loss of each offset counts in the sum, offset 1 first, such as 1 0.3; none: each counts 1."""
     backward: Literal["per_head", "one_graph"] = setting("per_head", experiment=False)
     """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
     `one_graph` is the plain sum of losses. Equal gradients."""
@@ -70,6 +77,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_weights()
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"a batch of {self.batch_size} rows does not divide into accumulate={self.accumulate} equal parts; "
@@ -80,15 +88,24 @@ class TrainConfig:
                 "parallel 'fsdp' needs backward 'one_graph' and no compiled layers; write --backward one_graph"
             )
 
-    @property
-    def probe_steps(self) -> tuple[int, ...]:
-        """Steps at which probes run: 0, then log-spaced whole steps up to the last; steps closer than 1 fall together.
+    def probe_steps(self, steps: int) -> tuple[int, ...]:
+        """Of `steps` steps those at which probes run: 0, then log-spaced whole ones up to the last; steps closer than 1 fall
+        together.
 
-        >>> TrainConfig(steps=1000, probe_points=4).probe_steps
+        >>> TrainConfig(probe_points=4).probe_steps(1000)
         (0, 1, 10, 100, 1000)
         """
         if not self.probe_points or not self.probes:
             return ()
         last = max(1, self.probe_points - 1)
-        spaced = {round(self.steps ** (point / last)) for point in range(self.probe_points)}
-        return tuple(sorted({0, self.steps} | spaced))
+        spaced = {round(steps ** (point / last)) for point in range(self.probe_points)}
+        return tuple(sorted({0, steps} | spaced))
+
+    def _check_weights(self) -> None:
+        for offset, weight in enumerate(self.offset_weights, start=1):
+            if not 0 <= weight <= MOST_WEIGHT:
+                raise ValueError(
+                    f"offset_weights has {short_value(weight)} for offset {offset}; write numbers from 0 to {MOST_WEIGHT:g}"
+                )
+        if self.offset_weights and not any(self.offset_weights):
+            raise ValueError("offset_weights are all 0, so that nothing would be learned; write one above 0")

@@ -34,6 +34,11 @@ def score_curve(record: RunRecord, metrics: Columns, group: Group, name: str) ->
     return _curve(record, metrics, group, "eval", name)
 
 
+def clipping_curve(record: RunRecord, metrics: Columns, group: Group, name: str) -> Curve | None:
+    """`grad_norm`, the norm of the gradient before it is clipped, or `clipped`, the share of steps in which it was."""
+    return _curve(record, metrics, group, "train", name)
+
+
 def throughput(metrics: Columns) -> NDArray[np.float64]:
     """Input tokens a second of training, between one row of training losses and the next; NaN where no time has passed.
 

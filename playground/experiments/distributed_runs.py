@@ -16,8 +16,8 @@ from typing import Any, ParamSpec, cast
 import torch
 from torch import Tensor
 
-from playground.config import RunConfig, TrainConfig
-from playground.experiments.environment import pick_device, stream
+from playground.config import RunConfig
+from playground.experiments.environment import pick_device
 from playground.experiments.session import Session
 from playground.experiments.side_by_side import Due, SideBySide, due
 from playground.experiments.stopping import deferred
@@ -38,7 +38,7 @@ from playground.training.crew import (
 from playground.training.distributed import copy_from_first, put_together
 from playground.training.loop import TrainState, fit, start_state
 from playground.training.sampler import Sampler
-from tasks.base import Batch, seeded_generator
+from tasks.base import Batch, seeded_generator, stream_seed
 from tasks.registry import open_task
 
 P = ParamSpec("P")
@@ -60,14 +60,18 @@ def on_all_processes(work: Callable[P, Run]) -> Callable[P, Run]:
 
 
 def work_on(session: Session) -> SideBySide:
-    """The work on one run, for this process alone or for the first of several. Raises ValueError as check_rows does."""
+    """The work on one run, for this process alone or for the first of several. Raises ValueError as check_shared does."""
     crew = present_crew()
     return SideBySide([session]) if crew is None else Lead(session, crew)
 
 
-def check_rows(train: TrainConfig) -> None:
-    """Raises ValueError when the rows of a step cannot be shared out evenly among the processes."""
-    crew = present_crew()
+def check_shared(config: RunConfig) -> None:
+    """Raises ValueError for what several processes cannot do: rows that do not divide evenly, clipping by a part's norm."""
+    crew, train = present_crew(), config.train
+    if crew is not None and config.optim.clip_by != "all":
+        raise ValueError(
+            f"clip_by '{config.optim.clip_by}' is for one process; leave torchrun out, or write clip_by 'all'"
+        )
     if crew is not None and train.batch_size % (crew.size * train.accumulate):
         parts = f" in accumulate={train.accumulate} parts each" if train.accumulate > 1 else ""
         raise ValueError(
@@ -98,7 +102,7 @@ class Lead(SideBySide):
     """The first process's work on a run."""
 
     def __init__(self, session: Session, crew: Crew) -> None:
-        check_rows(session.config.train)
+        check_shared(session.config)
         super().__init__([session])
         session.record = dataclasses.replace(session.record, processes=crew.size)
         self.crew, self.session = crew, session
@@ -138,12 +142,12 @@ class Lead(SideBySide):
         return sample
 
     def _after_step(self) -> None:
-        with self._seen(due(self.train, self.session.state.step)):
+        with self._seen(due(self.config, self.session.state.step)):
             super()._after_step()
 
     def _end(self, reason: str) -> None:
         with naming_the_lost(self.session.path):
-            with self._seen(_due_at_end(self.train, self.session.state.step)):
+            with self._seen(_due_at_end(self.config, self.session.state.step)):
                 super()._end(reason)
             _listen(self.crew, GO_ON)
             self.crew.ended = True
@@ -187,11 +191,11 @@ def follow(crew: Crew, should_stop: Callable[[], str] = lambda: "") -> Run:
 
         def after_step(state: TrainState) -> None:
             state.pending.clear()
-            help_with(due(train, state.step))
+            help_with(due(start.config, state.step))
 
         with deferred():
             fit(state, sampler, start.config, [after_step], lambda: bool(_agreed(crew, should_stop)))
-            help_with(_due_at_end(train, state.step))
+            help_with(_due_at_end(start.config, state.step))
             _listen(crew, GO_ON)
             crew.ended = True
     return Run(start.path)
@@ -203,7 +207,7 @@ def _join_in(crew: Crew, start: Start) -> tuple[TrainState, Sampler]:
     saved = start.path / TASK_FOLDER  # absent where this process runs on a machine without the run's folder
     task = open_task(config.task, saved=saved if saved.is_dir() else None, data_hash=start.data_hash, path=start.text)
     model = apply_clamp(MTPTransformer(config.model).to(device), config.clamp)
-    generator = seeded_generator(stream(config.seed, f"data of process {crew.rank}"), device)
+    generator = seeded_generator(stream_seed(config.seed, f"data of process {crew.rank}"), device)
     copy_from_first(model, {})
     state = start_state(model, config, generator)
     state.step = start.step
@@ -230,9 +234,9 @@ def _by_name(state: TrainState) -> dict[str, dict[str, Any]]:
     }
 
 
-def _due_at_end(train: TrainConfig, step: int) -> Due:
+def _due_at_end(config: RunConfig, step: int) -> Due:
     """Behind the last step everything has been stored, and the whole test set is left; a stopped training is stored."""
-    return Due(evaluation=step == train.steps, checkpoint=step < train.steps)
+    return Due(evaluation=step == config.steps, checkpoint=step < config.steps)
 
 
 def _agreed(crew: Crew, should_stop: Callable[[], str]) -> str:

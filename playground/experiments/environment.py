@@ -4,12 +4,10 @@ import importlib.metadata
 import platform
 import subprocess
 import time
-import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
@@ -67,11 +65,6 @@ def matmul_rate(device: torch.device, n_threads: int) -> float:
         times.append(time.perf_counter() - started)
     torch.set_num_threads(before)
     return 2 * size**3 / min(times)
-
-
-def stream(seed: int, name: str) -> int:
-    """A seed for one named stream of randomness of a run; streams of one run and of different seeds are independent."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> 1)
 
 
 @cache

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from playground.config import future_head_paths
 from playground.experiments.commands import run_line
-from playground.experiments.statistics import crossing, median_interval
+from playground.experiments.statistics import crossing, median_interval, ratio_interval
 from playground.results import (
     AttentionScores,
     Behaviour,
@@ -136,9 +135,9 @@ def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -
 def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str | None = None) -> list[Row]:
     """Median time of every main event in each group of runs, with its 95% interval over seeds, and against `baseline`.
 
-    `baseline` is the first group unless told otherwise. `ratio` is the group's median over the baseline's (below 1: earlier).
-    Not-reached counts as later than all others; None stands for a median or a bound that lies beyond the end of the runs, and
-    for the bounds of a single run. Raises ValueError for a baseline that is no group.
+    `baseline` is the first group unless told otherwise. `ratio` is the median, over the seeds that both have, of the group's
+    time over the baseline's (below 1: earlier). Not-reached counts as later than all others; None stands for a median or bound
+    beyond the end of the runs, and for the bounds of fewer than six seeds. Raises ValueError for a baseline that is no group.
     """
     rows: list[Row] = []
     baseline = next(iter(groups), "") if baseline is None else baseline
@@ -148,22 +147,24 @@ def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str |
         base = _times(groups[baseline], name)
         for label, runs in groups.items():
             times = _times(runs, name)
-            if not len(times):
+            if not times:
                 continue
-            median, low, high = median_interval(times)
-            ratio = median_interval(times, base) if len(base) and label != baseline else (float("nan"),) * 3
+            median, low, high = median_interval(np.array(list(times.values())))
+            pairs = [] if label == baseline else sorted(times.keys() & base.keys())
+            ratio = ratio_interval(np.array([times[seed] for seed in pairs]), np.array([base[seed] for seed in pairs]))
             rows.append(
-                {"event": name, "group": label, "runs": len(times), "not reached": int(np.isinf(times).sum()),
-                 "median tokens": _finite(median), "low": _finite(low), "high": _finite(high),
+                {"event": name, "group": label, "runs": len(times), "not reached": int(np.isinf(list(times.values())).sum()),
+                 "median tokens": _finite(median), "low": _finite(low), "high": _finite(high), "pairs": len(pairs),
                  f"ratio to {baseline}": _finite(ratio[0]), "ratio low": _finite(ratio[1]),
                  "ratio high": _finite(ratio[2])}
             )  # fmt: skip
     return rows
 
 
-def _times(runs: Iterable[Formation], name: str) -> NDArray[np.float64]:
-    events = (run.event(name) for run in runs)
-    return np.array([_time(event.half) for event in events if event is not None])
+def _times(runs: Iterable[Formation], name: str) -> dict[int, float]:
+    """By seed; of a seed that is there twice the later run counts."""
+    events = ((run.seed, run.event(name)) for run in runs)
+    return {seed: _time(event.half) for seed, event in events if event is not None}
 
 
 def _time(tokens: int | None) -> float:
@@ -232,7 +233,7 @@ def _event(
     name: str, subject: str, tokens: Sequence[int], values: Sequence[float], null: float, ceiling: float
 ) -> Event:
     def reached(chance: float, goal: float, share: float) -> int | None:
-        at = crossing(tokens, values, chance, goal, share, between=True) if np.isfinite(goal) else None
+        at = crossing(tokens, values, chance, goal, share) if np.isfinite(goal) else None
         return None if at is None else round(at)
 
     final, start = values[-1], values[0]

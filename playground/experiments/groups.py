@@ -14,7 +14,10 @@ from playground.runs.record import RunRecord
 
 ASIDE = frozenset(place for place, item in fields_by_place().items() if not item.metadata["experiment"])
 """Fields that change how a run is computed or looked at, and not what is trained."""
-LATER = {place: default_of(item) for place, item in fields_by_place().items() if item.metadata.get("since")}
+BEFORE = {"model.init": "by next-token depth"}
+"""What it was for older runs where that is no longer the default: outputs scaled by the depth of the next-token path,
+and all weights from one stream, so that models of different n shared none."""
+LATER = {place: default_of(item) for place, item in fields_by_place().items() if item.metadata.get("since")} | BEFORE
 """What older runs do not say, and what it was for them."""
 HASHED_AT_DEFAULT = {
     f"train.{name}": LATER[f"train.{name}"] for name in ("accumulate", "recompute", "graphs", "compiled", "parallel")

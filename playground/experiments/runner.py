@@ -15,7 +15,7 @@ from filelock import BaseFileLock
 from playground.config import RunConfig
 from playground.experiments.base import describe_base, open_base
 from playground.experiments.cores import threads
-from playground.experiments.distributed_runs import check_rows, on_all_processes, work_on
+from playground.experiments.distributed_runs import check_shared, on_all_processes, work_on
 from playground.experiments.environment import describe_device, environment, matmul_rate, pick_device
 from playground.experiments.reporter import Reporter, Silent
 from playground.experiments.session import NonFiniteLoss, Session
@@ -82,7 +82,7 @@ def make_session(
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
-    check_rows(config.train)
+    check_shared(config)
     config = dataclasses.replace(config, task=with_whole_path(config.task))
     for name in config.train.probes:
         find_probe(name)
@@ -152,7 +152,7 @@ def _new_record(config: RunConfig, task: Task, run: str, device: torch.device, b
     return RunRecord(
         run=run, format=FORMAT, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
         control=config.model.control, future_heads=config.model.future_heads, seed=config.seed,
-        config_hash=config.hash(), steps=config.train.steps,
+        config_hash=config.hash(), steps=config.steps,
         created=time.time(), parameters={part: getattr(counts, part) for part in parts},
         next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
         matmul_flops=matmul_rate(device, n_threads), data_hash=_data_hash(task), **stands_on, **this_process(), **environment(),

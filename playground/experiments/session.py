@@ -14,7 +14,7 @@ import torch
 
 from playground.config import RunConfig
 from playground.experiments.base import open_base
-from playground.experiments.environment import peak_memory, stream
+from playground.experiments.environment import peak_memory
 from playground.experiments.reporter import Reporter
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
@@ -35,7 +35,7 @@ from playground.training.base import start_on_base
 from playground.training.crew import ProcessGone
 from playground.training.loop import Clock, TrainState, start_state
 from playground.training.sampler import Sampler
-from tasks.base import Evaluation, ReadsText, Task, seeded_generator
+from tasks.base import Evaluation, ReadsText, Task, seeded_generator, stream_seed
 
 
 class NonFiniteLoss(RuntimeError):
@@ -90,12 +90,12 @@ class Session:
         steps = resumable(self.checkpoints)
         if not steps:
             self._check_new()
-        model = MTPTransformer(self.config.model, seeded_generator(stream(seed, "weights")))
+        model = MTPTransformer(self.config.model, seeded_generator(stream_seed(seed, "weights")))
         base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
         if base is not None:
             start_on_base(model, base.model(base.record.step).state_dict())
         model = apply_clamp(model.to(self.device), self.config.clamp)
-        generator = seeded_generator(stream(seed, "data"), self.device)
+        generator = seeded_generator(stream_seed(seed, "data"), self.device)
         self.state = start_state(model, self.config, generator)
         rows = self.config.train.batch_size // self.record.processes
         self.sampler = Sampler(self.task, rows, generator, self.device)
@@ -158,7 +158,9 @@ class Session:
         self.state.pending.clear()
         losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
         self.check_folder()
-        row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(values[:, -1].mean())} | losses
+        norms = values[:, -1]
+        clipped = float((norms > self.config.optim.clip).double().mean())
+        row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(norms.mean()), "clipped": clipped} | losses
         append_line(self.path / METRICS, row)
         if time.monotonic() - self.logged_at > PROGRESS_EVERY:
             self.logged_at = time.monotonic()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from playground.config import TrainConfig
+from playground.config import RunConfig, TrainConfig
 from playground.experiments.session import INTERRUPTED, NonFiniteLoss, Session
 from playground.experiments.stopping import Interrupted, deferred
 from playground.model.stack import Stack
@@ -38,20 +38,20 @@ class Due:
         return self.evaluation or self.probes or self.checkpoint
 
 
-def due(train: TrainConfig, step: int) -> Due:
+def due(config: RunConfig, step: int) -> Due:
     """What is done behind this step; everything but probes behind the last."""
-    last = step == train.steps
+    train, last = config.train, step == config.steps
     return Due(
         log=last or step % train.log_every == 0,
         evaluation=last or step % train.eval_every == 0,
-        probes=step in _probe_steps(train),
+        probes=step in _probe_steps(train, config.steps),
         checkpoint=last or step % train.checkpoint_every == 0,
     )
 
 
 @functools.cache
-def _probe_steps(train: TrainConfig) -> frozenset[int]:
-    return frozenset(train.probe_steps)
+def _probe_steps(train: TrainConfig, steps: int) -> frozenset[int]:
+    return frozenset(train.probe_steps(steps))
 
 
 class SideBySide:
@@ -121,7 +121,7 @@ class SideBySide:
         for one in self.sessions:
             one.begin()
         started = time.perf_counter()
-        names = self.train.probes if self.train.probe_steps else ()
+        names = self.train.probes if self.config.probe_steps else ()
         probes = make_probes(names, self.task, self.config.model.n_future)
         self.probes = ProbePass(probes, recorded=self.train.graphs and present_crew() is None)
         self._count_probe_time(started)
@@ -145,7 +145,7 @@ class SideBySide:
         return one.sampler
 
     def _after_step(self) -> None:
-        wanted = due(self.train, self.sessions[0].state.step)
+        wanted = due(self.config, self.sessions[0].state.step)
         if wanted.log:
             self._each(Session.log)
         if wanted.model:
@@ -195,7 +195,7 @@ class SideBySide:
                 one.checkpoint()
 
     def _end(self, reason: str) -> None:
-        if self.going and reason and self.sessions[0].state.step < self.train.steps:
+        if self.going and reason and self.sessions[0].state.step < self.config.steps:
             self._each(Session.check_pending)
             self._checkpoint()
             for one in self.going:

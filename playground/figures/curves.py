@@ -2,7 +2,7 @@
 
 Runs that differ in nothing but the seed form a group and share colour, dash and legend entry, which says how many seeds
 there are. The mean stands where every seed has a value (means.py). Where a seed ended early its line ends in a cross, and from
-there on the mean is a thinner line over the seeds left. The band is the 95% percentile bootstrap interval of the mean over
+there on the mean is a thinner line over the seeds left. The band is the 95% t interval of the mean over
 seeds, point by point (aggregate.py); one seed has none. Of more than `MOST_LINES` seeds so many lines are drawn, spread evenly.
 """
 
@@ -207,9 +207,7 @@ def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[d
         "y": np.concatenate([high, low[::-1]]), "fill": "toself",
         "fillcolor": see_through(color, 0.18 if whole else 0.1), "line": {"width": 0}, "hoverinfo": "skip",
     }  # fmt: skip
-    interval = (
-        "95% bootstrap interval of the mean: %{customdata[0]:.4g} to %{customdata[1]:.4g}" if several else "no interval"
-    )
+    interval = "95% t interval of the mean: %{customdata[0]:.4g} to %{customdata[1]:.4g}" if several else "no interval"
     line = {
         "mode": "lines", "x": part.places, "y": middle,
         "line": {"color": color, "width": 3 if whole else 1.8, "dash": dash},

@@ -63,9 +63,7 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
     mean, low, high = mean_and_band(table)
     seeds = ", ".join(str(run.seed) for run in group)
     behind, several = seeds_text(len(group)), len(group) > 1
-    interval = (
-        "95% bootstrap interval of the mean: %{customdata[0]:.3f} to %{customdata[1]:.3f}" if several else "no interval"
-    )
+    interval = "95% t interval of the mean: %{customdata[0]:.3f} to %{customdata[1]:.3f}" if several else "no interval"
     figure.add_trace(
         go.Scatter(
             x=numbers, y=mean, mode="lines+markers", name=f"{plain(first.label)} ({behind})", legendgroup=first.label,

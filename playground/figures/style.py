@@ -24,7 +24,7 @@ COLORS = {
 }
 """Line colour by n_future; others take turns through these."""
 GREY = "#808890"
-DASHES = {"layers": "solid", "trunk": "dash", "flops": "dot"}
+DASHES = {"layers": "solid", "trunk": "dash", "flops": "dot", "detached": "longdash"}
 """Line dash by control."""
 SCALE = "Viridis"
 """Colours of scores and attention from 0 to 1: even in lightness, and read by the colour blind."""

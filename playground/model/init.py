@@ -1,37 +1,43 @@
-"""Initial weights, in one table.
+"""Initial weights: `ModelConfig.init` names the scheme. All are normal with mean zero; the table gives standard deviations.
 
-| parameter                         | values                                          |
-|-----------------------------------|-------------------------------------------------|
-| embedding, position embedding     | normal, standard deviation 1 / sqrt(d_model)    |
-| attention q, k, v; MLP in         | normal, 1 / sqrt(inputs)                        |
-| attention out, MLP out            | normal, 1 / sqrt(2 * inputs * next_token_depth) |
-| future heads without attention    | the same                                        |
-| sequential projection             | normal, 1 / sqrt(inputs)                        |
-| unembedding                       | normal, 1 / sqrt(d_model)                       |
-| normalisation weight / bias       | one / zero                                      |
+| parameter                                          | fan_in_scaled               | normal   | normal_scaled               |
+|----------------------------------------------------|-----------------------------|----------|-----------------------------|
+| embedding, position embedding, unembedding         | 1 / sqrt(d_model)           | init_std | init_std                    |
+| attention q, k, v; MLP in; sequential projection   | 1 / sqrt(inputs)            | init_std | init_std                    |
+| attention out, MLP out; heads without attention    | 1 / sqrt(2 n_layers inputs) | init_std | init_std / sqrt(2 n_layers) |
 
-The outputs into the residual stream are scaled down by the sublayers on the next-token path, two a layer (Radford et al. 2019),
-so that its size does not grow with depth.
+Weights of norms are one, biases zero. `fan_in_scaled` is LeCun et al. 1998 (Efficient BackProp, section 4.6), with outputs into
+the residual stream scaled down so that its size does not grow with depth; `normal` is Radford et al. 2018 (GPT), and
+`normal_scaled` Radford et al. 2019 (GPT-2, section 2.3), both with 0.02.
+
+Models of one seed start from equal weights where they share them, whatever their n_future and control: each parameter is drawn
+from a stream of its own, by its name, and n_layers is that of the configuration, which all controls share.
 """
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from playground.config import ModelConfig
+from tasks.base import seeded_generator, stream_seed
 
 
 @torch.no_grad()
-def init_weights(model: nn.Module, next_token_depth: int, generator: torch.Generator) -> None:
-    """Draw all weights anew from `generator` (a CPU generator), in the order of `named_parameters`."""
-    sublayers = 2 * next_token_depth
+def init_weights(model: nn.Module, config: ModelConfig, generator: torch.Generator) -> None:
+    """Draw all weights anew. `generator` (a CPU generator) gives one number, the seed of all streams."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             continue
-        inputs = parameter.shape[1]
-        residual = name.endswith("out.weight")
-        _normal(parameter, 1 / math.sqrt(inputs * (sublayers if residual else 1)), generator)
+        std = _std(config, inputs=parameter.shape[1], into_stream=name.endswith("out.weight"))
+        own = seeded_generator(stream_seed(seed, name))
+        parameter.copy_(torch.randn(parameter.shape, generator=own) * std)
 
 
-def _normal(parameter: Tensor, std: float, generator: torch.Generator) -> None:
-    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+def _std(config: ModelConfig, inputs: int, into_stream: bool) -> float:
+    """Standard deviation of a matrix; `into_stream`: whether its outputs are added to the residual stream."""
+    std = 1 / math.sqrt(inputs) if config.init == "fan_in_scaled" else config.init_std
+    scaled = into_stream and config.init != "normal"
+    return std / math.sqrt(2 * config.n_layers) if scaled else std

@@ -73,11 +73,18 @@ class Stack:
         return self.matrices.gradients, self.vectors.gradients
 
 
+def norms_of_rows(gradients: Sequence[Float[Tensor, "replica _"]]) -> Float[Tensor, " replica"]:
+    """The norm of each model's gradient."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
+
+
 def clip_rows(
-    gradients: Sequence[Float[Tensor, "replica _"]], limits: Float[Tensor, " replica"]
+    gradients: Sequence[Float[Tensor, "replica _"]],
+    limits: Float[Tensor, " replica"],
+    norms: Float[Tensor, " replica"] | None = None,
 ) -> Float[Tensor, " replica"]:
-    """Scale each model's gradient down to its limit; returns the norms from before."""
-    norm_R = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
+    """Scale each model's gradient by what its norm, or that of `norms`, takes to come down to its limit; returns the norms."""
+    norm_R = norms_of_rows(gradients) if norms is None else norms
     scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
     for rows in gradients:
         rows.mul_(scale_R[:, None])

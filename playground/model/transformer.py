@@ -49,7 +49,7 @@ class MTPTransformer(HookedRootModule):
         """Whether training keeps only what goes into each trunk layer and computes the rest again when going backward."""
         with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are replaced below
             self._build(config, config.d_vocab, config.n_ctx)
-        init_weights(self, config.next_token_depth, generator or torch.Generator().manual_seed(0))
+        init_weights(self, config, generator or torch.Generator().manual_seed(0))
         self.setup()
 
     def _build(self, config: ModelConfig, d_vocab: int, n_ctx: int) -> None:
@@ -140,13 +140,16 @@ class MTPTransformer(HookedRootModule):
     ) -> list[Tensor]:
         """The residual streams `[batch, pos, d_model]` behind the future heads of these offsets (of all), in their order.
 
-        A future head that several of them run through runs once. `tokens` and errors as in `future_resid`.
+        A future head that several of them run through runs once. Under control `detached` no gradient flows back into the next
+        token's path from where later offsets leave it. `tokens` and errors as in `future_resid`.
         """
         behind: dict[int, Tensor] = {}
         offsets = range(1, self.n_future + 1) if offsets is None else offsets
         for path in map(self.path, offsets):
-            resid = z
+            resid, left = z, False
             for index in path:
+                if self.config.control == "detached" and index and not left:
+                    resid, left = resid.detach(), True
                 if index not in behind:
                     behind[index] = self.run_future_head(index, resid, tokens)
                 resid = behind[index]
@@ -174,6 +177,8 @@ class MTPTransformer(HookedRootModule):
                 "well; hand in tokens, the rows that z belongs to"
             )
         embedded = self.embed(tokens)  # whole rows: a clamp by token match takes what goes through here for the rows
+        if self.config.control == "detached":
+            embedded = embedded.detach()
         return F.pad(embedded[:, ahead:], (0, 0, 0, min(ahead, tokens.shape[1])))
 
     def logits(self, resid: Float[Tensor, "*rest d_model"], offset: int = 1) -> Float[Tensor, "*rest d_vocab"]:

@@ -7,7 +7,8 @@ the whole configuration.
 from pathlib import Path
 from typing import Any
 
-from playground.config import RunConfig
+from playground.config import ModelConfig, RunConfig
+from playground.config.flops import steps_taken
 from playground.config.stored import hash_values, read_values
 from playground.runs.errors import Damaged, RunError
 from playground.runs.reading import read_json
@@ -29,7 +30,11 @@ def read_config_values(path: Path, record: RunRecord | None = None) -> dict[str,
     except ValueError as error:
         raise Damaged(f"{file} is damaged: {error}") from error
     if record is not None:
-        _compare(values, record, file)
+        try:
+            steps = steps_taken(ModelConfig(**values["model"]), values["train"]["steps"])
+        except ValueError as error:
+            raise Damaged(f"{file} is damaged: {error}") from error
+        _compare(values, steps, record, file)
     return values
 
 
@@ -42,11 +47,11 @@ def read_config(path: Path, record: RunRecord | None = None) -> RunConfig:
         raise Damaged(f"{path / FILE} cannot be used: {error}") from error
 
 
-def _compare(values: dict[str, Any], record: RunRecord, file: Path) -> None:
+def _compare(values: dict[str, Any], steps: int, record: RunRecord, file: Path) -> None:
     told = {
         "task": (values["task"]["name"], record.task), "n_future": (values["model"]["n_future"], record.n_future),
         "control": (values["model"]["control"], record.control), "seed": (values["seed"], record.seed),
-        "steps": (values["train"]["steps"], record.steps), "preset": (values["preset"], record.preset),
+        "steps": (steps, record.steps), "preset": (values["preset"], record.preset),
         "hash": (hash_values(values), record.config_hash),
     }  # fmt: skip
     for name, (ours, theirs) in told.items():

@@ -85,7 +85,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-    """Train until `config.train.steps` or until `should_stop()`; after each step every callback sees the state.
+    """Train for `config.steps` or until `should_stop()`; after each step every callback sees the state.
 
     `sample()` draws the next batch, from `state.generator`. Nothing here waits for the device.
     """
@@ -113,10 +113,10 @@ def fit_together(
     learners = [
         Learner(model=one.state.model, optimizer=one.state.optimizer, optim=one.config.optim) for one in members
     ]
-    step = make_step(learners, config, stack) if states[0].step < config.train.steps else None
-    while step is not None and states[0].step < config.train.steps and not should_stop():
+    step = make_step(learners, config, stack) if states[0].step < config.steps else None
+    while step is not None and states[0].step < config.steps and not should_stop():
         for member in members:
-            member.state.lr = learning_rate(member.state.step, config.train.steps, member.config.optim)
+            member.state.lr = learning_rate(member.state.step, config.steps, member.config.optim)
         batches = [member.sample() for member in members]
         read = step(batches, [state.lr for state in states])
         for state, batch, row in zip(states, batches, read.unbind(), strict=True):

@@ -1,4 +1,4 @@
-"""The n-token loss (Gloeckle et al. 2024, section 2): the unweighted sum over offsets of the mean cross-entropy.
+"""The n-token loss (Gloeckle et al. 2024, section 2): the sum over offsets of the mean cross-entropy, weighted or not.
 
 Two ways to its gradient, proved equal by the tests:
 
@@ -17,8 +17,9 @@ Several replicas side by side (playground.model.stack.py) are one model here who
 Dimension letters: R replica, B batch, T position, K offset, N position of all rows, D d_model, V d_vocab.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,13 +35,22 @@ class Losses(NamedTuple):
     """The n-token loss of a batch."""
 
     total: Tensor
-    """Scalar to differentiate: the losses of all offsets (and replicas), added up."""
+    """Scalar to differentiate: the weighted losses of all offsets (and replicas), added up."""
     each: Float[Tensor, "replica offset"]
-    """Mean cross-entropy of each offset in nats per target, detached; zero where nothing is a target."""
+    """Mean cross-entropy of each offset in nats per target, without weights, detached; zero where nothing is a target."""
 
 
-Loss = Callable[[MTPTransformer, Batch, Tensor | None], Losses]
-"""From a model, a batch and, where the batch is a part of a larger one, `target_counts` of the larger."""
+Weights = Sequence[float | None]
+"""What each offset's loss counts in the sum; None: it is computed, and not differentiated. Without entries each counts 1."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """From a model, a batch and, where the batch is a part of a larger one, `target_counts` of the larger."""
+
+    def __call__(
+        self, model: MTPTransformer, batch: Batch, counts: Tensor | None = None, weights: Weights = ()
+    ) -> Losses: ...
 
 
 def target_counts(batch: Batch, n_future: int, replicas: int = 1) -> Float[Tensor, "replica offset"]:
@@ -83,13 +93,18 @@ def n_token_losses(
     return torch.stack(losses, dim=1)
 
 
-def one_graph_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None) -> Losses:
+def one_graph_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None, weights: Weights = ()) -> Losses:
     """The whole sum as one graph."""
-    each = n_token_losses(model, batch, counts)
-    return Losses(each.sum(), each.detach())
+    each_RK = n_token_losses(model, batch, counts)
+    if not weights:
+        return Losses(each_RK.sum(), each_RK.detach())
+    counted = [
+        weight * loss_R.sum() for weight, loss_R in zip(weights, each_RK.unbind(1), strict=True) if weight is not None
+    ]
+    return Losses(torch.stack(counted).sum(), each_RK.detach())
 
 
-def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None) -> Losses:
+def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None, weights: Weights = ()) -> Losses:
     """The sum head by head; its gradients behind the trunk are known when it is.
 
     Which of the two forms it is, the types of future heads decide: do they all read z, or one another?
@@ -102,26 +117,26 @@ def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = N
                 resid = model.future_resid(leaves[0], offset, batch.tokens)
                 yield offset_loss(model, resid, batch, offset, counts, unit=True), leaves[0]
 
-        return _part_by_part(model, [z], from_z)
+        return _part_by_part(model, [z], from_z, weights)
 
     def from_streams(leaves: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for offset, leaf in enumerate(leaves, start=1):
             yield offset_loss(model, leaf, batch, offset, counts, unit=True), leaf
 
-    return _part_by_part(model, model.future_resids(z, batch.tokens), from_streams)
+    return _part_by_part(model, model.future_resids(z, batch.tokens), from_streams, weights)
 
 
 Parts = Callable[[list[Tensor]], Iterator[tuple[Tensor, Tensor]]]
 """From streams that are leaves of their own: loss `[replica]` after loss, each with the leaf that it reads."""
 
 
-def _part_by_part(model: MTPTransformer, streams: list[Tensor], parts: Parts) -> Losses:
+def _part_by_part(model: MTPTransformer, streams: list[Tensor], parts: Parts, weights: Weights) -> Losses:
     behind = [
         parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and not name.startswith(("blocks.", "pos_embed."))
     ]
-    return Losses(*_PartByPart.apply(parts, len(streams), *streams, *behind))
+    return Losses(*_PartByPart.apply(parts, weights, len(streams), *streams, *behind))
 
 
 class _PartByPart(torch.autograd.Function):
@@ -129,15 +144,19 @@ class _PartByPart(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, parts: Parts, n_streams: int, *inputs: Tensor
+        ctx: torch.autograd.function.FunctionCtx, parts: Parts, weights: Weights, n_streams: int, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
         leaves = [stream.detach().requires_grad_(stream.requires_grad) for stream in inputs[:n_streams]]
         slopes: list[Tensor | None] = [None] * len(inputs)
         place = {id(tensor): index for index, tensor in enumerate((*leaves, *inputs[n_streams:]))}
         each: list[Tensor] = []
+        total: list[Tensor] = []
         with torch.enable_grad():
-            for loss, leaf in parts(leaves):
+            for (loss, leaf), weight in zip(parts(leaves), weights or itertools.repeat(1.0)):  # noqa: B905 (no end)
                 each.append(loss.detach())
+                if weight is None:
+                    continue
+                total.append(each[-1].sum() * weight)
                 wanted = [tensor for tensor in (leaf, *inputs[n_streams:]) if tensor.requires_grad]
                 if not loss.requires_grad:
                     continue
@@ -145,12 +164,14 @@ class _PartByPart(torch.autograd.Function):
                 found = cast(tuple[Tensor | None, ...], torch.autograd.grad(loss.sum(), wanted, allow_unused=True))
                 for tensor, slope in zip(wanted, found, strict=True):
                     if slope is not None:
+                        if weight != 1:
+                            slope.mul_(weight)
                         before = slopes[place[id(tensor)]]
                         slopes[place[id(tensor)]] = slope if before is None else before.add_(slope)
         ctx.slopes = slopes  # pyright: ignore[reportAttributeAccessIssue]
         losses_RK = torch.stack(each, dim=1)
         ctx.mark_non_differentiable(losses_RK)
-        return losses_RK.sum(), losses_RK
+        return torch.stack(total).sum(), losses_RK
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -158,7 +179,7 @@ class _PartByPart(torch.autograd.Function):
         if slopes is None:
             raise RuntimeError("the head-by-head loss can be differentiated once: its gradients were scaled in place")
         ctx.slopes = None  # pyright: ignore[reportAttributeAccessIssue]
-        return None, None, *(None if slope is None else slope.mul_(grads[0]) for slope in slopes)
+        return None, None, None, *(None if slope is None else slope.mul_(grads[0]) for slope in slopes)
 
 
 LOSS: dict[str, Loss] = {"per_head": per_head_loss, "one_graph": one_graph_loss}

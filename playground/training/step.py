@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from playground.config import OptimConfig, RunConfig
-from playground.model.stack import Stack, clip_rows
+from playground.model.stack import Stack, clip_rows, norms_of_rows
 from playground.model.transformer import MTPTransformer
 from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
-from playground.training.loss import LOSS, Losses, target_counts
+from playground.training.loss import LOSS, Losses, Weights, target_counts
 from playground.training.optim import join_optimizers, own_counters
 from tasks.base import Batch
 
@@ -41,7 +41,7 @@ class Learner:
 
 
 Step = Callable[[Sequence[Batch], Sequence[float]], Tensor]
-"""From a batch and a learning rate for each replica: its losses of all offsets and, last, its gradient norm."""
+"""From a batch and a learning rate for each replica: its losses of all offsets and, last, the norm that `clip_by` names."""
 
 
 def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> Step:
@@ -65,17 +65,20 @@ class PlainStep:
         self.stack = stack
         self.model = learners[0].model if self.stack is None else self.stack.joint
         self.device = learners[0].model.W_E.device
-        loss = LOSS[config.train.backward]
-        self.loss = functools.partial(loss, self.model)
+        self.loss = loss = LOSS[config.train.backward]
+        self.weights: Weights = config.train.offset_weights
         self.shared: SharedLoss | None = None
         if present_crew() is not None:
             if self.stack is not None:
                 raise ValueError("several models are trained by one process; train one, or start without torchrun")
-            self.loss = self.shared = SharedLoss(self.model, loss, learners[0].optimizer, config)
+            weighted = functools.partial(loss, weights=self.weights)
+            self.shared = SharedLoss(self.model, weighted, learners[0].optimizer, config)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.limits = torch.tensor([one.optim.clip for one in learners], device=self.device)
+        by_part = [one.optim.clip_by == "next_token" for one in learners]
+        self.by_part = torch.tensor(by_part, device=self.device) if any(by_part) and self.model.n_future > 1 else None
         self.optimizers = [one.optimizer for one in learners]
-        alike = len({dataclasses.replace(one.optim, clip=1.0) for one in learners}) == 1
+        alike = len({dataclasses.replace(one.optim, clip=1.0, clip_by="all") for one in learners}) == 1
         if self.stack is not None and alike and not config.clamp.freeze_heads:  # those are undone after each own step
             self.optimizers = [join_optimizers(self.stack, self.optimizers, learners[0].optim)]
         else:
@@ -99,38 +102,60 @@ class PlainStep:
     def run(self, batch: Batch) -> Float[Tensor, "replica offset_and_norm"]:
         """The step on rows of all replicas, with the learning rates that are set."""
         self._zero_grad()
-        losses_RK = self._gradients(batch)
-        norms_R = self._clip()
+        if self.by_part is None:
+            losses_RK = self._gradients(batch, self.weights)
+            norms_R = self._clip(None)
+        else:
+            first, *others = self.weights or (1.0,) * self.model.n_future
+            self._gradients(batch, (first, *(None for _ in others)))
+            part_R = self._norms()
+            losses_RK = self._gradients(batch, (None, *others))
+            norms_R = self._clip(torch.where(self.by_part, part_R, self._norms()))
         for optimizer in self.optimizers:
             optimizer.step()
         return torch.cat([losses_RK, norms_R[:, None]], dim=1)
 
-    def _clip(self) -> Float[Tensor, " replica"]:
+    def _norms(self) -> Float[Tensor, " replica"]:
+        """Of the gradients so far, for each replica."""
         if self.stack is not None:
-            return self.clip_rows(self.stack.gradients, self.limits)
+            return norms_of_rows(self.stack.gradients)
+        return torch.nn.utils.get_total_norm([one.grad for one in self.parameters if one.grad is not None])[None]
+
+    def _clip(self, norms: Float[Tensor, " replica"] | None) -> Float[Tensor, " replica"]:
+        """Scale the gradients down by these norms, or by their own; returns the norms."""
+        if self.stack is not None:
+            return self.clip_rows(self.stack.gradients, self.limits, norms)
+        if norms is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.parameters, float(self.learners[0].optim.clip), norms[0], foreach=True
+            )
+            return norms
         return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.learners[0].optim.clip, foreach=True))[None]
 
-    def _gradients(self, batch: Batch) -> Tensor:
-        """Add the gradients of the n-token loss; the rows may go through in parts, and other processes may have more."""
+    def _gradients(self, batch: Batch, weights: Weights) -> Tensor:
+        """Add the gradients of the loss, weighted so; the rows may go through in parts, and other processes may have more."""
         parts, replicas = self.config.train.accumulate, len(self.learners)
         if parts == 1 and self.shared is None:
-            return self._backward(batch, None)
+            return self._backward(batch, None, weights)
         counts_RK = self._of_all(target_counts(batch, self.model.n_future, replicas))
         losses: list[Tensor] = []
         for number, part in enumerate(in_parts(batch, parts, replicas), start=1):
             with self.shared.reducing(number == parts) if self.shared else contextlib.nullcontext():
-                losses.append(self._backward(part, counts_RK))
+                losses.append(self._backward(part, counts_RK, weights))
         return self._of_all(torch.stack(losses).sum(dim=0))
 
     def _of_all(self, numbers: Tensor) -> Tensor:
         """The sum over all processes, where there are several."""
         return add_up(numbers) if self.shared else numbers
 
-    def _backward(self, batch: Batch, counts: Tensor | None) -> Tensor:
+    def _backward(self, batch: Batch, counts: Tensor | None, weights: Weights) -> Tensor:
         device = self.device.type
         with self.layers.used() if self.layers else contextlib.nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-                losses: Losses = self.loss(batch, counts)
+                if self.shared is None:
+                    losses: Losses = self.loss(self.model, batch, counts, weights)
+                else:
+                    losses = self.shared(batch, counts)
             if self.stack is not None:
                 self.stack.add_gradients(losses.total)
             else:

@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 import plotly.graph_objects as go
 
-from playground.experiments.curves import loss_curves, score_curve
+from playground.experiments.curves import clipping_curve, loss_curves, score_curve
 from playground.experiments.groups import Group
 from playground.figures.crossing import Crossing, crossing_figure
+from playground.figures.curves import curves_figure
 from playground.figures.losses import NATS_PER_BIT, loss_figure
 from playground.figures.means import Curve, X
 from playground.figures.operations import ByOperations, operations_figure
@@ -99,6 +100,18 @@ def draw_bits(chosen: Chosen, x: X, style: Style) -> go.Figure | None:
     return loss_figure(curves, quantity="bits per byte", unit="held-out files", x=x, style=style) if curves else None
 
 
+CLIPPING = {"share of clipped steps": "clipped", "gradient norm": "grad_norm"}
+"""Columns of the rows of training, by what they are called on the page."""
+
+
+def draw_clipping(chosen: Chosen, what: str, x: X, style: Style) -> go.Figure | None:
+    """How often gradients were scaled down, or how large they were before."""
+    curves = chosen.marked(
+        [_clipping(run, chosen.groups[run.id], run.record.state, CLIPPING[what]) for run in chosen.runs]
+    )
+    return curves_figure(curves, y_title=what, x=x, height=340, style=style) if curves else None
+
+
 def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
     """Exact match by number of operations: final values, or the newest of a run that is not finished."""
     rows: list[ByOperations] = []
@@ -145,6 +158,12 @@ def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
 def _score(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
     """The curve of a score. It tells the state of its run, which can change without a file of it."""
     return score_curve(run.record, run.columns, group, name)
+
+
+@remembered
+def _clipping(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
+    """As `_score`."""
+    return clipping_curve(run.record, run.columns, group, name)
 
 
 @remembered

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from playground.experiments.compare import Comparison, compare
+from playground.experiments.compare import Comparison, compare, flops_per_token
 from playground.experiments.groups import Group
 from playground.text import visible
 from playground.ui.files import StoredRun
@@ -24,7 +24,7 @@ def comparison(run: StoredRun) -> Comparison:
 
 @remembered
 def _row(run: StoredRun) -> Comparison:
-    return compare(run.record, run.columns)
+    return compare(run.record, run.columns, flops_per_token(run.config))
 
 
 def t50_text(row: Comparison) -> str:
@@ -32,6 +32,10 @@ def t50_text(row: Comparison) -> str:
     if row.t50_tokens is not None:
         return short(row.t50_tokens)
     return NOT_REACHED if row.score is not None else "-"
+
+
+def _known(value: float | None) -> str:
+    return "-" if value is None else short(value)
 
 
 def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.DataFrame:
@@ -43,6 +47,9 @@ def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.D
             "status": [STATES[row.status] for row in rows],
             "score": [row.score for row in rows],
             "t50 (tokens)": [t50_text(row) for row in rows],
+            "t50 (FLOPs)": [_known(row.t50_flops) for row in rows],
+            "t50 (seconds)": [_known(row.t50_seconds) for row in rows],
+            "clipped": [row.clipped for row in rows],
             "parameters": [row.parameters for row in rows],
             "next-token depth": [row.next_token_depth for row in rows],
             "tokens/s": [round(row.tokens_per_second) for row in rows],

@@ -104,10 +104,11 @@ def estimate(
     each: list[float] = []
     measured = True
     for n_future in plan.n_futures:
+        n_future = 1 if plan.control == "flops" else n_future  # its steps cost together what those of n = 1 do
         rate = _measured(records, plan.preset, n_future, plan.control)
         if rate is None:
             measured = False
-            deeper = (n_layers + n_future - 1) / n_layers if plan.control == "trunk" else 1.0
+            deeper = (n_layers + n_future - 1) / n_layers if plan.control != "layers" else 1.0
             rate = seconds_per_step * deeper * (SIDE_BY_SIDE if plan.parallel > 1 and device == "cpu" else 1.0)
         each.append(rate * plan.steps)
     seeds, models = len(plan.seeds), len(plan.n_futures) * len(plan.seeds)

@@ -99,7 +99,12 @@ def _option(text: str) -> str:
 
 def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
     """The group of each run by its id, from experiments that are remembered."""
-    return group_experiments({run.id: _experiment(run) for run in runs})
+    return group_experiments(experiments_of(runs))
+
+
+def experiments_of(runs: Sequence[StoredRun]) -> dict[str, Experiment]:
+    """What each run trains, by its id."""
+    return {run.id: _experiment(run) for run in runs}
 
 
 @remembered

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from playground.config import ModelConfig
+from playground.experiments.compare import flops_per_token
 from playground.experiments.curves import throughput
 from playground.experiments.groups import Group
-from playground.model.flops import training_flops_per_token
 from playground.text import visible
 from playground.ui.files import StoredRun
 from playground.ui.remembered import remembered
@@ -80,18 +79,7 @@ def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]
     recent = rates[-RECENT:]
     rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else run.record.tokens_per_second or None
     now = float(np.nanmedian(recent)) if np.isfinite(recent).any() else None
-    return rate, now, flops_per_token(run)
-
-
-def flops_per_token(run: StoredRun) -> float | None:
-    """Model FLOPs of training per input token; None for a run on a frozen base, which the formula does not describe, and
-    where the stored configuration leaves something open."""
-    if run.record.base:
-        return None
-    try:
-        return training_flops_per_token(ModelConfig(**run.config["model"]))
-    except (TypeError, ValueError, KeyError):
-        return None
+    return rate, now, flops_per_token(run.config)
 
 
 def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import cast, get_args
 
 import streamlit as st
 
@@ -65,7 +65,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
     n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
     with control_column:
         control = st.segmented_control(
-            "Control", ["layers", "trunk"], default=config.model.control, key=f"control-{preset}", required=True,
+            "Control", list(get_args(Control)), default=config.model.control, key=f"control-{preset}", required=True,
             persist_state="session", help=CONTROL_HELP,
         ) or config.model.control  # fmt: skip
     possible = [n for n in CHOICES_OF_N if _is_possible(config.model, n, cast(Control, control))]

@@ -13,7 +13,9 @@ TASKS = {"induction": "Induction", "stories": "Stories", "polynomial": "Polynomi
 CONTROL_HELP = (
     "A model with n future heads needs layers for them. **layers**: all models have the same number of layers, so each "
     "further future head takes one from the trunk (as in the paper). **trunk**: every model keeps the same trunk, so the "
-    "path to the next token is equally deep, and n > 1 has more parameters. A claim about the loss needs both."
+    "path to the next token is equally deep, and n > 1 has more parameters. **flops**: the model of trunk, with fewer steps, "
+    "so that its training costs what that of n = 1 costs. **detached**: the model of trunk, whose further future heads learn "
+    "and send nothing back into the trunk. A claim about the loss needs layers, trunk and detached."
 )
 
 
@@ -40,7 +42,7 @@ def duration(seconds: float) -> str:
 
 def short(number: float) -> str:
     """Three digits and a unit: `612 k`, `1.23 M`."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= 0.9995 * size:  # 999,600 is `1 M`, not `1e+03 k`
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"

@@ -25,9 +25,9 @@ STORED = Path(__file__).parent.parent / "data" / "stored_before"
 
 EXPERIMENT = {
     "model": {"n_layers", "n_heads", "d_model", "n_future", "control", "future_heads", "unembedding", "mlp", "normalization",
-              "positions", "rotary_base", "eps"},
-    "optim": {"lr", "warmup_steps", "min_lr_ratio", "weight_decay", "beta1", "beta2", "clip"},
-    "train": {"steps", "batch_size"},
+              "positions", "rotary_base", "eps", "init", "init_std"},
+    "optim": {"lr", "warmup_steps", "min_lr_ratio", "weight_decay", "beta1", "beta2", "clip", "clip_by"},
+    "train": {"steps", "batch_size", "offset_weights"},
     "clamp": {"force_previous_token", "forbid_previous_token", "force_induction", "forbid_induction", "freeze_heads"},
     "base": {"experiment"},
 }  # fmt: skip
@@ -151,7 +151,11 @@ def test_hashes_and_labels_are_what_they_were(config, digits, label, experiment)
     stored = json.loads(json.dumps(config.to_dict()))
     assert hash_values(stored) == hash_values(read_values(stored)) == RunConfig.from_dict(stored).hash() == digits
     if experiment is not None:
-        assert experiment_hash(config.to_dict()) == experiment_hash(stored) == experiment
+        assert (
+            experiment_hash(config.to_dict()) == experiment_hash(stored) != experiment
+        )  # the initial weights are others
+        del stored["model"]["init"]
+        assert experiment_hash(stored) == experiment
 
 
 @pytest.mark.parametrize("path", sorted(STORED.glob("*/config.json")), ids=lambda path: path.parent.name)
@@ -159,7 +163,12 @@ def test_stored_runs_keep_their_hash(path):
     values, record = (json.loads((path.parent / name).read_text()) for name in ("config.json", "run.json"))
     config = RunConfig.from_dict(values)
     assert config.hash() == hash_values(values) == hash_values(read_values(values)) == record["config_hash"]
-    assert json.loads(json.dumps(config.to_dict())) == values == json.loads(json.dumps(read_values(values)))
+    for read in (config.to_dict(), read_values(values)):
+        plain = json.loads(json.dumps(read))
+        assert {part: values[part] for part in values} == {
+            part: {name: plain[part][name] for name in values[part]} if isinstance(values[part], dict) else plain[part]
+            for part in values
+        }
 
 
 def without_later(values: dict) -> dict:
@@ -175,11 +184,27 @@ def without_later(values: dict) -> dict:
 def test_what_the_first_version_stored_is_the_same_run_and_the_same_experiment():
     new = make_config("induction-cpu", n_future=2, seed=3)
     old = without_later(new.to_dict())
-    assert len(old["train"]) + 5 == len(new.to_dict()["train"]) and RunConfig.from_dict(old) == new
+    assert len(old["train"]) + 6 == len(new.to_dict()["train"]) and RunConfig.from_dict(old) == new
     assert hash_values(old) == hash_values(read_values(old)) == new.hash()
-    assert experiment_hash(old) == experiment_hash(new.to_dict())
-    groups = group_runs({"old": old, "new": new.to_dict()})
-    assert groups["old"] == groups["new"]
+    as_then = new.to_dict()
+    del as_then["model"]["init"]
+    assert experiment_hash(old) == experiment_hash(as_then)
+    groups = group_runs({"old": old, "as then": as_then})
+    assert groups["old"] == groups["as then"]
+
+
+def test_runs_with_other_initial_weights_are_apart_and_those_of_before_have_a_name():
+    """Until 2026-11-30 the scale of initial weights came from the next-token depth, and models of different n shared none."""
+    new = make_config("induction-cpu", n_future=2).to_dict()
+    old = copy.deepcopy(new)
+    del old["model"]["init"], old["model"]["init_std"]
+    normal = copy.deepcopy(new)
+    normal["model"] |= {"init": "normal", "init_std": 0.05}
+    labels = {name: group.label for name, group in group_runs({"new": new, "old": old, "normal": normal}).items()}
+    assert labels == {
+        "new": "n = 2, layers, init fan_in_scaled, init_std 0.02", "old": "n = 2, layers, init by next-token depth, init_std 0.02",
+        "normal": "n = 2, layers, init normal, init_std 0.05",
+    }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

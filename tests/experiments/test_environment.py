@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.experiments.environment import describe_device, environment, pick_device, stream
-from tasks.base import seeded_generator
+from playground.experiments.environment import describe_device, environment, pick_device
+from tasks.base import seeded_generator, stream_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = st.sampled_from(["weights", "data", "probe", ""]) | st.text(max_size=6)
@@ -16,20 +16,20 @@ NAMES = st.sampled_from(["weights", "data", "probe", ""]) | st.text(max_size=6)
 
 @given(SEEDS, NAMES)
 def test_a_stream_is_a_seed_that_torch_takes_and_always_the_same(seed, name):
-    found = stream(seed, name)
-    assert found == stream(seed, name)
+    found = stream_seed(seed, name)
+    assert found == stream_seed(seed, name)
     assert 0 <= found < 2**63
     seeded_generator(found)
 
 
 def test_streams_differ_by_purpose_and_by_seed():
-    found = [stream(seed, name) for seed in range(200) for name in ("weights", "data", "probe")]
+    found = [stream_seed(seed, name) for seed in range(200) for name in ("weights", "data", "probe")]
     assert len(set(found)) == len(found)
 
 
 def test_streams_of_neighbouring_seeds_draw_unrelated_numbers():
     draws = torch.stack([
-        torch.randn(2000, generator=seeded_generator(stream(seed, name))) for seed in (0, 1) for name in ("weights", "data")
+        torch.randn(2000, generator=seeded_generator(stream_seed(seed, name))) for seed in (0, 1) for name in ("weights", "data")
     ])  # fmt: skip
     correlation = torch.corrcoef(draws) - torch.eye(4)
     assert correlation.abs().max() < 0.1
@@ -37,7 +37,7 @@ def test_streams_of_neighbouring_seeds_draw_unrelated_numbers():
 
 def test_streams_stay_what_they_are_from_version_to_version():
     """Otherwise a run of yesterday could not be repeated."""
-    assert (stream(0, "weights"), stream(1, "data")) == (3699729803252847382, 9050586632871538705)
+    assert (stream_seed(0, "weights"), stream_seed(1, "data")) == (3699729803252847382, 9050586632871538705)
 
 
 def test_devices():

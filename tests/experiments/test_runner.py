@@ -75,7 +75,7 @@ def test_a_run_folder_explains_itself(tmp_path):
     assert metrics[metrics.kind == "eval"].step.tolist() == [0, 10, 20, 30]
     assert metrics[metrics.kind == "train"].step.tolist() == [4, 8, 12, 16, 20, 24, 28, 30]
     assert {"loss_1", "loss_2", "test_loss_1", "test_loss_2", "repeat_accuracy"} <= set(metrics)
-    steps = run.config.train.probe_steps
+    steps = run.config.probe_steps
     assert run.attention.steps == steps and (steps[:4], steps[-1]) == ((0, 1, 2, 3), 30)
     assert run.history("behaviour", Behaviour).tokens == tuple(step * 8 * 16 for step in steps)
     assert 0 < record.probe_seconds

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from playground.config import ModelConfig
+from playground.config.flops import training_flops_per_token
+from playground.experiments.compare import flops_per_token
 from playground.experiments.groups import Group, group_runs
-from playground.model.flops import training_flops_per_token
 from playground.runs.writing import append_line
 from playground.ui.files import StoredRun, read_store
 from playground.ui.system import (
     RECENT,
     SystemRow,
-    flops_per_token,
     flops_text,
     memory_text,
     mfu_text,
@@ -108,13 +108,13 @@ def test_without_rows_of_training_the_record_tells_the_speed(runs: Path) -> None
 def test_configurations_whose_flops_are_not_known(runs: Path, model: dict | None, base: str) -> None:
     path = write_run(runs, steps=20)
     resolve(path)
-    assert flops_per_token(stored(path)) is not None
+    assert flops_per_token(stored(path).config) is not None
     config = json.loads((path / "config.json").read_text())
     kept = {} if model is None else {"model": config.pop("model") | model}
+    kept |= {"base": {"run": base}} if base else {}
     (path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "model"} | kept))
-    change_json(path / "run.json", base=base)
     settle(path)
-    assert flops_per_token(stored(path)) is None
+    assert flops_per_token(stored(path).config) is None
 
 
 def test_the_table_of_stored_runs() -> None:

@@ -1,22 +1,25 @@
 """Compare: stored runs side by side, by task: score, loss of each offset, when it crossed half way, a table, downloads."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from playground.experiments.groups import counted_runs
+from playground.experiments.claims import best_rates, control_notes, rate_note, rate_of, several_rates
+from playground.experiments.groups import Experiment, Group, counted_runs
 from playground.figures.crossing import Crossing, median_bounds
 from playground.figures.curves import MOST_LINES
-from playground.figures.means import MOST_PARTS
+from playground.figures.means import MOST_PARTS, X
 from playground.figures.scores import readable
 from playground.runs.record import default_runs_dir
 from playground.text import visible
 from playground.ui.charts import Look, chart, choose_look, html_download
 from playground.ui.compare_figures import (
+    CLIPPING,
     Chosen,
     draw_bits,
+    draw_clipping,
     draw_crossings,
     draw_losses,
     draw_operations,
@@ -28,7 +31,7 @@ from playground.ui.comparisons import comparison, metrics_csv, shown_table, tabl
 from playground.ui.empty import no_rows, no_runs
 from playground.ui.files import StoredRun, read_store
 from playground.ui.guard import guarded
-from playground.ui.selection import choose_filters, choose_task, groups_of
+from playground.ui.selection import choose_filters, choose_task, experiments_of, groups_of
 from playground.ui.system_view import stored_system
 from playground.ui.text import MOST, plain
 from playground.ui.words import plural, short
@@ -36,8 +39,15 @@ from playground.ui.words import plural, short
 Draw = Callable[[], go.Figure | None]
 MOST_REASONS = 3
 MOST_NAMED = 4
-ENOUGH_SEEDS = 5
-"""For normally spread values the 95% interval covers the true mean in 51, 75, 80 and 84% of cases with 2, 3, 4 and 5 seeds."""
+ENOUGH_SEEDS = 8
+"""For a claim: six times are the least that have a 95% interval of their median, and some runs never get there."""
+
+
+BEST_RATE = (
+    "Of the learning rates that a model was trained at, the one with the earliest median t50 over seeds; where none has a "
+    "median, the one with the best mean score. The rates are chosen by what is then compared: for a claim train more seeds at "
+    "them."
+)
 
 
 def main() -> None:
@@ -56,6 +66,7 @@ def main() -> None:
         return
     groups = groups_of(runs)
     runs.sort(key=lambda run: (run.record.n_future, groups[run.id].control, groups[run.id].variant, run.record.seed))
+    runs, groups = _at_best_rates(runs, groups)
     chosen = Chosen(runs=runs, groups=groups, counted=counted_runs([run.record for run in runs], groups))
     _verdict(chosen)
     if any(len(run.read_metrics()) for run in runs):
@@ -65,7 +76,29 @@ def main() -> None:
     _table(chosen)
     _left_out(runs)
     stored_system(runs, groups)
-    _what_it_means(runs)
+    _failed(runs)
+
+
+def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[list[StoredRun], Mapping[str, Group]]:
+    """Where a model was trained at several learning rates, the choice to see each at its best alone."""
+    experiments = experiments_of(runs)
+    if not several_rates(experiments):
+        return runs, groups
+    if not st.toggle("Each model at its best learning rate", key="best-rates", persist_state="session", help=BEST_RATE):
+        return runs, groups
+    counted = counted_runs([run.record for run in runs], groups)
+    kept = best_rates(experiments, {run.id: comparison(run) for run in runs if run.id in counted})
+    best = [run for run in runs if run.id in kept]
+    st.caption(
+        "Learning rates shown: "
+        + "; ".join(f"{plain(label)}: {rate:g}" for label, rate in _rates_by_model(best, experiments).items())
+    )
+    return best, groups_of(best)
+
+
+def _rates_by_model(runs: Sequence[StoredRun], experiments: Mapping[str, Experiment]) -> dict[str, float]:
+    groups = groups_of(runs)
+    return {groups[run.id].label: rate_of(experiments[run.id]) for run in runs}
 
 
 def _verdict(chosen: Chosen) -> None:
@@ -85,6 +118,18 @@ def _verdict(chosen: Chosen) -> None:
         line = _verdict_line(label, [item for item in found if item.label == label])
         lines.append(line + _not_counted(failed.get(label, [])))
     st.markdown("\n".join(lines))
+    st.caption(" ".join(_rests_on(chosen)))
+
+
+def _rests_on(chosen: Chosen) -> list[str]:
+    """Under which controls and at which learning rates the runs that count were trained, and what that can show."""
+    counted = [run for run in chosen.runs if run.id in chosen.counted]
+    flops = [run.record for run in counted if run.record.control == "flops" and run.record.n_future > 1]
+    notes = control_notes(chosen.groups[run.id] for run in counted)
+    if flops:
+        steps = sorted({(record.n_future, record.steps) for record in flops})
+        notes.append(f"Under flops {', '.join(f'n = {n} took {count:,} steps' for n, count in steps)}.")
+    return [*notes, *filter(None, [rate_note(experiments_of(counted))])]
 
 
 def _not_counted(failed: Sequence[int]) -> str:
@@ -153,6 +198,21 @@ def _figures(chosen: Chosen, task: str) -> None:
     if task == "bytes":
         _section("Bits per byte, per offset", lambda: draw_bits(chosen, x, look.style), f"{task}-bits", look)
     _losses(chosen, task, x, look)
+    _clipping(chosen, task, x, look)
+
+
+def _clipping(chosen: Chosen, task: str, x: X, look: Look) -> None:
+    if draw_clipping(chosen, "gradient norm", x, look.style) is None:
+        return
+    what = st.segmented_control(
+        "Gradients", list(CLIPPING), default="share of clipped steps", required=True, key="gradients",
+        persist_state="session",
+    ) or "gradient norm"  # fmt: skip
+    _section(
+        "Clipping", lambda: draw_clipping(chosen, what, x, look.style), f"{task}-{CLIPPING[what]}", look,
+        "A gradient larger than clip is scaled down to it. The sum over more offsets is larger and is scaled down more often: "
+        "--clip-by next_token holds the next token's part alone against clip.",
+    )  # fmt: skip
 
 
 def _losses(chosen: Chosen, task: str, x: str, look: Look) -> None:
@@ -187,6 +247,11 @@ def _table(chosen: Chosen) -> None:
         column_config={
             "score": st.column_config.NumberColumn(format="%.4f", help="Headline score: final, or newest so far."),
             "t50 (tokens)": st.column_config.TextColumn(help="Tokens to half way from chance to ceiling."),
+            "t50 (FLOPs)": st.column_config.TextColumn(help="Model FLOPs of training up to there."),
+            "t50 (seconds)": st.column_config.TextColumn(help="Seconds of training up to there, on the run's own machine."),
+            "clipped": st.column_config.NumberColumn(
+                format="percent", help="Share of steps whose gradient was scaled down to clip."
+            ),
             "parameters": st.column_config.NumberColumn(format="localized", help="All of them, embeddings included."),
             "next-token depth": st.column_config.NumberColumn(help="Layers between the embedding and the next token."),
             "tokens/s": st.column_config.NumberColumn(format="localized", help="Input tokens a second of training."),
@@ -216,8 +281,8 @@ def _bands(chosen: Chosen) -> str:
     notes: list[str] = []
     if several:
         notes.append(
-            "Thin lines are single seeds, bold lines their mean; a band is the 95% percentile bootstrap interval of the mean "
-            "over seeds (1,000 resamples at each point)."
+            "Thin lines are single seeds, bold lines their mean; a band is the 95% t interval of the mean over seeds at each "
+            "point, which holds where values are spread normally: of runs that either learn or do not, look at the single ones."
         )
     if chosen.most_lines() > MOST_LINES:
         notes.append(
@@ -228,12 +293,7 @@ def _bands(chosen: Chosen) -> str:
         counts = "; ".join(f"{plain(label)}: {count}" for label, count in few[:MOST_NAMED])
         more = f"; and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
         here = f"{plural(few[0][1], 'seed')} here" if len(set(seeds.values())) == 1 else f"Few seeds ({counts}{more})"
-        covers = (
-            " For normally spread values the true mean lies in the band in 84% of cases with 5 seeds, in 51% with 2."
-            if several
-            else ""
-        )
-        notes.append(f"{here}: a claim needs at least {ENOUGH_SEEDS}.{covers}")
+        notes.append(f"{here}: a claim needs at least {ENOUGH_SEEDS}.")
     if early:
         notes.append(
             "A cross is where a seed ended early; from there on the mean is a thinner line over the seeds left. "
@@ -253,19 +313,9 @@ def _left_out(runs: Sequence[StoredRun]) -> None:
         st.caption(f"and {plural(len(problems) - MOST_REASONS, 'more file')} that cannot be read whole")
 
 
-def _what_it_means(runs: Sequence[StoredRun]) -> None:
-    """What the runs on the page can and cannot show."""
-    controls = {run.record.control for run in runs if run.record.n_future > 1}
+def _failed(runs: Sequence[StoredRun]) -> None:
+    """Which of the runs failed."""
     notes: list[str] = []
-    if controls == {"layers"}:
-        notes.append(
-            "Under the control layers an n-token model has n - 1 layers less on its path to the next token; whether the "
-            "loss or the depth makes a difference, runs under the control trunk tell."
-        )
-    elif controls == {"trunk"}:
-        notes.append(
-            "Under the control trunk an n-token model has more parameters; runs under layers have as many layers."
-        )
     failed = [run for run in runs if run.record.state == "failed"]
     for run in failed[:MOST_REASONS]:
         notes.append(f"{plain(run.id)} failed: {plain(run.record.reason or 'no reason was stored')}.")

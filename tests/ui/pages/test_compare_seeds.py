@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from playground.config import ModelConfig
-from playground.model.flops import training_flops_per_token
+from playground.config.flops import training_flops_per_token
 from playground.runs.store import Run
 from playground.runs.writing import append_line
 from playground.ui.system import flops_text

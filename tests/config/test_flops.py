@@ -5,7 +5,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from playground.config import SIZES, ModelConfig
-from playground.model.flops import count_training_flops, training_flops_per_token
+from playground.config.flops import count_training_flops, training_flops_per_token
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.training.loss import one_graph_loss

@@ -4,10 +4,12 @@
 They are what the computation needs, not what a program spends: nothing that is computed twice counts twice.
 """
 
+import dataclasses
+import functools
 from dataclasses import dataclass
 
-from playground.config import ModelConfig
 from playground.config.future_heads import is_layer
+from playground.config.model import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,25 @@ def count_training_flops(config: ModelConfig) -> FlopCount:
 def training_flops_per_token(config: ModelConfig) -> float:
     """All of `count_training_flops`, with its errors."""
     return count_training_flops(config).total
+
+
+def steps_taken(config: ModelConfig, steps: int) -> int:
+    """How many steps a training of `steps` takes: `steps_of_equal_flops` under control `flops`, or as many as it says."""
+    if config.control != "flops" or config.n_future == 1:
+        return steps
+    return steps_of_equal_flops(config, steps)
+
+
+@functools.lru_cache(maxsize=256)
+def steps_of_equal_flops(config: ModelConfig, steps: int) -> int:
+    """How many steps cost what so many steps of the n = 1 model cost: rounded, and at least one. Errors as above.
+
+    >>> config = ModelConfig(n_layers=5, d_model=128, n_heads=4, d_vocab=256, n_ctx=256, n_future=4, control="flops")
+    >>> steps_of_equal_flops(config, 1000)
+    600
+    """
+    one = training_flops_per_token(dataclasses.replace(config, n_future=1))
+    return max(1, round(steps * one / training_flops_per_token(config)))
 
 
 def _layer(config: ModelConfig) -> int:
