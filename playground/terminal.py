@@ -137,26 +137,27 @@ MOST_SIDE_BY_SIDE = 4
 
 
 def comparison_table(rows: Sequence[Comparison]) -> None:
-    """Print the runs side by side, a column for each; more than fit that way, a line for each."""
-    names = (
-        "run", "n", "control", "seed", "status", "score", "value", "chance", "ceiling", "t50 tokens", "t50 FLOPs",
-        "t50 seconds", "clipped", "tokens", "seconds", "parameters", "depth", "tokens/s",
-    )  # fmt: skip
+    """Print the runs side by side, a column for each; more than fit that way, a line for each with fewer figures."""
+    in_columns = len(rows) <= MOST_SIDE_BY_SIDE
     lines = [
-        (
-            row.run, str(row.n_future), row.control, str(row.seed), row.status, row.score_name or "-",
-            _number(row.score), _number(row.chance), _number(row.ceiling),
-            "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}", _number(row.t50_flops),
-            _number(row.t50_seconds), _number(row.clipped), f"{row.tokens:,}",
-            f"{row.seconds:.1f}", f"{row.parameters:,}", str(row.next_token_depth), f"{row.tokens_per_second:,.0f}",
-        )
+        {
+            "run": row.run, "n": str(row.n_future), "control": row.control, "seed": str(row.seed), "status": row.status,
+            "score": row.score_name or "-", "value": _number(row.score), "chance": _number(row.chance),
+            "ceiling": _number(row.ceiling),
+            "t50 tokens": "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}",
+            **({"t50 FLOPs": _number(row.t50_flops), "t50 seconds": _number(row.t50_seconds),
+                "clipped steps": _number(row.clipped)} if in_columns else {}),
+            "tokens": f"{row.tokens:,}", "seconds": f"{row.seconds:.1f}", "parameters": f"{row.parameters:,}",
+            "depth": str(row.next_token_depth), "tokens/s": f"{row.tokens_per_second:,.0f}",
+        }
         for row in rows
     ]  # fmt: skip
-    in_columns = len(rows) <= MOST_SIDE_BY_SIDE
+    names = list(lines[0]) if lines else []
     table = Table(title="Comparison", title_justify="left", show_header=not in_columns)
     for name in ("", *(row.run for row in rows)) if in_columns else names:
         table.add_column(_text(name), overflow="fold")
-    for line in zip(names, *lines, strict=True) if in_columns else lines:
+    turned = [(name, *(line[name] for line in lines)) for name in names]
+    for line in turned if in_columns else [tuple(line.values()) for line in lines]:
         table.add_row(*map(_text, line))
     _print(table)
 

@@ -1,5 +1,6 @@
 """`compare` and `runs`."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,34 +11,63 @@ from tyro.conf import arg
 
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
 from playground.config import nearest
+from playground.experiments.claims import best_rates as best_of_rates
+from playground.experiments.claims import control_notes, rate_note
 from playground.experiments.compare import compare_run
+from playground.experiments.groups import Experiment, counted_runs, experiment_of, group_experiments, precision_of
+from playground.runs.config import read_config_values
+from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
 from playground.runs.removal import removable, remove_run
-from playground.runs.store import find_run, list_runs
-from playground.terminal import comparison_table, print_broken, print_problems, print_run, runs_table, say
+from playground.runs.store import Run, find_run, list_runs
+from playground.terminal import comparison_table, print_broken, print_problems, print_run, runs_table, say, tell
 
 MOST_NAMED = 10
 Force = Annotated[bool, arg(help="Remove runs also that say that another machine trains them.")]
 
 
 def compare_command(argv: list[str]) -> int:
-    def compare(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
+    def compare(
+        runs: RunNames,
+        best_rates: Annotated[bool, arg(help="Of each model show its best learning rate alone.")] = False,
+        runs_dir: RunsDir = default_runs_dir(),
+        as_json: Json = False,
+    ) -> int:
         """Set stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
         if not runs:
             raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
         found = [find_run(name, runs_dir) for name in runs]
-        rows = [compare_run(run) for run in found]
+        rows = {run.path: compare_run(run) for run in found}
+        experiments = _experiments(found)
+        if best_rates:
+            groups = group_experiments(experiments)
+            counted = counted_runs([run.record for run in found if run.id in groups], groups)
+            kept = best_of_rates(experiments, {run.id: rows[run.path] for run in found if run.id in counted})
+            found = [run for run in found if run.id in kept or run.id not in experiments]
         if as_json:
-            for row in rows:
-                print(json.dumps(row.to_dict()))
+            for run in found:
+                print(json.dumps(rows[run.path].to_dict()))
         else:
-            comparison_table(rows)
+            comparison_table([rows[run.path] for run in found])
+            told = {run.id: experiments[run.id] for run in found if run.id in experiments}
+            for note in (*control_notes(group_experiments(told).values()), rate_note(told)):
+                if note:
+                    tell(note)
         for run in found:
             for problem in run.problems:
                 say(f"{run.id}: {problem}")
         return 0
 
     return run_command(compare, argv, "compare")
+
+
+def _experiments(runs: Sequence[Run]) -> dict[str, Experiment]:
+    """What each run trains, by its id; a run whose configuration cannot be read is left out."""
+    found: dict[str, Experiment] = {}
+    for run in runs:
+        with contextlib.suppress(RunError):
+            found[run.id] = experiment_of(read_config_values(run.path, run.record), precision_of(run.record))
+    return found
 
 
 def _remove(names: Sequence[str], runs_dir: Path, *, force: bool) -> int:

@@ -82,7 +82,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         seeds = int(
             st.number_input(
                 "Seeds", 1, MOST_SEEDS, 1, key="seeds", persist_state="session",
-                help="Models of each n, with other initial weights and other data. A claim needs at least 5. "
+                help="Models of each n, with other initial weights and other data. A claim needs at least 8. "
                 "What they cost stands above the button.",
             )
         )  # fmt: skip

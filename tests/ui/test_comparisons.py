@@ -36,9 +36,9 @@ def test_a_row_is_computed_once_for_each_version_of_the_files(runs: Path, monkey
     path = write_run(runs, steps=40, state="stopped")
     computed: list[str] = []
 
-    def counting(record: RunRecord, metrics: Any) -> Any:
+    def counting(record: RunRecord, metrics: Any, flops: float | None) -> Any:
         computed.append(record.run)
-        return compare(record, metrics)
+        return compare(record, metrics, flops)
 
     monkeypatch.setattr("playground.ui.comparisons.compare", counting)
     comparison(stored(runs)[0])

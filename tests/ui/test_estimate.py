@@ -48,6 +48,8 @@ def seconds(plan: Plan, *records: RunRecord) -> float:
         ({"n_futures": (1, 2)}, 20),
         ({"n_futures": (1, 2), "control": "trunk"}, 10 + 12.5),
         ({"n_futures": (4,), "control": "trunk"}, 17.5),
+        ({"n_futures": (4,), "control": "detached"}, 17.5),
+        ({"n_futures": (1, 2, 4), "control": "flops"}, 30),
         ({"n_futures": (1, 2), "parallel": 2}, 10 * SIDE_BY_SIDE),
         ({"n_futures": (1, 2), "seeds": (0, 1), "parallel": 2}, 20 * SIDE_BY_SIDE),
         ({"seeds": (0, 1), "parallel": 8}, 10 * SIDE_BY_SIDE),

@@ -103,7 +103,7 @@ def test_without_rows_of_training_the_record_tells_the_speed(runs: Path) -> None
 
 @pytest.mark.parametrize(
     ("model", "base"),
-    [({"d_vocab": None}, ""), (None, ""), ({}, "some-base")],
+    [({"d_vocab": None}, ""), (None, ""), ({"n_future": 2}, "some-base")],
 )
 def test_configurations_whose_flops_are_not_known(runs: Path, model: dict | None, base: str) -> None:
     path = write_run(runs, steps=20)

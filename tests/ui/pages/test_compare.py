@@ -89,7 +89,7 @@ def test_a_final_score_counts_more_than_the_last_evaluation(runs: Path) -> None:
         ([0.1], "- **n = 1**: not reached within {longest} tokens\n"),
         ([1.0, 1.0, 1.0], "- **n = 1**: after **{middle} tokens** (median, 3 of 3 seeds got there)"),
         ([1.0, 1.0, 1.0, 0.9], "- **n = 1**: after **{middle} tokens** (median, 4 of 4 seeds got there)"),
-        ([1.0, 1.0, 0.1], "- **n = 1**: after **{middle} tokens** (median, 2 of 3 seeds got there)"),
+        ([1.0, 1.0, 0.1], "- **n = 1**: after **{first} to {middle} tokens** (median, 2 of 3 seeds got there)"),
         (
             [1.0, 0.1, 0.2],
             "- **n = 1**: the median is more than **{more} tokens** (1 of 3 seeds got there; the others not within {least} to "
@@ -105,7 +105,13 @@ def test_the_verdict_is_the_median_over_seeds(runs: Path, written: list[float], 
     crossed = sorted(math.inf if row.t50_tokens is None else row.t50_tokens for row in rows)
     middle = crossed[len(rows) // 2] if len(rows) % 2 else sum(crossed[len(rows) // 2 - 1 :][:2]) / 2
     missed = sorted(row.tokens for row in rows if row.t50_tokens is None) or [0]
-    numbers = {"middle": middle, "longest": max(row.tokens for row in rows), "least": missed[0], "more": missed[-1]}
+    numbers = {
+        "first": crossed[0],
+        "middle": middle,
+        "longest": max(row.tokens for row in rows),
+        "least": missed[0],
+        "more": missed[-1],
+    }
     told = {name: short(value) if value < math.inf else "" for name, value in numbers.items()}
     assert says.format(**told) in words(compare())
 
@@ -377,10 +383,15 @@ def test_a_figure_can_be_drawn_for_a_document(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "says", "says_not"),
     [
-        ([{}, {"n_future": 2}], "runs under the control trunk tell", "has more parameters"),
-        ([{}, {"n_future": 2, "control": "trunk"}], "an n-token model has more parameters", "less on its path"),
-        ([{"n_future": 2}, {"n_future": 2, "control": "trunk"}], "1 seed here", "Under the control"),
-        ([{}], "1 seed here", "Under the control"),
+        ([{}, {"n_future": 2}], "n = 2 was trained under one control, layers.", "has more parameters"),
+        ([{}, {"n_future": 2, "control": "trunk"}], "because it has more parameters as well", "layers less"),
+        (
+            [{"n_future": 2}, {"n_future": 2, "control": "trunk"}],
+            "is called an effect of the loss, train it under detached",
+            "one control",
+        ),
+        ([{}, {"n_future": 2}], "All models were trained at one learning rate, 0.004.", "the loss"),
+        ([{}], "1 seed here", "was trained under"),
         ([{"state": "failed"}], "failed: the loss of offset 1 became nan at step 3.", "stopped by"),
         ([{"state": "stopped"}], "A cross is where a seed ended early", "failed:"),
         ([{"state": "running"}], "1 seed here", "a seed ended early"),

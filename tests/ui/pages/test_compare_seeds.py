@@ -84,11 +84,11 @@ def test_of_a_seed_that_was_trained_again_only_the_new_run_is_in_the_mean(runs: 
 @pytest.mark.parametrize(
     ("seeds", "says", "says_not"),
     [
-        ({1: 1}, ["1 seed here: a claim needs at least 5."], ["bootstrap"]),
-        ({1: 2, 2: 2}, ["2 seeds here", "95% percentile bootstrap interval of the mean over seeds", "51% with 2"], []),
-        ({1: 5, 2: 1}, ["Few seeds (n = 2, layers: 1): a claim needs at least 5.", "bootstrap"], ["seed here"]),
+        ({1: 1}, ["1 seed here: a claim needs at least 8."], ["t interval"]),
+        ({1: 2, 2: 2}, ["2 seeds here", "95% t interval of the mean over seeds", "spread normally"], []),
+        ({1: 8, 2: 1}, ["Few seeds (n = 2, layers: 1): a claim needs at least 8.", "t interval"], ["seed here"]),
         ({1: 2, 2: 1}, ["Few seeds (n = 1: 2; n = 2, layers: 1)"], []),
-        ({1: 5}, ["bootstrap"], ["a claim needs", "A cross"]),
+        ({1: 8}, ["t interval"], ["a claim needs", "A cross"]),
     ],
 )
 def test_above_the_curves_stands_what_a_band_is(
@@ -108,7 +108,7 @@ def test_of_many_models_with_few_seeds_the_first_are_named(runs: Path) -> None:
         change_json(path / "config.json", preset=f"own-{place}", optim={"lr": place + 1.0})
         settle(path)
     named = "; ".join(f"n = 1, own-{place}: {2 if place == 0 else 1}" for place in range(4))
-    assert f"Few seeds ({named}; and 2 more): a claim needs at least 5." in words(compare())
+    assert f"Few seeds ({named}; and 2 more): a claim needs at least 8." in words(compare())
 
 
 @pytest.mark.parametrize(("count", "drawn"), [(3, {0, 1, 2}), (5, {0, 2, 4})])
