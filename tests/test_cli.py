@@ -16,7 +16,7 @@ from playground.cli import main
 from playground.cli.training import _say_how_it_ended
 from playground.config import hash_values
 from playground.runs.lock import run_lock
-from playground.runs.store import Run
+from playground.runs.store import Run, list_runs
 from tests.fake_runs import write_run
 
 TINY = ["--task", "induction", "--n-layers", "3", "--n-future", "2", "--d-model", "16", "--n-heads", "2", "--n-ctx", "16",
@@ -75,6 +75,21 @@ def test_compare_says_what_a_comparison_rests_on_and_shows_best_rates(tmp_path, 
     assert main(["compare", *names, "--best-rates", "--json", "--runs-dir", str(tmp_path)]) == 0
     shown = [json.loads(line)["run"] for line in capsys.readouterr().out.splitlines()]
     assert names[0] in shown and len(shown) == 2
+
+
+def test_a_training_that_is_stored_is_offered_and_not_repeated(tmp_path, capfd):
+    command = ["train", *TINY, "--steps", "2", "--probe-points", "0", "--runs-dir", str(tmp_path)]
+    assert main(command) == 0
+    (path,) = list_runs(tmp_path)[0]
+    assert main(command) == 0
+    assert f"{path.id} is this training already, finished" in capfd.readouterr().err
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["run"] == path.id and len(list_runs(tmp_path)[0]) == 1
+    assert main([*command, "--seeds", "0..1"]) == 0
+    assert "1 of 2 trainings are stored already; write --again" in capfd.readouterr().err
+    assert [run.record.seed for run in list_runs(tmp_path)[0]] == [0, 1]
+    assert main([*command, "--again"]) == main([*command, "--run-id", "mine"]) == 0
+    assert len(list_runs(tmp_path)[0]) == 4
 
 
 def test_tables_name_the_runs(runs_dir, capsys):

@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, SuppressFixed, arg
 
 from playground.cli.parsing import Json, RunNames, RunsDir, Text, parse, run_command
 from playground.config import MOST_SEED, SIZES, RunConfig, check_name, nearest, short_value
-from playground.experiments.commands import resume_line
+from playground.experiments.commands import resume_line, run_line
 from playground.experiments.stopping import Interrupted, catching_signals
 from playground.experiments.torchrun import launched
 from playground.runs.errors import RunError
@@ -54,6 +54,8 @@ class TrainOptions:
     """Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default."""
     run_id: str | None = None
     """Name of the run and its folder, or of several with commas between; made from the configuration by default."""
+    again: bool = False
+    """Train also what a finished run has trained already. A run with a name of its own (--run-id) is always trained."""
     json: bool = False
     """Print one JSON line for each run at the end and nothing else."""
 
@@ -111,6 +113,8 @@ def _train(argv: list[str]) -> int:
     if given.seeds is None and given.lrs is None:
         if given.run_id is not None:
             check_name(given.run_id, "run id")
+        if not _left([config], given):
+            return 0
         return _until_stopped(
             lambda should_stop: [
                 train(config, given.runs_dir, run_id=given.run_id, reporter=reporter, should_stop=should_stop)
@@ -124,6 +128,9 @@ def _train(argv: list[str]) -> int:
     names = None if given.run_id is None else given.run_id.split(",")
     for name in names or ():
         check_name(name, "run id")
+    configs = _left(configs, given)
+    if not configs:
+        return 0
     return _until_stopped(
         lambda should_stop: train_many(
             configs, given.runs_dir, run_ids=names, reporter=reporter, should_stop=should_stop
@@ -131,6 +138,26 @@ def _train(argv: list[str]) -> int:
         given.json,
         wanted=len(configs),
     )
+
+
+def _left(configs: list[RunConfig], given: TrainOptions) -> list[RunConfig]:
+    """Those that no finished run has trained already; the runs of the others are named."""
+    if given.again or given.run_id is not None or launched():
+        return configs
+    from playground.experiments.existing import existing_runs
+    from playground.experiments.runner import with_whole_path
+
+    whole = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
+    found = existing_runs(whole, given.runs_dir)
+    for name in found.values():
+        run = find_run(name, given.runs_dir)
+        if given.json:
+            _print_outcome(run)
+        else:
+            say(f"{name} is this training already, finished; look at it with: {run_line('compare', run.path)}")
+    if found:
+        say(f"{len(found)} of {len(configs)} trainings are stored already; write --again to train them again")
+    return [config for place, config in enumerate(configs) if place not in found]
 
 
 def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> list[RunConfig]:

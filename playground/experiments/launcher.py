@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -98,15 +99,14 @@ def lock_name(job_id: str) -> str:
 def start_job(
     runs_dir: Path | str,
     preset: str,
+    models: Sequence[tuple[int, int]],
     *,
-    n_futures: list[int],
-    seeds: list[int],
     control: Control | None = None,
     steps: int | None = None,
     parallel: int | None = None,
     device: str = "auto",
 ) -> Job:
-    """Start training every combination of n and seed; returns at once.
+    """Start training a model for each (n_future, seed), in this order; returns at once.
 
     `parallel` defaults to the number of CPU cores for `-cpu` presets (one thread each: many small trainings side by side
     are faster than one after another) and to 1 for `-gpu` presets.
@@ -114,7 +114,7 @@ def start_job(
     """
     from playground.experiments.environment import pick_device
 
-    wanted = len(n_futures) * len(seeds)
+    wanted = len(models)
     if wanted > MOST_ENTRIES:
         raise ValueError(f"{wanted:,} trainings are too many for one job; choose at most {MOST_ENTRIES:,}")
     folder = jobs_folder(runs_dir)
@@ -124,7 +124,7 @@ def start_job(
     stacked = pick_device(device).type == "cuda"
     options = {"control": control, "steps": steps, "threads": each}
     with FileLock(folder / STARTING):  # of two that start at once the second knows the first one's ids
-        entries = _entries(Path(runs_dir), preset, n_futures, seeds, **options)
+        entries = _entries(Path(runs_dir), preset, models, **options)
         job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
         job = Job(
             id=job_id, created=time.time(), parallel=parallel, threads=each, device=device, stacked=stacked,
@@ -134,20 +134,19 @@ def start_job(
     return job
 
 
-def _entries(runs_dir: Path, preset: str, n_futures: list[int], seeds: list[int], **options: Any) -> tuple[Entry, ...]:
+def _entries(runs_dir: Path, preset: str, models: Sequence[tuple[int, int]], **options: Any) -> tuple[Entry, ...]:
     from playground.experiments.presets import make_config
     from playground.experiments.runner import new_run_id
 
     at_work = (job for job in list_jobs(runs_dir) if job.active)
     taken = {entry.run for job in at_work for entry in job.entries}
     entries: list[Entry] = []
-    for seed in seeds:
-        for n_future in n_futures:
-            config = make_config(preset, n_future=n_future, seed=seed, **options)
-            run = new_run_id(config, runs_dir, taken)
-            taken.add(run)
-            known = {"control": config.model.control, "steps": config.train.steps, "run": run}
-            entries.append(Entry(preset=preset, n_future=n_future, seed=seed, **known))
+    for n_future, seed in models:
+        config = make_config(preset, n_future=n_future, seed=seed, **options)
+        run = new_run_id(config, runs_dir, taken)
+        taken.add(run)
+        known = {"control": config.model.control, "steps": config.train.steps, "run": run}
+        entries.append(Entry(preset=preset, n_future=n_future, seed=seed, **known))
     return tuple(entries)
 
 

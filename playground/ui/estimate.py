@@ -92,6 +92,13 @@ class Plan:
     parallel: int
     tokens: int
     """In a step of one model."""
+    stored: frozenset[tuple[int, int]] = frozenset()
+    """(n, seed) of what finished runs have trained already, which is left out."""
+
+    @property
+    def left(self) -> list[tuple[int, int]]:
+        """(n, seed) of what is to be trained, in the order in which it starts."""
+        return [(n, seed) for seed in self.seeds for n in self.n_futures if (n, seed) not in self.stored]
 
 
 def estimate(
@@ -103,7 +110,8 @@ def estimate(
     """
     each: list[float] = []
     measured = True
-    for n_future in plan.n_futures:
+    left = plan.left
+    for n_future in dict.fromkeys(n for n, _ in left):
         n_future = 1 if plan.control == "flops" else n_future  # its steps cost together what those of n = 1 do
         rate = _measured(records, plan.preset, n_future, plan.control)
         if rate is None:
@@ -111,7 +119,7 @@ def estimate(
             deeper = (n_layers + n_future - 1) / n_layers if plan.control != "layers" else 1.0
             rate = seconds_per_step * deeper * (SIDE_BY_SIDE if plan.parallel > 1 and device == "cpu" else 1.0)
         each.append(rate * plan.steps)
-    seeds, models = len(plan.seeds), len(plan.n_futures) * len(plan.seeds)
+    seeds, models = len({seed for _, seed in left}), len(left)
     shared = device == "cuda"
     seconds, one = (_makespan(_processes(each, count, shared, plan.tokens), plan.parallel) for count in (seeds, 1))
     return Estimate(

@@ -11,25 +11,29 @@ from playground.experiments.cores import cores
 from playground.experiments.presets import Preset
 from playground.runs.record import RunRecord
 from playground.ui.estimate import Plan, estimate
+from playground.ui.files import StoredRun
 from playground.ui.text import plain
 from playground.ui.words import CONTROL_HELP, TASKS, plural, task_title
 
 CHOICES_OF_N = (1, 2, 3, 4, 8)
 MOST_SEEDS = 64
+MOST_NAMED = 4
 
 
-def train_form(presets: Mapping[str, Preset], records: Sequence[RunRecord]) -> Plan | None:
-    """Draw the form; what to train when the button was pressed, otherwise None."""
+def train_form(presets: Mapping[str, Preset], runs: Sequence[StoredRun]) -> Plan | None:
+    """Draw the form; what to train when the button was pressed, otherwise None, less what `runs` have trained already."""
     configs = {name: preset.build() for name, preset in presets.items()}
     name = _choose_preset(configs)
     preset, config = presets[name], configs[name]
     st.caption(plain(preset.summary))
     plan = _choose_rest(name, config)
-    models = len(plan.n_futures) * len(plan.seeds)
-    if not models:
+    if not plan.n_futures:
         st.info("Choose at least one n.", icon=":material/info:")
     else:
-        st.markdown(_estimate_text(preset, config, plan, records))
+        plan = _without_stored(plan, runs)
+    models = len(plan.left)
+    if models:
+        st.markdown(_estimate_text(preset, config, plan, [run.record for run in runs]))
     label = f"Train {plural(models, 'model')}" if models else "Train"
     pressed = st.button(label, type="primary", key="train", icon=":material/play_arrow:", disabled=not models)
     return plan if pressed else None
@@ -99,6 +103,35 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         control=cast(Control, control), steps=steps, parallel=parallel,
         tokens=config.train.batch_size * config.task.n_ctx,
     )  # fmt: skip
+
+
+def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
+    """The plan less what finished runs have trained already, unless that is to be trained again; and which runs these are."""
+    from playground.experiments.existing import find_existing
+    from playground.experiments.presets import make_config
+
+    pairs = plan.left
+    options = {"control": plan.control, "steps": plan.steps}
+    try:
+        configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
+    except ValueError:
+        return plan  # the start says what is wrong
+    task = configs[0].task.name
+    finished = [(run.record, run.config) for run in runs if run.record.status == "finished" and run.record.task == task]
+    found = find_existing(configs, finished)
+    if not found:
+        return plan
+    names = [plain(name) for name in found.values()][:MOST_NAMED]
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    st.markdown(
+        f"{plural(len(found), 'model')} of {len(pairs)} "
+        f"{'is' if len(found) == 1 else 'are'} trained already, as {', '.join(names)}{more}: pages show the stored runs."
+    )
+    if st.checkbox(
+        "Train them again", key="again", help="Each is stored as a run of its own beside the one that is there."
+    ):
+        return plan
+    return dataclasses.replace(plan, stored=frozenset(pairs[place] for place in found))
 
 
 def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:

@@ -149,7 +149,7 @@ def test_children_end_with_a_checkpoint_when_their_parent_ends(tmp_path, end):
 
 @pytest.mark.slow
 def test_a_jobs_trainings_end_with_a_checkpoint_when_its_process_is_killed(tmp_path):
-    job = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0, 1], steps=100_000, device="cpu")
+    job = start_job(tmp_path, "induction-cpu", models=[(1, 0), (1, 1)], steps=100_000, device="cpu")
     wait_until(lambda: len(training(tmp_path)) == min(2, cores()), 60)
     (stored,) = list_jobs(tmp_path)
     assert stored.active and [entry.status for entry in stored.entries].count("running") == min(2, cores())

@@ -70,7 +70,7 @@ def statuses(job: Job) -> list[str]:
 @pytest.mark.slow
 def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = start_job("runs", "induction-cpu", n_futures=[1, 2], seeds=[3], steps=2, parallel=2, device="cpu")
+    job = start_job("runs", "induction-cpu", models=[(1, 3), (2, 3)], steps=2, parallel=2, device="cpu")
     assert job.active and statuses(job) == ["queued", "queued"]
     assert [(entry.n_future, entry.seed, entry.steps, entry.control) for entry in job.entries] == [
         (1, 3, 2, "layers"), (2, 3, 2, "layers")]  # fmt: skip
@@ -99,14 +99,14 @@ def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"preset": "induction"}, "there is no preset 'induction'"),
-        ({"n_futures": [1, 30]}, "leaves no trunk"),
-        ({"seeds": [-1]}, "seed is -1"),
+        ({"models": [(1, 0), (30, 0)]}, "leaves no trunk"),
+        ({"models": [(1, -1)]}, "seed is -1"),
         ({"steps": 0}, "steps is 0"),
     ],
     ids=str,
 )
 def test_what_is_impossible_is_refused_before_anything_starts(tmp_path, options, message):
-    values = {"preset": "induction-cpu", "n_futures": [1], "seeds": [0]} | options
+    values = {"preset": "induction-cpu", "models": [(1, 0)]} | options
     with pytest.raises(ValueError, match=message):
         start_job(tmp_path, values.pop("preset"), **values)
     assert list_jobs(tmp_path) == [] and list_runs(tmp_path) == ([], [])
@@ -135,7 +135,9 @@ def test_the_cores_are_shared_by_what_runs_side_by_side(
     tmp_path, nothing_starts, monkeypatch, preset, n_futures, seeds, parallel, expected
 ):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    job = start_job(tmp_path, preset, n_futures=n_futures, seeds=seeds, parallel=parallel, control="trunk")
+    job = start_job(
+        tmp_path, preset, [(n, seed) for seed in seeds for n in n_futures], parallel=parallel, control="trunk"
+    )
     assert job.parallel == expected
     assert job.threads == max(1, cores() // expected)
     assert [(entry.seed, entry.n_future) for entry in job.entries] == list(itertools.product(seeds, n_futures))
@@ -147,21 +149,21 @@ def test_the_cores_are_shared_by_what_runs_side_by_side(
 def test_a_job_whose_process_cannot_start_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
     with pytest.raises(FileNotFoundError):
-        start_job(tmp_path / "runs", "induction-cpu", n_futures=[1], seeds=[0])
+        start_job(tmp_path / "runs", "induction-cpu", models=[(1, 0)])
     assert list_jobs(tmp_path / "runs") == []
 
 
 def test_more_trainings_than_a_job_file_holds_are_refused(tmp_path):
     with pytest.raises(ValueError, match="2,001 trainings are too many for one job; choose at most 2,000"):
-        start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=list(range(2001)))
+        start_job(tmp_path, "induction-cpu", models=[(1, seed) for seed in range(2001)])
 
 
 def test_ids_are_free_and_differ_within_a_job(tmp_path, nothing_starts):
-    first = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0, 0])
+    first = start_job(tmp_path, "induction-cpu", models=[(1, 0), (1, 0)])
     names = [entry.run for entry in first.entries]
     assert names[1] == f"{names[0]}-2"
     (tmp_path / names[0]).mkdir()
-    (second,) = start_job(tmp_path, "induction-cpu", n_futures=[1], seeds=[0]).entries
+    (second,) = start_job(tmp_path, "induction-cpu", models=[(1, 0)]).entries
     assert second.run != names[0]
 
 
@@ -175,8 +177,7 @@ def test_ids_differ_between_jobs_that_start_at_once(tmp_path, monkeypatch):
             locks.enter_context(locked(jobs_folder(tmp_path), job.id))
 
         monkeypatch.setattr(launcher, "_start_worker", start)
-        options = {"n_futures": [1], "seeds": [0, 1]}
-        jobs = list(pool.map(lambda _: start_job(tmp_path, "induction-cpu", **options), range(4)))
+        jobs = list(pool.map(lambda _: start_job(tmp_path, "induction-cpu", [(1, 0), (1, 1)]), range(4)))
     assert len({entry.run for job in jobs for entry in job.entries}) == 8
 
 

@@ -23,9 +23,10 @@ def asked(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `start_job` was asked for, without the folder; nothing is started."""
     calls: list[dict[str, Any]] = []
 
-    def start_job(folder: Path, preset: str, **options: Any) -> launcher.Job:
+    def start_job(folder: Path, preset: str, models: list[tuple[int, int]], **options: Any) -> launcher.Job:
         assert folder == runs
-        calls.append({"preset": preset} | options)
+        n_futures, seeds = (list(dict.fromkeys(numbers)) for numbers in zip(*models, strict=True))
+        calls.append({"preset": preset, "n_futures": n_futures, "seeds": seeds, "models": models} | options)
         return write_job(folder, entry("new", "finished"))
 
     monkeypatch.setattr(launcher, "start_job", start_job)
@@ -79,6 +80,7 @@ def test_what_is_chosen_is_what_is_trained(
     assert_well(app)
     (call,) = asked
     models = len(call["n_futures"]) * len(call["seeds"])
+    assert len(call.pop("models")) == models
     usual = 1 if call["preset"].endswith("-gpu") else cores()
     assert call.pop("parallel") == min(models, usual)
     usual_steps = make_config(call["preset"]).train.steps
@@ -91,6 +93,31 @@ def test_no_more_trainings_side_by_side_than_there_are(
 ) -> None:
     widget(form(**{"parallel-induction-cpu": wanted}), "train").click().run()
     assert asked[0]["parallel"] == parallel
+
+
+def trained(runs: Path, **options: Any) -> Path:
+    """A finished run as the page would train it: with the preset's own steps, and the initial weights of today."""
+    return write_run(runs, **({"steps": make_config("induction-cpu").train.steps} | options))
+
+
+def test_what_is_stored_is_named_and_not_trained_again_unless_wanted(asked: list[dict[str, Any]], runs: Path) -> None:
+    path = trained(runs, n_future=1, control="trunk")  # with n = 1 every control is the same model
+    trained(runs, n_future=2, seed=1, state="stopped")
+    app = form(seeds=2)
+    assert f"1 model of 4 is trained already, as {path.name}" in words(app)
+    assert widget(app, "train").label == "Train 3 models"
+    widget(app, "train").click().run()
+    assert asked[0]["models"] == [(2, 0), (1, 1), (2, 1)]
+    widget(form(seeds=2, again=True), "train").click().run()
+    assert asked[1]["models"] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+
+
+def test_where_all_is_stored_there_is_nothing_to_train(runs: Path) -> None:
+    for n_future in (1, 2):
+        trained(runs, n_future=n_future)
+    app = form()
+    assert "2 models of 2 are trained already" in words(app) and widget(app, "train").disabled
+    assert not widget(form(**{"steps-induction-cpu": 60}), "train").disabled
 
 
 def test_nothing_is_started_before_the_button_is_pressed(asked: list[dict[str, Any]]) -> None:
@@ -198,7 +225,7 @@ def test_earlier_runs_are_the_measure(runs: Path) -> None:
     app = form()
     assert "a guess until a first run has been measured here" in words(app)
     for n_future in (1, 2):
-        write_run(runs, n_future=n_future)
+        write_run(runs, n_future=n_future, seed=7)
     assert "(from earlier runs here)" in words(app.run())
 
 

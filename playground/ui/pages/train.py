@@ -65,7 +65,7 @@ def _form(folder: Path, store: Store) -> None:
         from playground.experiments.presets import PRESETS
         from playground.ui.train_form import train_form
     with slot:
-        plan = train_form(PRESETS, [run.record for run in store.runs])
+        plan = train_form(PRESETS, store.runs)
         if plan is not None:
             _start(folder, plan)
 
@@ -76,7 +76,7 @@ def _start(folder: Path, plan: "Plan") -> None:
     try:
         with st.spinner("Starting"):
             job = start_job(
-                folder, plan.preset, n_futures=list(plan.n_futures), seeds=list(plan.seeds),
+                folder, plan.preset, plan.left,
                 control=plan.control, steps=plan.steps, parallel=plan.parallel,
             )  # fmt: skip
     except (ValueError, OSError) as error:

@@ -62,15 +62,11 @@ class Launcher:
         self.training = training
         self.error: Exception | None = None
 
-    def __call__(self, folder: Path, preset: str, **options: Any) -> Job:
-        self.asked.append({"folder": folder, "preset": preset} | options)
+    def __call__(self, folder: Path, preset: str, models: list[tuple[int, int]], **options: Any) -> Job:
+        self.asked.append({"folder": folder, "preset": preset, "models": models} | options)
         if self.error is not None:
             raise self.error
-        entries = [
-            entry(f"new-{n}-{seed}", preset=preset, n_future=n, seed=seed)
-            for seed in options["seeds"]
-            for n in options["n_futures"]
-        ]
+        entries = [entry(f"new-{n}-{seed}", preset=preset, n_future=n, seed=seed) for n, seed in models]
         return write_job(folder, *entries, by=self.training)
 
 
@@ -84,7 +80,7 @@ def start(training: Training, monkeypatch: pytest.MonkeyPatch) -> Launcher:
 def test_one_press_starts_what_is_preset(runs: Path, start: Launcher) -> None:
     app = press(train(), "Train 2 models")
     assert start.asked == [
-        {"folder": runs, "preset": "induction-cpu", "n_futures": [1, 2], "seeds": [0], "control": "layers",
+        {"folder": runs, "preset": "induction-cpu", "models": [(1, 0), (2, 0)], "control": "layers",
          "steps": make_config("induction-cpu").train.steps, "parallel": min(2, cores())}
     ]  # fmt: skip
     assert bars(app) == ["Starting 2 trainings: loading PyTorch takes a few seconds"]
