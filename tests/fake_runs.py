@@ -253,7 +253,9 @@ def _composition(config: RunConfig, formed: float, random: np.random.Generator) 
     q, k, v = (0.012 * random.standard_normal(shape) for _ in range(3))
     k[1, model.n_trunk_layers * model.n_heads + 2] += 0.2 * formed
     tables = {name: np.where(later, values, np.nan) for name, values in (("q", q), ("k", k), ("v", v))}
-    return Composition(senders=senders, receivers=receivers, random=(0.12,) * 3, null=(0.02,) * 3, **tables)
+    bands = {name: np.where(later, 0.04, np.nan) for name in ("null_qk", "null_v")}
+    strongest = {name: np.where(later.any(axis=0), 0.05, np.nan) for name in ("strongest_qk", "strongest_v")}
+    return Composition(senders=senders, receivers=receivers, random=(0.12,) * 3, **tables, **bands, **strongest)
 
 
 def _behaviour(config: RunConfig, learned: float) -> Behaviour:

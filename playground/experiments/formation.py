@@ -2,7 +2,9 @@
 
 Everything is read from what probes stored along training, on the rows of the task. What stands for a run is the strongest
 head of each kind: the previous-token head out of the trunk, where an induction head can read what it writes, and each
-induction head out of those that its offset uses. Each quantity is timed in two ways:
+induction head out of those that its offset uses. K-composition is that of two heads: into the strongest induction head, from
+the strongest previous-token head BEFORE it, by its own attention and not by what it composes. Each quantity is timed in two
+ways:
 
 - t50 and t90: half and nine tenths of the way from chance (the null band) to the ceiling (the ideal head), crossed for good;
 - half of final: half of the way from its own first to its own last value. The order of events uses this one, because
@@ -97,7 +99,9 @@ def formation(run: MeasuredRun) -> Formation:
     induction = [_strongest(_used_by(heads[ahead_name(k)], k, paths)) for k in range(1, n_future + 1)]
     main = [_strongest(_of_trunk(heads["previous token"]))]
     if found.composition.steps:
-        main.append(_composition_event(found.composition, Head.parse(induction[0].subject)))
+        main.append(
+            _composition_event(found.composition, heads["previous token"], Head.parse(induction[0].subject), paths)
+        )
     main += induction + _accuracy_events(found.behaviour, run.record.scores, n_future)
     return Formation(
         run=run.id, n_future=n_future, seed=run.record.seed, main=tuple(main),
@@ -198,18 +202,20 @@ def _head_event(history: History[AttentionScores], name: str, score: str, head: 
     return _event(name, str(head), history.tokens, values, null, history.results[-1].ideal)
 
 
-def _composition_event(history: History[Composition], receiver: Head) -> Event:
-    """K-composition into one head, from the sender that has most of it in the end."""
+def _composition_event(history: History[Composition], previous: Sequence[Event], receiver: Head, paths: Paths) -> Event:
+    """K-composition into one head, from the sender before it with the largest previous-token score in the end."""
     last = history.results[-1]
-    column = last.k[:, last.receivers.index(receiver)]
-    if not np.isfinite(column).any():
+    before = [head for head in last.senders if receiver.comes_after(head, paths)]
+    events = [event for event in previous if Head.parse(event.subject) in before]
+    if not events:
         nothing = [float("nan")] * len(history.steps)
         return _event(
-            "K-composition", f"nothing before {receiver}", history.tokens, nothing, last.null[1], float("nan")
+            "K-composition", f"nothing before {receiver}", history.tokens, nothing, float("nan"), float("nan")
         )
-    sender = last.senders[int(np.nanargmax(column))]
+    sender = Head.parse(_strongest(events).subject)
     values = [result.pair("k", sender, receiver) for result in history.results]
-    return _event("K-composition", f"{sender} -> {receiver}", history.tokens, values, last.null[1], float("nan"))
+    null = float(last.band("k")[last.senders.index(sender), last.receivers.index(receiver)])
+    return _event("K-composition", f"{sender} -> {receiver}", history.tokens, values, null, float("nan"))
 
 
 def _accuracy_events(history: History[Behaviour], scores: Sequence[ScoreInfo], n_future: int) -> list[Event]:

@@ -2,7 +2,8 @@
 
 Trunk layers from the bottom to the top; above them the future heads side by side, which all read the trunk's last layer and
 not one another. Composition minus its value for random matrices is Elhage et al.'s (2021) measure of the weights; an edge
-stands where it exceeds the 99th percentile of random matrices.
+stands where it exceeds the 99th percentile of the same two heads after a random rotation between them. So of all pairs about
+one in a hundred has an edge by chance, and the foot says of how many.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from playground.results import AttentionScores, Composition, Head, layer_title, 
 Kind = Literal["q", "k", "v"]
 KIND_TITLES: dict[Kind, str] = {"k": "K-composition", "q": "Q-composition", "v": "V-composition"}
 KINDS: tuple[Kind, ...] = ("q", "k", "v")
-"""In the order of `Composition.random` and `Composition.null`."""
+"""In the order of `Composition.random`."""
 MOST_EDGES = 60
 LAYER, NODE, LETTER = 118, 30, 10
 """Pixels: from one layer to the next, a node, its name."""
@@ -83,10 +84,9 @@ def node_places(heads: Sequence[Head]) -> tuple[dict[Head, tuple[float, float]],
 def strongest_edges(composition: Composition, kind: Kind) -> list[tuple[Head, Head, float]]:
     """Sender, receiver and value of every pair above the null band, the strongest first."""
     values = np.nan_to_num(getattr(composition, kind), nan=-np.inf)
-    null = composition.null[KINDS.index(kind)]
     found = [
         (composition.senders[row], composition.receivers[column], float(values[row, column]))
-        for row, column in np.argwhere(values > null)
+        for row, column in np.argwhere(values > composition.band(kind))
     ]
     return sorted(found, key=lambda edge: -edge[2])
 
@@ -123,12 +123,16 @@ def _edge_hover(
     ys: list[float] = []
     told: list[str] = []
     index = KINDS.index(kind)
+    band, strongest = composition.band(kind), composition.band_of_strongest(kind)
     for sender, receiver, value in edges:
         curve = _curve(places[sender], places[receiver])
+        row, column = composition.senders.index(sender), composition.receivers.index(receiver)
         text = (
             f"<b>{plain(sender.short)} → {plain(receiver.short)}</b><br>{KIND_TITLES[kind]} {value:.3f} above random<br>random "
-            f"{composition.random[index]:.3f}, null band (99%) {composition.null[index]:.3f} above it"
+            f"{composition.random[index]:.3f}, null band (99%) {band[row, column]:.3f} above it"
         )
+        if np.isfinite(strongest[column]):
+            text += f",<br>of the strongest sender of {plain(receiver.short)} {strongest[column]:.3f}"
         for point in (5, 8, 11):
             xs.append(curve[0][point])
             ys.append(curve[1][point])
@@ -184,7 +188,9 @@ def _groups(places: dict[Head, tuple[float, float]]) -> list[dict[str, Any]]:
 
 
 def _key(composition: Composition, kind: Kind, widest: float, count: int) -> dict[str, Any]:
-    null = composition.null[KINDS.index(kind)]
+    band = composition.band(kind)[np.isfinite(composition.k)]
+    least = f"{np.nanmin(band):.3f}" if np.isfinite(band).any() else "nothing"
+    most = f" to {np.nanmax(band):.3f}" if np.isfinite(band).any() and np.ptp(band) > 0.0005 else ""
     shown = (
         f"the {MOST_EDGES} strongest of {count} edges"
         if count > MOST_EDGES
@@ -192,9 +198,10 @@ def _key(composition: Composition, kind: Kind, widest: float, count: int) -> dic
         if count == 1
         else f"{count} edges"
     )
+    chance = "99% of random rotations give" if composition.rotated else "99% of random matrices give: stored before"
     text = (
-        f"{shown}: {KIND_TITLES[kind]} minus random,<br>from {null:.3f} (99% of random weights) to {widest:.2f} (widest line);"
-        "<br>colour of a line: the future head that reads it, or the trunk"
+        f"{shown} of {len(band)} pairs: {KIND_TITLES[kind]} minus random, above what<br>{chance} "
+        f"({least}{most}); widest line {widest:.2f};<br>colour of a line: the future head that reads it, or the trunk"
     )
     return {
         "text": text, "xref": "paper", "x": 0, "xshift": 8 - MARGIN["l"], "xanchor": "left", "yref": "paper", "y": 0,

@@ -8,59 +8,93 @@ the product of the two circuits over the product of their norms, with OV = W_V W
 MINUS what random matrices of the same sizes give, which is about 1/sqrt(d_model) and not 0. An induction head K-composes with
 a previous-token head. Norms are folded in (playground/probes/weights.py); MLPs between the two heads are passed by.
 
-Dimension letters: A sender, B receiver, D d_model, E d_head.
+How far a score strays by chance depends on the singular values: heads of few large ones stray further. So the null band of a
+pair is that of its own two matrices after a random rotation of the stream between them, which keeps their singular values s
+and t and destroys the alignment. With G the d_head x d_head corner of a random orthogonal d_model x d_model matrix,
+
+    score^2 = sum over e, f of s_e^2 G_ef^2 t_f^2 / (sum of s_e^2 * sum of t_f^2)
+
+QK and its transpose have the same singular values, and thus Q and K the same band. Of DRAWS draws the SECOND is the band: one
+more draw exceeds it with probability 1/100. The band of a receiver's strongest sender is the same of the largest score over all
+senders, each of which is rotated by itself.
+
+Dimension letters: A sender, B receiver, D d_model, E d_head, F d_head of the receiver, H any head, N draw, G Gram matrix.
 """
 
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from playground.config import ModelConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.repeated import RepeatedProbe, replicas_of
-from playground.probes.weights import attention_weights
+from playground.probes.weights import AttentionWeights, attention_weights
 from playground.results import Composition, Head, heads_of
 from tasks.base import seeded_generator
 
-DRAWS = 200
+DRAWS = 199
+SECOND = -2
+"""The second largest of 199 draws is exceeded by 2 of 200 that are drawn alike."""
 SEED = 20211222
+RANDOM_PAIRS = 200
+"""Of which the value of random matrices is the mean."""
 PAIRS_SIZE = 2**21
 """Numbers of the d_head x d_head matrices of pairs that are made at a time."""
 
 
-def composition(model: MTPTransformer) -> Composition:
+def composition(model: MTPTransformer, generator: torch.Generator | None = None) -> Composition:
     """All three scores of every trunk head with every head of a later layer; 0 minus random for heads that do nothing.
 
-    Where future heads read one another, heads of those that are read are senders, too.
+    Where future heads read one another, heads of those that are read are senders, too. `generator` (on the CPU) draws the
+    rotations of the null bands; without one they are the same in every call.
     """
-    return CompositionProbe()(model)
+    return CompositionProbe(generator)(model)
 
 
 class CompositionProbe(RepeatedProbe[Composition]):
-    """The same as a probe that is measured many times."""
+    """The same as a probe that is measured many times, with the same rotations for all models of one size."""
 
-    def __init__(self) -> None:
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self._generator = seeded_generator(SEED) if generator is None else generator
         self._senders: dict[tuple[ModelConfig, torch.device], Tensor] = {}
+        self._corners: dict[tuple[int, int, int], Float[np.ndarray, "sender draw e f"]] = {}
 
-    def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica qkv sender receiver"]:
-        """What is read of what is written, random matrices included."""
-        return torch.stack([_shares(model, self._sending(model)) for model in replicas_of(models)])
+    def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica figure"]:
+        """What is read of what is written, random matrices included, and behind it the Gram matrices of all heads' weights.
 
-    def result(self, model: MTPTransformer, figures: Float[np.ndarray, "qkv sender receiver"]) -> Composition:
-        """The scores by name."""
+        Singular values are worked out from these on the host: a device would have to be waited for.
+        """
+        figures = []
+        for model in replicas_of(models):
+            weights = attention_weights(model)
+            figures.append(torch.cat([_shares(weights, self._sending(model)).flatten(), _grams(weights).flatten()]))
+        return torch.stack(figures)
+
+    def result(self, model: MTPTransformer, figures: Float[np.ndarray, " figure"]) -> Composition:
+        """The scores by name, with their bands."""
         receivers, sends, later = _order(model.config)
-        random, null = random_values(model.config.d_model, model.config.d_head)
-        tables = {
-            kind: np.where(later, share - expected, np.nan)
-            for kind, share, expected in zip("qkv", figures, random, strict=True)
-        }
+        side, sizes = model.config.d_head, (len(sends), len(receivers))
+        shares, grams = np.split(figures, [3 * later.size])
+        random = random_value(model.config.d_model, side)
+        spectra = [squared_spectra(*pair) for pair in grams.reshape(2, 2, len(receivers), side, side)]
+        corners = self._corners_of(model.config.d_model, side, len(sends))
+        qk, ov = (rotated_bands(spectra[1][list(sends)], own, corners, later) for own in spectra)
+        q, k, v = (np.where(later, share - random, np.nan) for share in shares.reshape(3, *sizes))
         return Composition(
-            senders=tuple(receivers[index] for index in sends), receivers=receivers, random=random, null=null, **tables
-        )
+            senders=tuple(receivers[index] for index in sends), receivers=receivers, q=q, k=k, v=v, random=(random,) * 3,
+            null_qk=qk[0] - random, strongest_qk=qk[1] - random, null_v=ov[0] - random, strongest_v=ov[1] - random,
+        )  # fmt: skip
+
+    def _corners_of(self, d_model: int, d_head: int, senders: int) -> Float[np.ndarray, "sender draw e f"]:
+        """Drawn once for each size, from a copy of the generator, so that no size depends on those before it."""
+        size = (d_model, d_head, senders)
+        if size not in self._corners:
+            self._corners[size] = squared_corners(*size, self._generator.clone_state())
+        return self._corners[size]
 
     def _sending(self, model: MTPTransformer) -> Int[Tensor, " sender"]:
         """Numbers of the heads that write for others, on the model's device."""
@@ -80,8 +114,7 @@ def _order(config: ModelConfig) -> tuple[tuple[Head, ...], tuple[int, ...], np.n
     return heads, tuple(sends.tolist()), after[sends]
 
 
-def _shares(model: MTPTransformer, senders: Int[Tensor, " sender"]) -> Float[Tensor, "qkv sender receiver"]:
-    w = attention_weights(model)
+def _shares(w: AttentionWeights, senders: Int[Tensor, " sender"]) -> Float[Tensor, "qkv sender receiver"]:
     W_V, W_O = w.W_V[senders], w.W_O[senders]
     sender_norm = product_norm(W_V, W_O.mT)
     shares: list[Tensor] = []
@@ -89,6 +122,12 @@ def _shares(model: MTPTransformer, senders: Int[Tensor, " sender"]) -> Float[Ten
         size = sender_norm[:, None] * product_norm(reads, other)
         shares.append(path_norms(W_V, W_O, reads, other) / size.clamp(min=torch.finfo(size.dtype).tiny))
     return torch.stack(shares)
+
+
+def _grams(w: AttentionWeights) -> Float[Tensor, "qk_ov left_right head d_head d_head"]:
+    """W^T W of the two matrices that QK is made of, and of the two of OV."""
+    products = ((w.W_Q, w.W_K), (w.W_V, w.W_O.mT))
+    return torch.stack([torch.stack([matrix.mT @ matrix for matrix in pair]) for pair in products])
 
 
 def product_norm(left: Float[Tensor, "n d e"], right: Float[Tensor, "n d e"]) -> Float[Tensor, " n"]:
@@ -117,18 +156,73 @@ def path_norms(
     return torch.cat(squares).clamp(min=0).sqrt() if len(W_O) else reads.new_zeros(0, len(reads))
 
 
+def squared_spectra(
+    left: Float[np.ndarray, "head d_head d_head"], right: Float[np.ndarray, "head d_head d_head"]
+) -> Float[np.ndarray, "head d_head"]:
+    """Squared singular values of X Y^T over their sum, from the Gram matrices X^T X and Y^T Y.
+
+    All 0 where the product is, and NaN where an entry is not finite.
+    """
+    finite_H = np.asarray(np.isfinite(np.stack([left, right])).all(axis=(0, 2, 3)))
+    safe_HEE, other_HEE = (np.where(finite_H[:, None, None], gram, 0.0) for gram in (left, right))
+    values_HE, vectors_HEE = np.linalg.eigh(safe_HEE)
+    root_HEE = vectors_HEE * np.sqrt(values_HE.clip(min=0))[:, None]
+    found_HE = np.linalg.eigvalsh(root_HEE.swapaxes(1, 2) @ other_HEE @ root_HEE).clip(min=0)
+    sums_H1 = found_HE.sum(axis=1, keepdims=True)
+    shares_HE = found_HE / np.where(sums_H1 > 0, sums_H1, 1.0)
+    return np.where(finite_H[:, None], shares_HE, np.nan)
+
+
+def squared_corners(
+    d_model: int, d_head: int, senders: int, generator: torch.Generator
+) -> Float[np.ndarray, "sender draw d_head d_head"]:
+    """Squared entries of the corners of random orthogonal matrices, DRAWS for each sender.
+
+    X R^-1 is the orthonormal basis of a random matrix X, where R^T R = X^T X; its first rows are the corner.
+    """
+    corners = np.empty((senders, DRAWS, d_head, d_head), dtype=np.float32)
+    for corner_NEF in corners:
+        X_NDE = torch.randn(DRAWS, d_model, d_head, generator=generator).double()
+        R_NEE = torch.linalg.cholesky(X_NDE.mT @ X_NDE, upper=True)
+        basis_NEF = torch.linalg.solve_triangular(R_NEE, X_NDE[:, :d_head], upper=True, left=False)
+        corner_NEF[:] = basis_NEF.square().numpy()
+    return corners
+
+
+def rotated_bands(
+    senders: Float[np.ndarray, "sender d_head"],
+    receivers: Float[np.ndarray, "receiver d_head"],
+    corners: Float[np.ndarray, "sender draw d_head d_head"],
+    later: Bool[np.ndarray, "sender receiver"],
+) -> tuple[Float[np.ndarray, "sender receiver"], Float[np.ndarray, " receiver"]]:
+    """Bands of each pair and of each receiver's strongest sender, from squared spectra; random value included.
+
+    NaN for a pair whose receiver does not come after the sender, for a receiver without senders, and for weights that are not
+    finite.
+    """
+    told_ANF = (senders[:, None, None].astype(np.float32) @ corners)[:, :, 0]
+    squares_ANB = told_ANF @ receivers.T.astype(np.float32)
+    squares_ANB = np.where(later[:, None] & np.isfinite(squares_ANB), squares_ANB, -1.0)
+    largest_NB = squares_ANB.max(axis=0, initial=-1.0)
+    return _second_largest(squares_ANB), _second_largest(largest_NB)
+
+
+def _second_largest(squares: Float[np.ndarray, "*rest draw receiver"]) -> Float[np.ndarray, "*rest receiver"]:
+    """The root of the second largest draw; NaN where it is negative, which no square is."""
+    second = np.partition(squares, SECOND, axis=-2)[..., SECOND, :].astype(np.float64)
+    return np.sqrt(np.where(second < 0, np.nan, second))
+
+
 @lru_cache(maxsize=16)
-def random_values(d_model: int, d_head: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean of random Gaussian heads for q, k and v, and the 99th percentile minus that mean.
+def random_value(d_model: int, d_head: int) -> float:
+    """Mean score of random Gaussian heads, for q, k and v.
 
     Each of the three is the norm of a product of four independent matrices of the same shapes, so that one draw serves all.
     """
     generator = seeded_generator(SEED)
     values = []
-    for _ in range(DRAWS):
+    for _ in range(RANDOM_PAIRS):
         W_V, W_O, reads, other = torch.randn(4, 1, d_model, d_head, generator=generator, dtype=torch.float64).unbind()
         size = product_norm(W_V, W_O) * product_norm(reads, other)
         values.append(path_norms(W_V, W_O.mT, reads, other)[0] / size)
-    drawn = torch.cat(values)
-    mean = drawn.mean().item()
-    return (mean,) * 3, (drawn.quantile(0.99).item() - mean,) * 3
+    return torch.cat(values).mean().item()

@@ -12,11 +12,12 @@ class Event(Result):
     name: str
     """`previous token`, `K-composition`, `induction`, `2-ahead induction`, `accuracy`, `accuracy of offset 2`, .."""
     subject: str
-    """Which head, which pair of heads, or which score."""
+    """Which head, which pair of heads (the strongest previous-token head before the strongest induction head, and that one), or
+    which score."""
     start: float
     """The value before the first step."""
     null: float
-    """What chance reaches: the null band of a head's score; for a task's score its chance."""
+    """What chance reaches: the null band of a head's score or of a pair's composition; for a task's score its chance."""
     ceiling: float
     """What an ideal head or a perfect model reaches; NaN for composition, which has no ceiling."""
     final: float

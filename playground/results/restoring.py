@@ -102,6 +102,8 @@ def sizes(values: Mapping[str, Any], dims: Mapping[str, str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for field, letters in dims.items():
         value = values[field]
+        if value is None:  # a later field, in what was stored before
+            continue
         shape = value.shape if isinstance(value, np.ndarray) else (len(value),)
         names = letters.split()
         if len(shape) != len(names):

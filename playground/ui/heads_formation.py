@@ -41,8 +41,9 @@ def formation_view(shown: Shown) -> None:
         "their names (`T1.3`: trunk layer 1, head 3; `F2.0`: future head of offset 2, head 0). An ideal head reaches 1; in "
         "the grey band a head does no better than chance. Above the curves, from left to right, the order in which things "
         "formed: when each was half way to its own final value, for good, on rows of the task. An induction head needs a "
-        "previous-token head and K-composition with it (Olsson et al. 2022). Accuracy may rise before any single head is half "
-        "way to its final value: several share the work."
+        "previous-token head and K-composition with it (Olsson et al. 2022); timed is that of the strongest induction head "
+        "with the strongest previous-token head before it. Accuracy may rise before any single head is half way to its final "
+        "value: several share the work."
     )
     formed = [Formed(title=shown.title(run), history=histories[run.id], formation=formations[run.id]) for run in having]
     log = axis == "logarithmic"

@@ -1,5 +1,7 @@
 """The graph of composition: where heads stand, which edges are drawn, how wide."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -29,8 +31,9 @@ def composition(layers=LAYERS, n_heads: int = 3, **edges: float) -> Composition:
         sender, receiver = (globals()[part] for part in name.split("_"))
         k[senders.index(sender), receivers.index(receiver)] = value
     return Composition(
-        senders=senders, receivers=receivers, q=0 * k, k=k, v=0 * k - 0.01, random=(0.12,) * 3, null=(0.02,) * 3
-    )
+        senders=senders, receivers=receivers, q=0 * k, k=k, v=0 * k - 0.01, random=(0.12,) * 3, null_qk=0 * k + 0.02,
+        null_v=0 * k + 0.02, strongest_qk=np.full(len(receivers), 0.04), strongest_v=np.full(len(receivers), 0.04),
+    )  # fmt: skip
 
 
 def scores(layers=LAYERS, n_heads: int = 3) -> AttentionScores:
@@ -56,6 +59,26 @@ def test_edges_above_the_null_band_strongest_first():
     edges = strongest_edges(composition(T01_F12=0.3, T01_F20=0.05, T10_F12=0.02, T01_T10=0.4), "k")
     assert edges == [(T01, T10, 0.4), (T01, F12, 0.3), (T01, F20, 0.05)]
     assert strongest_edges(composition(T01_F12=0.3), "q") == strongest_edges(composition(), "v") == []
+
+
+def test_every_pair_has_a_band_of_its_own():
+    shown = composition(T01_F12=0.3, T01_F20=0.05)
+    shown.band("k")[shown.senders.index(T01), shown.receivers.index(F12)] = 0.31
+    assert strongest_edges(shown, "k") == [(T01, F20, 0.05)]
+    (foot,) = [text for text in texts(composition_figure(shown, scores(), widest=0.3)) if "edge" in text]
+    assert "(0.020 to 0.310)" in foot
+
+
+def test_what_was_stored_before_has_one_band_and_says_so():
+    shown = composition(T01_F12=0.3, T01_F20=0.05)
+    before = dataclasses.replace(
+        shown, null=(0.02, 0.06, 0.02), null_qk=None, null_v=None, strongest_qk=None, strongest_v=None
+    )
+    assert strongest_edges(before, "k") == [(T01, F12, 0.3)]
+    figure = composition_figure(before, scores())
+    assert any("99% of random matrices give: stored before (0.060)" in text for text in texts(figure))
+    (unseen,) = [trace for trace in figure.data if trace.mode == "markers"]
+    assert "strongest sender" not in unseen.hovertext[0]
 
 
 def test_the_largest_value_of_several_steps():
@@ -97,7 +120,7 @@ def test_not_more_edges_than_can_be_told_apart():
 def test_the_foot_says_what_is_drawn(edges, count):
     (foot,) = [text for text in texts(composition_figure(composition(**edges), scores(), widest=0.3)) if "edge" in text]
     assert foot.startswith(
-        f"{count}: K-composition minus random,<br>from 0.020 (99% of random weights) to 0.30 (widest line)"
+        f"{count} of 45 pairs: K-composition minus random, above what<br>99% of random rotations give (0.020); widest line 0.30"
     )
 
 
@@ -119,6 +142,7 @@ def test_the_pointer_finds_an_edge():
     assert unseen.opacity == 0
     assert unseen.hovertext[0].startswith("<b>T0.1 → F1.2</b><br>K-composition 0.300 above random")
     assert "null band (99%) 0.020" in unseen.hovertext[0]
+    assert "of the strongest sender of F1.2 0.040" in unseen.hovertext[0]
 
 
 def test_layers_and_offsets_are_named():

@@ -94,7 +94,7 @@ EXAMPLES: list[Result] = [
     ),
     Composition(
         senders=TRUNK, receivers=TRUNK + LATER, q=_some(2, 4), k=_some(2, 4), v=_some(2, 4), random=(0.1, 0.1, NAN),
-        null=(0.2, 0.2, 0.2),
+        null_qk=_some(2, 4), null_v=_some(2, 4), strongest_qk=_some(4), strongest_v=_some(4),
     ),
     Copying(
         heads=TRUNK + LATER, direct_eigenvalues=_some(4), direct_top1=_some(4), via=LATER,
@@ -380,3 +380,19 @@ def test_an_array_is_read_under_a_named_alias_of_its_type():
     """As NDArray is one from numpy 2.5 on."""
     found = restore([1, 2], Alias[np.float64], lambda value, cls: value)
     assert found.tolist() == [1.0, 2.0] and found.dtype == np.float64
+
+
+def test_composition_that_was_stored_with_one_band_for_all_pairs_is_read_with_it():
+    k = np.array([[NAN, 0.03], [NAN, 0.01]])
+    values = {"senders": ["blocks.0.0", "blocks.0.1"], "receivers": ["blocks.0.0", "future_heads.0.0"],
+              "q": k.tolist(), "k": [[None, 0.03], [None, 0.01]], "v": [[None, 0.0]] * 2, "random": [0.1] * 3,
+              "null": [0.01, 0.02, 0.03]}  # fmt: skip
+    found = Composition.from_dict(json.loads(json.dumps(values).replace("NaN", "null")))
+    assert not found.rotated and found.sizes == {"sender": 2, "receiver": 2}
+    for kind, band in (("q", 0.01), ("k", 0.02), ("v", 0.03)):
+        np.testing.assert_array_equal(found.band(kind), [[NAN, band]] * 2)
+    assert np.isnan(found.band_of_strongest("k")).all()
+    assert [row["K null 99%"] for row in found.rows()] == [0.02, 0.02]
+    assert Composition.from_dict(found.to_dict()).null == (0.01, 0.02, 0.03)
+    with pytest.raises(ValueError, match="its null_qk has 1 entries for sender in place of 2"):
+        Composition.from_dict(values | {"q": [[None, 0.03]] * 2, "null_qk": [[0.1, 0.1]]})

@@ -13,7 +13,7 @@ import pytest
 from playground.cli import main
 from playground.experiments.probing import probe_run
 from playground.experiments.runner import resume
-from playground.results import Behaviour
+from playground.results import Behaviour, Composition
 from playground.runs.errors import RunError
 from playground.runs.store import Run, list_runs, load_run
 
@@ -69,6 +69,19 @@ def test_a_probe_measures_what_it_measured_then(runs, name):
     step = stored.steps[0]
     (probed,) = probe_run(run, ["behaviour"], [step], device="cpu")
     np.testing.assert_allclose(probed.result.loss, stored.results[0].loss, rtol=1e-3)
+
+
+def test_composition_is_read_with_its_one_band_and_beside_what_is_measured_now(runs):
+    run = opened(runs, "induction-finished")
+    before = run.history("composition", Composition).results[0]
+    assert not before.rotated and (before.band("k")[np.isfinite(before.k)] == before.null[1]).all()
+    step = run.checkpoints[-1]
+    (probed,) = probe_run(run, ["composition"], [step], device="cpu")
+    history = run.history("composition", Composition)
+    now = history.results[history.steps.index(step)]
+    assert now.rotated and history.results[0].null == before.null
+    np.testing.assert_allclose(now.band("k"), probed.result.band("k"), rtol=1e-4)
+    assert now.random == pytest.approx(before.random)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("stopped")])

@@ -44,7 +44,7 @@ def test_both_runs_at_the_last_step_with_the_edge_that_formed(pair: list[Path]) 
     app = view()
     for path, title in zip(pair, ("n = 1, seed 0", "n = 2, layers, seed 0"), strict=True):
         stored = Run(path).history("composition", Composition).results[-1]
-        assert len(edges(app, path)) == int((stored.k > stored.null[1]).sum()) >= 1
+        assert len(edges(app, path)) == int((stored.k > stored.band("k")).sum()) >= 1
         assert graph(app, path)["layout"]["title"]["text"] == f"<b>{title}, step 200</b>"
 
 
@@ -62,7 +62,7 @@ def test_the_step_can_be_chosen_and_widths_stay_comparable(pair: list[Path]) -> 
 def test_the_kind_can_be_chosen(pair: list[Path], kind: str, title: str) -> None:
     app = view(composition_kind=kind)
     stored = Run(pair[0]).history("composition", Composition).results[-1]
-    assert len(edges(app, pair[0])) == int((getattr(stored, kind) > stored.null[0]).sum())
+    assert len(edges(app, pair[0])) == int((getattr(stored, kind) > stored.band(kind)).sum())
     assert f"{title} minus random" in annotations(graph(app, pair[0]))
 
 
@@ -78,7 +78,7 @@ def test_without_stored_composition_it_is_computed_from_weights(runs: Path) -> N
     app = view()
     assert widget(app, step_key(path)).options == ["0", "40"]
     found = composition(Run(path).model(40))
-    assert len(edges(app, path)) == int((found.k > found.null[1]).sum())
+    assert len(edges(app, path)) == int((found.k > found.band("k")).sum())
     assert "step 0" in graph(view(app, **{step_key(path): 0}), path)["layout"]["title"]["text"]
 
 
