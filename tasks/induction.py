@@ -10,14 +10,21 @@ Position 3 is the first that repeats, but nothing before it says so; from positi
 occurred earlier, and what followed it then follows it now. The distance differs from row to row, so that a head which
 attends a fixed number of tokens back learns nothing; `fixed_distance` switches that off, as a control.
 
-The score says that a model repeats, not how: since a block repeats as a whole, "the token not seen for the longest time"
-is right as well. That a head does it by matching tokens, its attention score shows (playground/probes). With fewer tokens
-than `max_distance` a block holds some of them twice, and then one token back does not decide what follows.
+The score says that a model repeats, not how: since a block repeats as a whole, "the token not seen for the longest time" is
+right as well (docs/tasks.md). That a head does it by matching tokens, its attention score shows (playground/probes). In the
+same row with `repeats` "pieces" what follows the block are ends of it, each from a random place on. Where one begins is not
+determined and not scored. The rule is then right for about twice as many tokens as a guess in the block, and no more:
+
+    position    0   1   2   3   4   5   6   7   8
+    tokens      7   2   5   2   5   5   7   2   5
+    scored      .   .   .   .   x   .   .   x   x
+
+With fewer tokens than `max_distance` a block holds some of them twice, and then one token back does not decide what follows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 
@@ -46,6 +53,8 @@ class InductionConfig(TaskConfig):
     """Longest block that repeats."""
     fixed_distance: bool = False
     """Control: every block is `max_distance` long, so that a head can solve the task by position alone."""
+    repeats: Literal["whole", "pieces"] = field(default="whole", metadata={"since": "2026-11-30"})
+    """What follows the block: all of it, again and again, or "pieces", each from a random place in it to its end."""
     test_rows: int = 512
     """Rows in the fixed test set."""
     quick_rows: int = 128
@@ -63,6 +72,8 @@ class InductionConfig(TaskConfig):
                 f"min_distance {self.min_distance} and max_distance {self.max_distance} do not make a range; "
                 "write 1 <= min_distance <= max_distance"
             )
+        if self.repeats == "pieces" and self.min_distance < 2:
+            raise ValueError("a block of one token has no pieces in which something is scored; write min_distance >= 2")
         if self.max_distance + 2 > self.n_ctx:
             raise ValueError(
                 f"max_distance {self.max_distance} leaves nothing to score in a context of {self.n_ctx}; "
@@ -93,11 +104,14 @@ class Induction:
         distance_B1 = torch.randint(low, config.max_distance + 1, (batch_size, 1), generator=generator, device=device)
         blocks = self._blocks(batch_size, generator, device)
         position_T = torch.arange(config.n_ctx, device=device)
-        tokens = blocks.gather(1, position_T % distance_B1)
+        place_BT, determined_BT = position_T % distance_B1, position_T > distance_B1
+        if config.repeats == "pieces":
+            place_BT, determined_BT = self._pieces(distance_B1, generator)
+        tokens = blocks.gather(1, place_BT)
         return Batch(
             tokens=tokens,
             loss_mask=torch.ones_like(tokens, dtype=torch.bool),
-            score_mask=position_T > distance_B1,
+            score_mask=determined_BT,
             documents=torch.zeros_like(tokens),
             info={"distance": distance_B1[:, 0]},
         )
@@ -112,6 +126,18 @@ class Induction:
             length -= d_vocab
         return torch.cat(drawn, dim=1)
 
+    def _pieces(self, distance_B1: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each token its place in the block, and whether it is determined: repeated, and not the first of a piece."""
+        n_ctx, device = self.config.n_ctx, distance_B1.device
+        keys_BP = torch.rand(len(distance_B1), n_ctx, generator=generator, device=device)
+        begin_BP = (keys_BP * distance_B1).long().clamp(max=distance_B1 - 1)
+        begin_BP[:, 0] = 0  # the first piece is the block
+        ends_BP = (distance_B1 - begin_BP).cumsum(dim=1)
+        position_BT = torch.arange(n_ctx, device=device).expand_as(ends_BP).contiguous()
+        piece_BT = torch.searchsorted(ends_BP, position_BT, right=True)
+        within_BT = distance_B1 - ends_BP.gather(1, piece_BT) + position_BT - begin_BP.gather(1, piece_BT)
+        return begin_BP.gather(1, piece_BT) + within_BT, (piece_BT > 0) & (within_BT > 0)
+
     @property
     def chance(self) -> tuple[float, float]:
         """Accuracy and loss (nats) of guessing among the tokens of the row's own block, means over scored tokens."""
@@ -119,6 +145,10 @@ class Induction:
         distances = torch.arange(low, self.config.max_distance + 1, dtype=torch.float64)
         different = distances.clamp(max=self.config.d_vocab)
         share = self.config.n_ctx - 1 - distances
+        if self.config.repeats == "pieces":
+            share *= (distances - 1) / (
+                distances + 1
+            )  # of the (distance + 1) / 2 tokens of a piece the first is not scored
         share /= share.sum()
         return float((share / different).sum()), float((share * different.log()).sum())
 

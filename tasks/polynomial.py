@@ -38,7 +38,7 @@ from tasks.encoding import encode_words
 from tasks.polynomial_expressions import sample_expressions
 from tasks.polynomial_grammar import OPERATIONS, Grammar, Notation, TreeShape
 from tasks.polynomial_rows import LossOn, are_among, fingerprints, pack, places_of
-from tasks.polynomial_scoring import exact_matches
+from tasks.polynomial_scoring import exact_matches, without_arithmetic
 from tasks.polynomial_values import intermediate_values
 from tasks.scoring import TeacherForced
 
@@ -153,6 +153,7 @@ class Polynomial:
         numbers = (torch.arange(config.test_operations) + 1).repeat(config.test_per_m)
         self._test_set = sample_expressions(numbers, config.test_operations, self._grammar, generator)
         held_out = torch.isin(numbers, torch.tensor(self.held_out_operations))
+        self._chances: dict[int, float] = {}
         self._held_out_on = cache(fingerprints(self._test_set, self._grammar)[held_out].sort().values.to)
 
     @property
@@ -202,11 +203,12 @@ class Polynomial:
         none = torch.zeros_like(chosen.length, dtype=torch.bool)
         return pack(chosen, none, len(none), n_ctx, self._grammar, self.config.loss_on).to(device)
 
-    def _chance(self, number: int) -> float:
-        """The share of the most frequent answer among the test expressions of `number` operations."""
-        batch = self._test_rows(self._of(number), self._grammar.longest(number), "cpu")
-        answers = batch.tokens[batch.score_mask].view(-1, self.config.coefficients)
-        return float(answers.unique(dim=0, return_counts=True)[1].max()) / len(answers)
+    def chance(self, number: int) -> float:
+        """The share of the test expressions of `number` operations that the best answer without arithmetic gets right."""
+        if number not in self._chances:
+            batch = self._test_rows(self._of(number), self._grammar.longest(number), "cpu")
+            self._chances[number] = without_arithmetic(batch, self.config.prime, self.config.coefficients)
+        return self._chances[number]
 
     def _of(self, number: int, per_m: int | None = None) -> slice:
         """The first `per_m` test expressions of `number` operations, or all of them."""
@@ -218,8 +220,9 @@ class Polynomial:
     ) -> Evaluation:
         """Share of expressions whose every coefficient is right under greedy decoding, per number of operations m.
 
-        The headline averages over the training range of m, as does the loss. Chance is the best constant guess for
-        each m, the most frequent answer of the test set; guessing uniformly gives 1 / p^k, which is no more.
+        The headline averages over the training range of m, as does the loss. Chance is what the best answer without
+        arithmetic gets for each m: a constant, or one of the polynomials in the expression (`without_arithmetic`). Guessing
+        uniformly gives 1 / p^k, which is less.
         """
         config = self.config
         per_m = config.test_per_m if full else config.quick_per_m
@@ -236,7 +239,7 @@ class Polynomial:
         outside = range(config.max_operations + 1, config.test_operations + 1)
         result, values = score(inside)
         values += score(outside)[1] if outside else []
-        chances = [self._chance(number) for number in (*inside, *outside)]
+        chances = [self.chance(number) for number in (*inside, *outside)]
         mean_value, mean_chance = sum(values[: len(inside)]) / len(inside), sum(chances[: len(inside)]) / len(inside)
         scores = [_score("exact_match", mean_value, mean_chance, per_m * len(inside))]
         for number, value, chance in zip((*inside, *outside), values, chances, strict=True):

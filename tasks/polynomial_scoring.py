@@ -1,4 +1,4 @@
-"""Exact match of polynomial answers: in one forward, and by greedy decoding, which gives the same.
+"""Exact match of polynomial answers: in one forward, and by greedy decoding, which gives the same; and without arithmetic.
 
 Greedy decoding reproduces an answer exactly if and only if each token of it is the likeliest after the right ones
 before it. So one forward with the answer given (`exact_matches`) says what as many forwards as the answer has tokens
@@ -48,3 +48,26 @@ def greedy_answers(predict: Predict, batch: Batch, coefficients: int) -> Int[Ten
         logits_BTV = predict(tokens, (1,))[:, :, 0]
         tokens[row_B, first_B + step] = logits_BTV[row_B, first_B + step - 1].argmax(dim=-1)
     return tokens[batch.score_mask].view(len(tokens), coefficients)
+
+
+def without_arithmetic(batch: Batch, prime: int, coefficients: int) -> float:
+    """The share of rows, one expression each, that the best answer without arithmetic gets right.
+
+    It is, chosen by the first token of the expression (in prefix notation the operation done last), one of three: the most
+    frequent answer of all rows, the expression's first polynomial, its last one.
+    """
+    answers = batch.tokens[batch.score_mask].view(-1, coefficients)
+    constant = _most_frequent_row(answers)
+    is_digit = (batch.tokens < prime) & ~batch.score_mask
+    count = is_digit.long().cumsum(dim=1)
+    first = batch.tokens[is_digit & (count <= coefficients)].view(-1, coefficients)
+    last = batch.tokens[is_digit & (count > count[:, -1:] - coefficients)].view(-1, coefficients)
+    right = torch.stack([(guess == answers).all(dim=1) for guess in (constant, first, last)], dim=1)
+    by_token = torch.zeros(int(batch.tokens.max()) + 1, 3, dtype=torch.long, device=batch.tokens.device)
+    by_token.index_add_(0, batch.tokens[:, 1], right.long())
+    return int(by_token.amax(dim=1).sum()) / len(answers)
+
+
+def _most_frequent_row(rows: Tensor) -> Tensor:
+    different, counts = rows.unique(dim=0, return_counts=True)
+    return different[counts.argmax()]

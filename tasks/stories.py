@@ -1,40 +1,48 @@
 """Children's stories whose characters have two-token names: the induction task of Gloeckle et al. 2024, section 4.1.
 
 The first part of a name says who is meant; the second part is then known only from an earlier mention. So the score is
-the accuracy on SECOND PARTS FROM THE SECOND MENTION ON, in stories whose names (pairs of parts) never occur in training.
-Worked row, two stories (one word or part of a name a token; a name reads as one word, Borin):
+the accuracy on second parts, in stories whose names (pairs of parts) never occur in training. Worked row, two stories (one
+word or part of a name a token; a name reads as one word, Borin):
 
-    position    0    1    2    3    4    5    6    7    8    9   10   11   12   13   14   15   16   17   18
-    tokens     Bo  rin  met   Mi   ra    .   Mi   ra hugged Bo  rin    . <end>  Bo   ra  met   Lu  rin    .
-    documents   0    0    0    0    0    0    0    0    0    0    0    0    0    1    1    1    1    1    1
-    scored      .    .    .    .    .    .    .    x    .    .    x    .    .    .    .    .    .    .    .
+    position    0    1   2    3   4    5   6   7    8    9   10   11   12   13   14   15   16   17   18
+    tokens     Bo  rin met   Mi  ra    .  Mi  ra saw   Bo  rin    . <end>  Bo   ra  met   Lu  rin    .
+    documents   0    0   0    0   0    0   0   0    0    0    0    0    0    1    1    1    1    1    1
+    again       .    .   .    .   .    .   .   x    .    .    x    .    .    .    .    .    .    .    .
+    scored      .    .   .    .   .    .   .   x    .    .    .    .    .    .    .    .    .    .    .
 
 In a story no two characters share a first or a second part, and rows start with a story, so the first part and one
-earlier mention in the row determine the second part: the ceiling is 1. Guessing among the story's characters is chance.
+earlier mention in the row determine the second part: the ceiling is 1.
+
+Names that come AGAIN, all from the second mention on, are what the paper scores. Part of them can be had without looking up
+the first part: who was just named is rarely named next, and with two characters the other one is meant. So the headline,
+`free_name_accuracy`, counts the first name of each sentence once all characters are in; who that is is drawn anew for every
+sentence, so that nothing but the first part tells, and chance is a guess among the characters. The paper's score is there
+too, as `second_name_token_accuracy`. Its chance is what the best rule about recency reaches on the test set (story_recency.py).
 
 `name_ambiguity` says how many second parts can follow a first part in training. At 1 a bigram suffices there, and no head
 need look back; the pairs of the test are then wrong for the bigram by construction, so that a model with nothing but the
 bigram scores about 0, below chance. With None every pair occurs but those kept for the test (`tasks/story_names.py` says
-which), and the row alone decides. `evaluate(full=True)` adds the same score for names from training, which tells the two apart.
+which), and the row alone decides. `evaluate(full=True)` adds the same scores for names from training: they tell the two apart.
 
-With `path` the stories are real ones (`tasks/story_corpus.py`), their test copies renamed as in the paper.
+With `path` the stories are real ones (`tasks/story_corpus.py`), their test copies renamed as in the paper. Who is named where
+is then up to the text: the paper's score is the only one, and its chance is the guess or the best rule, whichever is better.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from tasks.base import Batch, Device, Evaluation, Predict, Score
-from tasks.scoring import rows_at_once, teacher_forced
+from tasks.base import Batch, Device, Evaluation, Predict
+from tasks.scoring import TeacherForced, rows_at_once, teacher_forced
 from tasks.story_config import StoriesConfig
 from tasks.story_corpus import CorpusStories, build_corpus, open_corpus
 from tasks.story_grammar import build_grammar
 from tasks.story_names import NameRules
 from tasks.story_sampler import GeneratedStories, Layout
-from tasks.targets import IGNORED, score_targets
+from tasks.story_scoring import ScoredSet, scored_sets
 
 _TEST_ROWS = 32
 """Test rows in one forward."""
@@ -51,6 +59,8 @@ class StorySource(Protocol):
 
     def seen_test_set(self, count: int, seed: int) -> Batch | None: ...
 
+    def every_mention(self, batch: Batch) -> Batch | None: ...
+
     def token_strings(self, tokens: Sequence[int]) -> list[str]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
@@ -63,6 +73,10 @@ class Stories:
 
     def __init__(self, config: StoriesConfig, source: StorySource, test_set: Batch) -> None:
         self.config, self.source, self._test_set = config, source, test_set
+
+    @cached_property
+    def _scored(self) -> tuple[ScoredSet, ...]:
+        return scored_sets(self._test_set, self.source.every_mention(self._test_set))
 
     @property
     def d_vocab(self) -> int:
@@ -86,14 +100,19 @@ class Stories:
 
         Only offset 1 is scored, because at offset 2 the token before the scored one, a first part, is not determined.
         """
-        at_once = rows_at_once(_TEST_ROWS, self.n_ctx * self.d_vocab * n_future)
-        result = teacher_forced(predict, self._test_set.to(device).split(at_once), n_future)
-        scores = _scores(self._test_set, "", result.accuracy[0], result.score_loss[0], result.count[0])
+        first, *others = self._scored
+        result = self._forced(predict, first, n_future, device)
+        scores = first.scores("", result)
+        for each in others:
+            scores += each.scores("", self._forced(predict, each, 1, device))
         seen = self.source.seen_test_set(self.config.test_stories, self.config.test_seed) if full else None
-        if seen is not None:
-            again = teacher_forced(predict, seen.to(device).split(at_once), 1)
-            scores += _scores(seen, "_seen_names", again.accuracy[0], again.score_loss[0], again.count[0])
-        return Evaluation(scores=scores, loss=result.loss)
+        for each in () if seen is None else scored_sets(seen, self.source.every_mention(seen)):
+            scores += each.scores("_seen_names", self._forced(predict, each, 1, device))
+        return Evaluation(scores=tuple(scores), loss=result.loss)
+
+    def _forced(self, predict: Predict, scored: ScoredSet, n_future: int, device: Device) -> TeacherForced:
+        at_once = rows_at_once(_TEST_ROWS, self.n_ctx * self.d_vocab * n_future)
+        return teacher_forced(predict, scored.batch.to(device).split(at_once), n_future)
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
         """Words and parts of names; with `path`, pieces of text with the space that they begin with."""
@@ -132,22 +151,6 @@ class TextStories(Stories):
         self._corpus.read_text()
 
 
-def _scores(batch: Batch, suffix: str, accuracy: float, loss: float, count: int) -> tuple[Score, ...]:
-    """The two scores on one test set, with the values of a guess among the characters of the story as chance."""
-    characters = _scored_characters(batch)
-    return (
-        Score(name=f"second_name_token_accuracy{suffix}", value=accuracy, chance=float((1 / characters).mean()),
-              ceiling=1.0, unit="share of second name tokens from the second mention on", count=count),
-        Score(name=f"second_name_token_loss{suffix}", value=loss, chance=float(characters.log().mean()), ceiling=0.0,
-              unit="nats per token", higher_is_better=False, count=count),
-    )  # fmt: skip
-
-
-def _scored_characters(batch: Batch) -> Tensor:
-    """How many characters the story has, for each prediction that is scored."""
-    return batch.info["characters"][score_targets(batch, 1) != IGNORED].double()
-
-
 def make_stories(config: StoriesConfig) -> Stories:
     """The task of a configuration. With `path` all of the text is read, a tokenizer trained, and the text tokenised."""
     if config.path is not None:
@@ -170,7 +173,7 @@ def make_stories(config: StoriesConfig) -> Stories:
     test_set = source.test_set(config.test_stories, config.test_seed)
     if not test_set.score_mask.any():
         raise ValueError(
-            f"no character is named twice within {config.n_ctx} tokens of a test story; write a larger n_ctx"
+            f"within {config.n_ctx} tokens no test story names anybody again once its characters are in; write a larger n_ctx"
         )
     return Stories(config, source, test_set)
 

@@ -82,6 +82,9 @@ class CorpusStories:
     def seen_test_set(self, count: int, seed: int) -> None:
         """None: which names of real stories are two tokens, and where, is not known."""
 
+    def every_mention(self, batch: Batch) -> None:
+        """None: the test set is scored on every mention from the second on, and there is no other choice."""
+
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
         return [self.tokenizer.decode([int(token)], skip_special_tokens=False) for token in tokens]
 

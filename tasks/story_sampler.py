@@ -3,12 +3,17 @@
 A row is laid out twice by the same step (`lay_out`): stories into sentences, then sentences into tokens. Both times there
 are enough pieces to overfill the row, and what sticks out is cropped, so that a row has no padding.
 
+Scored are the FREE mentions: the first name of a sentence, from the second mention on and once the whole cast has come in.
+The characters of a sentence are a uniformly random order of the cast, drawn anew for each sentence. So every character is
+equally likely there, whoever was named before. Of the other names that is not true: no template names X as Y too, and with a
+cast of two the second name of a sentence is nearly always that of the character not named last.
+
 Dimension letters: B row, P story of a row, S sentence of a row, T token, C character, O place in a sentence's order of
 characters (X, Y, Z), W word slot; templates and cases index the tables of `tasks/story_grammar.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -51,6 +56,8 @@ class _Tables:
 
     codes: Tensor  # [template, code]
     n_codes: Tensor
+    scored_code: Tensor
+    """Per template, where the second part of its first name stands; -1 for one that names nobody."""
     templates: Tensor  # [case, choice]
     n_templates: Tensor
     orders: Tensor  # [case, choice, O]
@@ -102,6 +109,12 @@ class GeneratedStories:
     def seen_test_set(self, count: int, seed: int) -> Batch:
         """As `test_set`, with names that training draws from."""
         return _first_story(self._sample(count, seeded_generator(seed), self._cpu_tables, self._training))
+
+    def every_mention(self, batch: Batch) -> Batch:
+        """The same rows, scored on the second parts of all names from the second mention on. `info["names"]`: all of them."""
+        names = (batch.tokens >= self.second_start) & batch.real
+        again = mentioned_before(batch.tokens, batch.documents, self.second_start)
+        return replace(batch, score_mask=again & names, info=batch.info | {"names": names})
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
         return [self._strings[int(token)] for token in tokens]
@@ -166,13 +179,15 @@ class GeneratedStories:
         code_BT = tables.codes[template_BS.gather(1, sentence_BT), place_BT]
         slots_BSW = torch.cat([names_BSO, words_BSW], dim=2)
         n_slots = slots_BSW.shape[2]
+        is_complete_BS = index_BS > cast_BS - 2  # the opening has two characters, each sentence after it one more
+        scored_code_BS = tables.scored_code[template_BS].where(is_complete_BS, -1)
         filled_BT = slots_BSW.flatten(1).gather(1, sentence_BT * n_slots + code_BT.clamp(max=n_slots - 1))
         tokens_BT = torch.where(code_BT < n_slots, filled_BT, code_BT - n_slots)
         documents_BT = story_BS.gather(1, sentence_BT)
         return Batch(
             tokens=tokens_BT,
             loss_mask=torch.ones_like(tokens_BT, dtype=torch.bool),
-            score_mask=mentioned_before(tokens_BT, documents_BT, self.second_start),
+            score_mask=place_BT == scored_code_BS.gather(1, sentence_BT),
             documents=documents_BT,
             info={"characters": cast_BS.gather(1, sentence_BT)},
         )
@@ -266,6 +281,8 @@ def _words(story_draws: Tensor, sentence_draws: Tensor, story_BS: Tensor, tables
 
 def _make_tables(grammar: Grammar) -> _Tables:
     codes, n_codes = _padded(grammar.codes)
+    first_parts_of_names = {NAME_SLOTS.index(slot) for slot in ("X1", "Y1", "Z1")}
+    named_at = [[at for at, code in enumerate(row) if code in first_parts_of_names] for row in grammar.codes]
     templates, n_templates = _padded(grammar.templates)
     slot_words, n_slot_words = _padded(grammar.slot_words)
     cases = [orders(case) for case in range(N_CASES)]
@@ -273,6 +290,7 @@ def _make_tables(grammar: Grammar) -> _Tables:
     return _Tables(
         codes=codes,
         n_codes=n_codes,
+        scored_code=torch.tensor([places[0] + 1 if places else -1 for places in named_at]),
         templates=templates,
         n_templates=n_templates,
         orders=torch.tensor([case + case[:1] * (most - len(case)) for case in cases]),

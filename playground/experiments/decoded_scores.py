@@ -13,7 +13,7 @@ from playground.generation.generate import generate
 from playground.generation.tree import Tree
 from playground.results import Completions, Decoding, ExactMatch
 from tasks.byte_text import ByteTextConfig
-from tasks.polynomial import PolynomialConfig
+from tasks.polynomial import Polynomial, PolynomialConfig
 
 LINE_END = ord("\n")
 
@@ -52,6 +52,7 @@ def exact_match(
         raise ValueError(
             f"run {loaded.run.id} is of the task {task.config.name}; exact match is for answers to polynomials"
         )
+    assert isinstance(task, Polynomial)
     if not 1 <= count <= config.test_per_m:
         raise ValueError(f"count is {count}; write 1 to {config.test_per_m} expressions per number of operations")
     rows = task.test_batch(count * config.test_operations)
@@ -59,11 +60,9 @@ def exact_match(
     given = torch.tensor([row.tokens for row in decoding.decoded])
     answers = _answers(rows.tokens, rows.score_mask, config.coefficients)
     right = (given == answers).all(dim=1).view(count, config.test_operations).double().mean(dim=0)
-    whole = task.test_batch(config.test_per_m * config.test_operations)
-    all_answers = _answers(whole.tokens, whole.score_mask, config.coefficients)
+    operations = tuple(range(1, config.test_operations + 1))
     return ExactMatch(
-        operations=tuple(range(1, config.test_operations + 1)), share=right.numpy(),
-        chance=np.array([_most_frequent(all_answers[m :: config.test_operations]) for m in range(config.test_operations)]),
+        operations=operations, share=right.numpy(), chance=np.array([task.chance(m) for m in operations]),
         count=np.full(config.test_operations, count), speculative=decoding.speculative,
         tokens_per_forward=decoding.tokens_per_forward,
     )  # fmt: skip
@@ -109,11 +108,6 @@ def _greedy(
 
 def _answers(tokens: Tensor, score_mask: Tensor, coefficients: int) -> Tensor:
     return tokens[score_mask].view(-1, coefficients)
-
-
-def _most_frequent(answers: Tensor) -> float:
-    """The share of the answer that occurs most often."""
-    return float(answers.unique(dim=0, return_counts=True)[1].max()) / len(answers)
 
 
 def _whole_lines(real: Tensor, right: Tensor) -> list[bool]:

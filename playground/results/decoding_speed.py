@@ -107,7 +107,7 @@ class ExactMatch(Result):
     share: NDArray[np.float64]
     """`[number of operations]`: from 0 to 1."""
     chance: NDArray[np.float64]
-    """`[number of operations]`: the best constant answer."""
+    """`[number of operations]`: the best answer without arithmetic."""
     count: NDArray[np.int64]
     """`[number of operations]`: expressions."""
     speculative: int

@@ -41,7 +41,8 @@ ASIDE = {
 """How a run is computed or looked at, and not what is trained."""
 OF_TASKS = {
     "bytes": {"n_ctx", "path", "suffixes", "test_fraction", "test_rows", "quick_rows", "test_seed"},
-    "induction": {"n_ctx", "d_vocab", "min_distance", "max_distance", "fixed_distance", "test_rows", "quick_rows", "test_seed"},
+    "induction": {"n_ctx", "d_vocab", "min_distance", "max_distance", "fixed_distance", "repeats", "test_rows", "quick_rows",
+                  "test_seed"},
     "polynomial": {"n_ctx", "prime", "coefficients", "operations", "max_operations", "test_operations", "notation", "tree_shape",
                    "pause", "loss_on", "packed", "hold_out", "test_per_m", "quick_per_m", "test_seed"},
     "stories": {"n_ctx", "n_first_names", "n_second_names", "min_characters", "max_characters", "name_ambiguity", "scenery",

@@ -1,5 +1,6 @@
 """Random repeats: how rows are made, what is scored, and what an induction oracle gets."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -66,13 +67,59 @@ def test_a_vocabulary_smaller_than_the_block() -> None:
         assert row[10:20] == row[:10]
 
 
+PIECES = dataclasses.replace(SMALL, repeats="pieces")
+
+
+def test_pieces_follow_the_block_to_its_end_from_random_places_on() -> None:
+    batch = Induction(PIECES).sample(400, seeded_generator(0))
+    distances = batch.info["distance"].tolist()
+    begun: dict[int, set[int]] = {}
+    for row, scored, distance in zip(batch.tokens.tolist(), batch.score_mask.tolist(), distances, strict=True):
+        block = row[:distance]
+        place = distance - 1
+        assert len(set(block)) == distance and not any(scored[:distance])
+        for token, is_scored in zip(row[distance:], scored[distance:], strict=True):
+            begins = place == distance - 1
+            assert is_scored != begins
+            place = block.index(token) if begins else place + 1
+            assert token == block[place]
+            if begins:
+                begun.setdefault(distance, set()).add(place)
+    assert begun == {distance: set(range(distance)) for distance in range(5, 13)}
+
+
+def test_whole_repeats_are_drawn_as_before_there_were_pieces() -> None:
+    config = InductionConfig(n_ctx=12, min_distance=4, max_distance=6, d_vocab=10)
+    assert Induction(config).sample(1, seeded_generator(3)).tokens[0].tolist() == [2, 4, 0, 1, 9, 2, 4, 0, 1, 9, 2, 4]
+    (item,) = (item for item in dataclasses.fields(InductionConfig) if item.name == "repeats")
+    assert item.default == "whole" and item.metadata["since"]
+
+
+@pytest.mark.parametrize("config", [SMALL, PIECES])
+def test_what_followed_last_time_is_right_and_the_token_not_seen_for_longest_in_whole_repeats_only(
+    config: InductionConfig,
+) -> None:
+    batch = Induction(config).sample(200, seeded_generator(4))
+    right: list[tuple[bool, bool]] = []
+    for row, scored in zip(batch.tokens.tolist(), batch.score_mask.tolist(), strict=True):
+        for at in (at for at, flag in enumerate(scored) if flag):
+            past = row[:at]
+            last = max(place for place in range(at - 1) if past[place] == past[-1])
+            longest = list(dict.fromkeys(reversed(past)))[-1]
+            right.append((past[last + 1] == row[at], longest == row[at]))
+    shares = torch.tensor(right).double().mean(dim=0).tolist()
+    assert shares[0] == 1
+    assert shares[1] == 1 if config.repeats == "whole" else 0.1 < shares[1] < 0.3
+
+
 def test_fixed_distance() -> None:
     config = InductionConfig(fixed_distance=True, n_ctx=40, min_distance=5, max_distance=12)
     assert Induction(config).sample(20, seeded_generator(0)).info["distance"].unique().tolist() == [12]
 
 
-def test_the_induction_oracle_is_always_right() -> None:
-    evaluation = Induction(SMALL).evaluate(induction_oracle, n_future=4)
+@pytest.mark.parametrize("config", [SMALL, PIECES])
+def test_the_induction_oracle_is_always_right(config: InductionConfig) -> None:
+    evaluation = Induction(config).evaluate(induction_oracle, n_future=4)
     names = [score.name for score in evaluation.scores if "accuracy" in score.name]
     assert names == ["repeat_accuracy"] + [f"repeat_accuracy_offset_{offset}" for offset in (2, 3, 4)]
     assert evaluation.scores[0].name == "repeat_accuracy"
@@ -86,9 +133,10 @@ def test_the_induction_oracle_is_always_right() -> None:
     assert len(evaluation.loss) == 4
 
 
-def test_chance_is_what_guessing_within_the_block_gets() -> None:
+@pytest.mark.parametrize("config", [SMALL, PIECES])
+def test_chance_is_what_guessing_within_the_block_gets(config: InductionConfig) -> None:
     generator = seeded_generator(0)
-    task = Induction(SMALL)
+    task = Induction(config)
     batch = task.sample(4000, generator)
     source = (torch.rand(batch.tokens.shape, generator=generator) * batch.info["distance"][:, None]).long()
     guesses = batch.tokens.gather(1, source)
@@ -112,6 +160,7 @@ def test_the_test_set_is_fixed_and_samples_follow_the_generator() -> None:
         ({"min_distance": 9, "max_distance": 8}, "do not make a range"),
         ({"max_distance": 63}, "write max_distance <= 62"),
         ({"d_vocab": 1}, "write at least 2"),
+        ({"min_distance": 1, "repeats": "pieces"}, "write min_distance >= 2"),
     ],
 )
 def test_wrong_configurations_say_what_to_write(fields: dict[str, Any], message: str) -> None:

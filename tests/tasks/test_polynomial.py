@@ -301,16 +301,6 @@ def test_one_wrong_coefficient_is_a_wrong_answer(wrong: int) -> None:
     assert {score.value for score in task.evaluate(predict).scores} == {0.0}
 
 
-def test_chance_is_what_the_best_constant_answers_get() -> None:
-    task = Polynomial(PolynomialConfig(**SMALL))
-    tokens = task.test_batch(200)
-    answers = tokens.tokens[tokens.score_mask].view(20, 10, 2)
-    most = [max(Counter(map(tuple, answers[:, column].tolist())).values()) / 20 for column in range(10)]
-    scores = task.evaluate(clairvoyant(task.d_vocab)).scores
-    assert [score.chance for score in scores[1:]] == pytest.approx(most)
-    assert scores[0].chance == pytest.approx(sum(most[:5]) / 5)
-
-
 def test_one_forward_scores_what_greedy_decoding_would() -> None:
     task = Polynomial(PolynomialConfig(**SMALL | {"test_per_m": 60, "quick_per_m": 60}))
     table = torch.rand(task.d_vocab, generator=seeded_generator(0))

@@ -70,6 +70,18 @@ def pairs_of(task: Stories, story: list[str]) -> list[tuple[str, str]]:
     return [(a, b) for a, b in zip(story, story[1:], strict=False) if a in first and b in second]
 
 
+def first_names(story: list[str], second: set[str], cast: int) -> list[bool]:
+    """Which words are second parts of the first name of a sentence, from the sentence behind the last meeting on."""
+    marks: list[bool] = []
+    sentence, is_named = 0, False
+    for word in story:
+        marks.append(word in second and not is_named and sentence > cast - 2)
+        is_named |= word in second
+        if word == ".":  # only a sentence's end has one
+            sentence, is_named = sentence + 1, False
+    return marks
+
+
 def rules_of(task: Stories) -> NameRules:
     config = task.config
     return NameRules(
@@ -83,40 +95,40 @@ def rules_of(task: Stories) -> NameRules:
 def test_worked_row():
     task = build()
     vocabulary = {word: token for token, word in enumerate(task.token_strings(range(task.d_vocab)))}
-    text = "Bo rin met Mi ra . Mi ra hugged Bo rin . <end> Bo ra met Lu rin ."
+    text = "Bo rin met Mi ra . Mi ra saw Bo rin . <end> Bo ra met Lu rin ."
     tokens = torch.tensor([[vocabulary[word] for word in text.split()]])
     documents = torch.tensor([[0] * 13 + [1] * 6])
     scored = mentioned_before(tokens, documents, generated(task).second_start)
     assert scored[0].nonzero().flatten().tolist() == [7, 10]
-    assert task.decode(tokens[0].tolist()) == "Borin met Mira. Mira hugged Borin.\nBora met Lurin."
+    assert task.decode(tokens[0].tolist()) == "Borin met Mira. Mira saw Borin.\nBora met Lurin."
 
 
 @pytest.mark.parametrize("fields", CASES)
 def test_masks_and_documents_agree_with_a_slow_reading_of_the_words(fields: dict[str, object]):
     task = build(**fields)
     batch = task.sample(64, seeded_generator(3))
+    again = generated(task).every_mention(batch).score_mask
     _, second = name_parts(task)
-    for row, documents, scored, characters in zip(
-        strings(task, batch),
-        batch.documents.tolist(),
-        batch.score_mask.tolist(),
-        batch.info["characters"].tolist(),
-        strict=True,
+    parts = (batch.documents, batch.score_mask, again, batch.info["characters"])
+    for row, documents, scored, mentioned, characters in zip(
+        strings(task, batch), *(part.tolist() for part in parts), strict=True
     ):
         expected_documents: list[int] = []
+        expected_again: list[bool] = []
         expected_scored: list[bool] = []
         for number, story in enumerate(stories_of(row)):
+            cast = characters[len(expected_documents)]
+            expected_scored += first_names(story, second, cast)
             seen: set[str] = set()
             for word in story:
                 expected_documents.append(number)
-                expected_scored.append(word in second and word in seen)
+                expected_again.append(word in second and word in seen)
                 seen |= {word} & second
-            cast = characters[len(expected_documents) - 1]
             assert len(set(pairs_of(task, story))) <= cast
             if story[-1] == END:
                 assert len(set(pairs_of(task, story))) == cast
-        assert documents == expected_documents
-        assert scored == expected_scored
+        assert (documents, mentioned, scored) == (expected_documents, expected_again, expected_scored)
+        assert all(mentioned[at] for at, flag in enumerate(scored) if flag)
     assert batch.loss_mask.all()
     assert batch.tokens.shape == (64, task.n_ctx)
     assert int(batch.tokens.max()) < task.d_vocab
@@ -192,47 +204,18 @@ class LookUp:
         return logits
 
 
-class Guess:
-    """A uniform guess among the second parts of the row's own story."""
-
-    def __init__(self, task: Stories) -> None:
-        self.d_vocab, self.start = task.d_vocab, generated(task).second_start
-
-    def __call__(self, tokens: Tensor, offsets: Sequence[int]) -> Tensor:
-        logits = torch.full((*tokens.shape, len(offsets), self.d_vocab), -50.0)
-        generator = seeded_generator(0)
-        for row, values in enumerate(tokens.tolist()):
-            parts = sorted({token for token in values if token >= self.start})
-            tiny = torch.rand(len(values), len(offsets), len(parts), generator=generator) * 1e-6
-            logits[row][:, :, parts] = tiny
-        return logits
-
-
 @pytest.mark.parametrize("fields", CASES)
 def test_a_look_up_scores_one(fields: dict[str, object]):
     task = build(**fields, test_stories=30)
     evaluation = task.evaluate(LookUp(task.d_vocab), n_future=2, full=True)
     names = [score.name for score in evaluation.scores]
-    assert names == [
-        "second_name_token_accuracy",
-        "second_name_token_loss",
-        "second_name_token_accuracy_seen_names",
-        "second_name_token_loss_seen_names",
-    ]
+    kinds = ("free_name_accuracy", "free_name_loss", "second_name_token_accuracy", "second_name_token_loss")
+    assert names == [*kinds, *(f"{kind}_seen_names" for kind in kinds)]
     for score in evaluation.scores:
         assert score.value == pytest.approx(score.ceiling, abs=1e-6)
         assert score.count > 50
     assert len(evaluation.loss) == 2
     assert all(loss == loss for loss in evaluation.loss)
-
-
-def test_a_guess_among_the_characters_scores_chance():
-    task = build(test_stories=200)
-    accuracy, loss = task.evaluate(Guess(task)).scores
-    assert accuracy.value == pytest.approx(accuracy.chance, abs=0.03)
-    assert loss.value == pytest.approx(loss.chance, abs=0.03)
-    assert 1 / 4 < accuracy.chance < 1 / 2
-    assert build(min_characters=4).evaluate(Guess(task)).scores[0].chance == 1 / 4
 
 
 def test_a_bigram_of_the_training_names_solves_seen_names_and_fails_the_test():
@@ -247,8 +230,8 @@ def test_a_bigram_of_the_training_names_solves_seen_names_and_fails_the_test():
         return one_hot.float()[:, :, None].expand(-1, -1, len(offsets), -1)
 
     scores = {score.name: score.value for score in task.evaluate(bigram, full=True).scores}
-    assert scores["second_name_token_accuracy"] == 0
-    assert scores["second_name_token_accuracy_seen_names"] == 1
+    for name in ("free_name_accuracy", "second_name_token_accuracy"):
+        assert (scores[name], scores[f"{name}_seen_names"]) == (0, 1)
 
 
 def test_targets_never_cross_into_another_story_and_only_offset_1_is_scored():
@@ -389,6 +372,7 @@ def test_sampling_and_scoring_on_cuda():
     assert torch.equal(batch.tokens, again.tokens)
     source = generated(task)
     on_cpu = batch.to("cpu")
-    assert torch.equal(on_cpu.score_mask, mentioned_before(on_cpu.tokens, on_cpu.documents, source.second_start))
+    assert not (on_cpu.score_mask & ~source.every_mention(on_cpu).score_mask).any()
+    assert torch.equal(source.every_mention(batch).score_mask.cpu(), source.every_mention(on_cpu).score_mask)
     score = task.evaluate(lambda tokens, offsets: LookUp(task.d_vocab)(tokens.cpu(), offsets).cuda(), device="cuda")
     assert score.scores[0].value == 1

@@ -1,0 +1,379 @@
+"""What rules reach that know nothing of what a task is for: `python -m benchmarks.shortcuts [--preset NAME] [--rows N]`.
+
+A score says that a model has learned the thing measured only where no simpler rule scores as well. The rules guess the scored
+tokens of test rows, drawn as those of the task's own test set, from the tokens before them in the same document. Some are
+counted on training rows, on the scored tokens there. One is no shortcut but what induction heads do (`MECHANISM`).
+Plain Python, token by token. The tables in docs/tasks.md are printed by this.
+"""
+
+import argparse
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from playground.experiments.presets import PRESETS, make_config
+from tasks.base import Batch, Predict, Task, TaskConfig, seeded_generator
+from tasks.byte_text import ByteText
+from tasks.induction import InductionConfig
+from tasks.polynomial import Polynomial, PolynomialConfig
+from tasks.registry import make_task
+from tasks.stories import Stories
+from tasks.story_config import StoriesConfig
+
+TOLERANCE = 0.03
+"""By how much a rule may be better than chance: rows are drawn at random."""
+MECHANISM = "after the token before, last time"
+LONGEST = "token not seen for the longest time"
+ROWS = 2000
+"""Test rows of the tables in docs/tasks.md; twice as many training rows."""
+MOST_CASES = 200_000
+"""Scored tokens that are looked at, at most."""
+WEIGHT = 4.0
+"""Counts that the shorter context has in a probability."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One scored token."""
+
+    tokens: Sequence[int]
+    """The whole row."""
+    start: int
+    """Where the token's document begins."""
+    at: int
+    place: int
+    """Its position in the row, or what the task compares rows by (`Batch.places`)."""
+
+    @property
+    def target(self) -> int:
+        return self.tokens[self.at]
+
+    @property
+    def past(self) -> Sequence[int]:
+        """The tokens before it in its document."""
+        return self.tokens[self.start : self.at]
+
+    def before(self, count: int) -> tuple[int, ...]:
+        """The last ones of them."""
+        return tuple(self.tokens[max(self.start, self.at - count) : self.at])
+
+
+Rule = Callable[[Case], int | None]
+"""A guess, None for none."""
+Key = Callable[[Case], Hashable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What the rules reach in one score of one task."""
+
+    score: str
+    chance: float
+    higher_is_better: bool
+    count: int
+    """How many scored tokens (or answers) were looked at."""
+    values: Mapping[str, float]
+
+    @property
+    def shortcuts(self) -> set[str]:
+        """The rules, apart from the mechanism, that are better than chance by more than the tolerance."""
+        sign = 1 if self.higher_is_better else -1
+        better = {name for name, value in self.values.items() if sign * (value - self.chance) > TOLERANCE}
+        return better - {MECHANISM}
+
+
+def cases(batch: Batch) -> list[Case]:
+    """The scored tokens of a batch, without the first token of a document, which nothing predicts."""
+    found: list[Case] = []
+    parts = (batch.tokens, batch.documents, batch.score_mask, batch.alignment)
+    for tokens, documents, scored, places in zip(*(part.tolist() for part in parts), strict=True):
+        start = 0
+        for at in range(len(tokens)):
+            if documents[at] != documents[start]:
+                start = at
+            if scored[at] and at > start:
+                found.append(Case(tokens=tokens, start=start, at=at, place=places[at]))
+        if len(found) >= MOST_CASES:
+            break
+    return found
+
+
+# --- rules --------------------------------------------------------------------------------------------------------------
+
+
+def rules_for(training: Sequence[Case]) -> dict[str, Rule]:
+    """The rules that every task is asked about, counted on `training` where they are counted."""
+    pool = frozenset(case.target for case in training)
+    return {
+        "most frequent token": most_frequent(training, _nothing),
+        "most frequent token at this place": most_frequent(training, _place, _nothing),
+        "bigram": most_frequent(training, _one, _nothing),
+        "trigram": most_frequent(training, _two, _one, _nothing),
+        "token before": lambda case: case.tokens[case.at - 1],
+        "token seen last": by_recency(pool, lambda case, seen: 0),
+        LONGEST: by_recency(pool, lambda case, seen: seen - 1),
+        "recency, by two words": by_recency(pool, rank_by_words(training, pool)),
+        MECHANISM: after_last_time,
+    }
+
+
+def most_frequent(training: Sequence[Case], *keys: Key) -> Rule:
+    """The most frequent target of the cases with the same key, the first one that has occurred in training."""
+    best = [{name: counts.most_common(1)[0][0] for name, counts in _counted(training, key).items()} for key in keys]
+    return lambda case: next(
+        (found[key(case)] for key, found in zip(keys, best, strict=True) if key(case) in found), None
+    )
+
+
+def by_recency(pool: frozenset[int], rank: Callable[[Case, int], int]) -> Rule:
+    """Of the tokens in `pool` that were seen, the one of a rank, 0 for that seen last. `rank` is told how many there are."""
+
+    def rule(case: Case) -> int | None:
+        order = newest_first(case.past, pool)
+        place = rank(case, len(order))
+        return order[place] if 0 <= place < len(order) else None
+
+    return rule
+
+
+def rank_by_words(training: Sequence[Case], pool: frozenset[int]) -> Callable[[Case, int], int]:
+    """The most frequent rank in training for as many tokens seen and after the same two words, the token before aside."""
+    counts: dict[Hashable, Counter[int]] = defaultdict(Counter)
+    for case in training:
+        order = newest_first(case.past, pool)
+        if case.target in order:
+            for key in ((len(order), case.before(3)[:-1]), len(order)):
+                counts[key][order.index(case.target)] += 1
+    best = {key: found.most_common(1)[0][0] for key, found in counts.items()}
+    return lambda case, seen: best.get((seen, case.before(3)[:-1]), best.get(seen, -1))
+
+
+def after_last_time(case: Case) -> int | None:
+    """What followed the token before when it occurred last."""
+    past = case.past
+    return next((past[at + 1] for at in reversed(range(len(past) - 1)) if past[at] == past[-1]), None)
+
+
+def newest_first(past: Sequence[int], pool: frozenset[int]) -> list[int]:
+    """The different tokens of `pool` in a text, that seen last first."""
+    return list(dict.fromkeys(token for token in reversed(past) if token in pool))
+
+
+def _counted(training: Sequence[Case], key: Key) -> dict[Hashable, Counter[int]]:
+    counts: dict[Hashable, Counter[int]] = defaultdict(Counter)
+    for case in training:
+        counts[key(case)][case.target] += 1
+    return counts
+
+
+def _nothing(case: Case) -> Hashable:  # noqa: ARG001
+    return ()
+
+
+def _place(case: Case) -> Hashable:
+    return case.place
+
+
+def _one(case: Case) -> Hashable:
+    return case.before(1)
+
+
+def _two(case: Case) -> Hashable:
+    return case.before(2)
+
+
+# --- answers of polynomials ---------------------------------------------------------------------------------------------
+
+Answer = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """One expression of the polynomial task."""
+
+    question: Answer
+    """Its tokens between "|" and "=". The first one is the operation done last, in prefix notation."""
+    answer: Answer
+    operations: int
+
+
+def expressions(scored: Sequence[Case], task: Polynomial) -> list[Expression]:
+    """The expressions whose last coefficient is among the scored tokens."""
+    size, prime, equals = task.config.coefficients, task.config.prime, task.encode("=")[0]
+    found: list[Expression] = []
+    for case in scored:
+        if case.place == 0:
+            past = case.past
+            question = tuple(past[1 : past.index(equals)])
+            answer = (*case.before(size - 1), case.target)
+            found.append(
+                Expression(question=question, answer=answer, operations=sum(token >= prime for token in question))
+            )
+    return found
+
+
+def answer_rules(training: Sequence[Expression], task: Polynomial) -> dict[str, Callable[[Expression], Answer | None]]:
+    """Answers without arithmetic: constants, an operand, and what of these is best for each first operation."""
+    size, prime = task.config.coefficients, task.config.prime
+
+    def constant(key: Callable[[Expression], Hashable]) -> Callable[[Expression], Answer | None]:
+        counts: dict[Hashable, Counter[Answer]] = defaultdict(Counter)
+        for each in training:
+            counts[key(each)][each.answer] += 1
+        best = {name: found.most_common(1)[0][0] for name, found in counts.items()}
+        return lambda each: best.get(key(each))
+
+    def digits(each: Expression) -> Answer:
+        return tuple(token for token in each.question if token < prime)
+
+    rules = {
+        "most frequent answer": constant(lambda each: each.operations),
+        "most frequent answer, by first operation": constant(lambda each: (each.operations, each.question[0])),
+        "first operand": lambda each: digits(each)[:size],
+        "last operand": lambda each: digits(each)[-size:],
+    }
+    wins: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    for each in training:
+        wins[each.operations, each.question[0]].update(
+            name for name, rule in rules.items() if rule(each) == each.answer
+        )
+    best = {key: counts.most_common(1)[0][0] for key, counts in wins.items() if counts}
+
+    def mixed(each: Expression) -> Answer | None:
+        return rules[best.get((each.operations, each.question[0]), "first operand")](each)
+
+    return rules | {"best of these four, by first operation": mixed}
+
+
+def _exact(task: Polynomial, scored: Sequence[Case], seen: Sequence[Case]) -> tuple[int, dict[str, float]]:
+    """Exact match as the task has it: whole answers, the mean over numbers of operations."""
+    test, training = expressions(scored, task), expressions(seen, task)
+    size = task.config.coefficients
+
+    def mean(rights: Sequence[bool]) -> float:
+        by_number: dict[int, list[bool]] = defaultdict(list)
+        for each, right in zip(test, rights, strict=True):
+            by_number[each.operations].append(right)
+        return sum(sum(part) / len(part) for part in by_number.values()) / len(by_number)
+
+    values: dict[str, float] = {}
+    for name, rule in rules_for(seen).items():
+        hits = [rule(case) == case.target for case in scored]
+        values[name] = mean([all(hits[at : at + size]) for at in range(0, len(hits), size)])
+    for name, answers in answer_rules(training, task).items():
+        values[name] = mean([answers(each) == each.answer for each in test])
+    return len(test), values
+
+
+# --- scores -------------------------------------------------------------------------------------------------------------
+
+
+def tables(config: TaskConfig, rows: int = ROWS) -> Iterator[Table]:
+    """What the rules reach in the accuracies of a task, of bytes in the bits, on so many test rows."""
+    if isinstance(config, StoriesConfig):
+        config = replace(config, test_stories=rows)
+    if isinstance(config, InductionConfig):
+        config = replace(config, test_rows=rows, quick_rows=rows)
+    task = make_task(config)
+    scores = task.evaluate(_uniform(task)).scores
+    test, training = task.test_batch(rows), task.sample(2 * rows, seeded_generator(0))
+    if isinstance(config, PolynomialConfig):  # the expressions of the headline, as many of each number of operations
+        test = task.test_batch(rows * config.test_operations)
+        test = _rows(test, test.info["operations"].amax(dim=1) <= config.max_operations)
+    batches = {scores[0].name: (test, training)}
+    if isinstance(task, Stories):
+        batches["second_name_token_accuracy"] = (_every_mention(task, test), _every_mention(task, training))
+    for score in scores:
+        if score.name in batches:
+            count, values = _measured(task, *map(cases, batches[score.name]))
+            yield Table(
+                score=score.name,
+                chance=score.chance,
+                higher_is_better=score.higher_is_better,
+                count=count,
+                values=values,
+            )
+
+
+def _measured(task: Task, scored: Sequence[Case], seen: Sequence[Case]) -> tuple[int, dict[str, float]]:
+    """How many tokens or answers were guessed, and what each rule reaches on them."""
+    if isinstance(task, Polynomial):
+        return _exact(task, scored, seen)
+    if isinstance(task, ByteText):
+        contexts = {"most frequent token": [_nothing], "most frequent token at this place": [_nothing, _place]}
+        contexts |= {"bigram": [_nothing, _one], "trigram": [_nothing, _one, _two]}
+        return len(scored), {name: _bits(scored, seen, keys) for name, keys in contexts.items()}
+    rules = rules_for(seen)
+    right = {name: sum(rule(case) == case.target for case in scored) for name, rule in rules.items()}
+    return len(scored), {name: count / len(scored) for name, count in right.items()}
+
+
+def _bits(scored: Sequence[Case], training: Sequence[Case], keys: Sequence[Key]) -> float:
+    """Mean bits of the targets under the counts for the last key, smoothed by those for the keys before it."""
+    tables = [_counted(training, key) for key in keys]
+    totals = [{name: counts.total() for name, counts in table.items()} for table in tables]
+    bits = 0.0
+    for case in scored:
+        probability = 1 / 256
+        for key, table, total in zip(keys, tables, totals, strict=True):
+            name = key(case)
+            if name in total:
+                probability = (table[name][case.target] + WEIGHT * probability) / (total[name] + WEIGHT)
+        bits -= math.log2(probability)
+    return bits / len(scored)
+
+
+def _every_mention(task: Stories, batch: Batch) -> Batch:
+    found = task.source.every_mention(batch)
+    assert found is not None
+    return found
+
+
+def _rows(batch: Batch, which: torch.Tensor) -> Batch:
+    """Some rows of a batch, without what is not read here."""
+    places = None if batch.places is None else batch.places[which]
+    return Batch(
+        tokens=batch.tokens[which], loss_mask=batch.loss_mask[which], score_mask=batch.score_mask[which],
+        documents=batch.documents[which], places=places,
+    )  # fmt: skip
+
+
+def _uniform(task: Task) -> Predict:
+    """A model that has learned nothing: it is asked for the scores' names and chances."""
+    return lambda tokens, offsets: torch.zeros(1).expand(*tokens.shape, len(offsets), task.d_vocab)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table for each task: a column for each preset and score, a line for each rule."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shortcuts", description=__doc__)
+    parser.add_argument("--preset", choices=list(PRESETS), action="append", help="only this one; may be repeated")
+    parser.add_argument("--rows", type=int, default=ROWS, help="test rows (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    by_task: dict[str, dict[str, Table]] = defaultdict(dict)
+    for name in given.preset or PRESETS:
+        config = make_config(name).task
+        for table in tables(config, given.rows):
+            by_task[config.name][f"`{name}` {table.score}"] = table
+    for columns in by_task.values():
+        print("\n".join(_lines(columns)), end="\n\n")
+    return 0
+
+
+def _lines(columns: Mapping[str, Table]) -> list[str]:
+    rules = list(dict.fromkeys(rule for table in columns.values() for rule in table.values))
+    lines = [f"| rule | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines.append(f"| **chance** | {' | '.join(f'**{table.chance:.3f}**' for table in columns.values())} |")
+    for rule in rules:
+        values = [table.values.get(rule) for table in columns.values()]
+        marks = ["" if rule not in table.shortcuts else " (!)" for table in columns.values()]
+        cells = ["" if value is None else f"{value:.3f}{mark}" for value, mark in zip(values, marks, strict=True)]
+        lines.append(f"| {rule}{' (the mechanism)' if rule == MECHANISM else ''} | {' | '.join(cells)} |")
+    return [*lines, f"| predictions | {' | '.join(f'{table.count:,}' for table in columns.values())} |"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
