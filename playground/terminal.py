@@ -220,8 +220,11 @@ MOST_ROWS = 40
 
 
 def result_table(result: Result, title: str) -> None:
-    """Print a result, one measured thing a line. Of many lines those with the largest values in one column are shown."""
+    """Print a result and its note, one measured thing a line. Of many lines those with the largest values in one column are
+    shown.
+    """
     rows = result.rows()
+    title += f": {result.note}" if result.note else ""
     if len(rows) > MOST_ROWS:
         column = result.sort_by or list(rows[0])[-1]
         title += f" ({MOST_ROWS} of {len(rows)} lines, largest {column} first; --json has all)"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from playground.experiments.compare import compare_run
 from playground.experiments.reporter import Reporter, Silent
-from playground.results import OffsetAgreement, ScoreInfo
+from playground.results import Head, HeadPatching, OffsetAgreement, ScoreInfo
 from playground.runs.record import RunRecord
 from playground.runs.store import BrokenRun, load_run
 from playground.terminal import (
@@ -158,6 +158,15 @@ def test_a_result_without_lines_says_so(capsys):
     result_table(dataclasses.replace(result(2), agreement=np.zeros(0)), "Nothing")
     rows_table([], "Rows")
     assert capsys.readouterr().out == "Nothing: nothing to show\nRows: nothing to show\n"
+
+
+def test_a_note_stands_behind_the_title(capsys):
+    found = HeadPatching(
+        heads=(Head("blocks.0", 0),), offset=1, recovery=np.ones((3, 1)), rows_given=16, rows_counted=3
+    )
+    result_table(found, "Patching of a run")
+    said = capsys.readouterr().out
+    assert said.startswith("Patching of a run: 3 of 16 rows count") and "rows given" in said
 
 
 @pytest.mark.parametrize(("value", "shown"), [

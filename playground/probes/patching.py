@@ -34,9 +34,9 @@ def patch_positions(
 ) -> PositionPatching:
     """Patch one position at one layer at a time: all layers of the trunk and of the path of the pairs' offset.
 
-    Only rows that count (`recovery.MARGIN`) are in the result. A position before the first exchanged token (before the first
-    that reads it ahead) or behind the query has a recovery of exactly 0 and is not run: nothing differs there, or nothing
-    reads it.
+    Only rows that count (`recovery.MARGIN`) are in the result, which says how many of those given they are. A position before
+    the first exchanged token (before the first that reads it ahead) or behind the query has a recovery of exactly 0 and is not
+    run: nothing differs there, or nothing reads it.
     `offset`, where given, must be that of the pairs. Raises ValueError when it is not, when the model has no future head for
     it, or for `mlp_out` of a model without MLPs.
     """
@@ -63,7 +63,7 @@ def patch_positions(
     return PositionPatching(
         sites=sites, offset=pairs.offset, recovery=runs.recovery(torch.stack(columns, dim=1)), roles=pairs.roles(),
         clean_difference=runs.clean.difference.cpu().numpy(),
-        corrupted_difference=runs.corrupted.difference.cpu().numpy(),
+        corrupted_difference=runs.corrupted.difference.cpu().numpy(), rows_given=runs.given, rows_counted=runs.counted,
     )  # fmt: skip
 
 
@@ -86,5 +86,6 @@ def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = Non
         )  # fmt: skip
         columns.append(patched_differences(model, runs.pairs, runs.corrupted, patch).view(n_rows, n_heads))
     return HeadPatching(
-        heads=heads_of(layers, n_heads), offset=runs.pairs.offset, recovery=runs.recovery(torch.cat(columns, dim=1))
-    )
+        heads=heads_of(layers, n_heads), offset=runs.pairs.offset, recovery=runs.recovery(torch.cat(columns, dim=1)),
+        rows_given=runs.given, rows_counted=runs.counted,
+    )  # fmt: skip

@@ -71,8 +71,9 @@ def path_patching(
                 values = frozen.activations[f"{layers[layer]}.attn.hook_{kind}"]
                 effects[kind][i, here] = _effects(model, runs, layer, kind, values, heads)
     return PathPatching(
-        senders=tuple(senders), receivers=tuple(receivers), offset=runs.pairs.offset, to_logits=to_logits, **effects
-    )
+        senders=tuple(senders), receivers=tuple(receivers), offset=runs.pairs.offset, to_logits=to_logits,
+        rows_given=runs.given, rows_counted=runs.counted, **effects,
+    )  # fmt: skip
 
 
 def frozen_run(model: MTPTransformer, runs: Runs, sender: Head) -> Run:

@@ -5,7 +5,8 @@ Everything is measured in the logit difference, right minus wrong answer at the 
     recovery = (patched - corrupted) / (clean - corrupted)         0: as in the corrupted run, 1: as in the clean one
 
 Rows in which clean and corrupted run lie no more than MARGIN apart are left out, because there the quotient would be noise:
-the model does not use what was corrupted. When no row is left, all stay and every recovery is NaN.
+the model does not use what was corrupted. When no row is left, all stay and every recovery is NaN. Results say how many rows
+were given and how many counted: a mean over the rows that count is one over those in which the model uses the fact.
 
 The layers of a run are those on the path of one offset: the trunk's, that offset's future head, and before it others that it
 reads. A patched run begins at the patched layer, with what entered it; what comes before stays the same.
@@ -51,6 +52,13 @@ class Runs:
     pairs: Pairs
     clean: Run
     corrupted: Run
+    given: int
+    """How many pairs there were, counted or not."""
+
+    @property
+    def counted(self) -> int:
+        """How many rows lie more than MARGIN apart; 0 where all stayed because none does."""
+        return int((self.clean.difference - self.corrupted.difference > MARGIN).sum())
 
     def recovery(self, patched: Float[Tensor, "row *rest"]) -> NDArray[np.float64]:
         """Logit differences of patched runs as recoveries, NaN in rows that do not count."""
@@ -110,8 +118,10 @@ def both_runs(model: MTPTransformer, pairs: Pairs, points: Sequence[str]) -> Run
     clean, corrupted = (_observe(model, pairs, tokens, points) for tokens in (pairs.clean, pairs.corrupted))
     counts = (clean.difference - corrupted.difference > MARGIN).nonzero().flatten()
     if not len(counts):
-        return Runs(pairs=pairs, clean=clean, corrupted=corrupted)
-    return Runs(pairs=pairs.rows(counts), clean=_rows(clean, counts), corrupted=_rows(corrupted, counts))
+        return Runs(pairs=pairs, clean=clean, corrupted=corrupted, given=len(pairs.query))
+    return Runs(
+        pairs=pairs.rows(counts), clean=_rows(clean, counts), corrupted=_rows(corrupted, counts), given=len(pairs.query)
+    )
 
 
 def patched_differences(model: MTPTransformer, pairs: Pairs, base: Run, patch: Patch) -> Float[Tensor, " run"]:

@@ -98,6 +98,11 @@ class Result:
     dims: ClassVar[dict[str, str]] = {}
     """Names of the axes of arrays and lists, by field: axes of one name are equally long. A number is a fixed length."""
 
+    @property
+    def note(self) -> str:
+        """What must be known of the whole table, such as how much it rests on; nothing by default."""
+        return ""
+
     def rows(self) -> list[Row]:
         """The result as lines of a table, one measured thing a line."""
         raise NotImplementedError

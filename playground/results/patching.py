@@ -2,7 +2,8 @@
 
 Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the wrong answer:
 0 nothing comes back, 1 all of it does. Two corruptions: `answer` exchanges the right answer behind the earlier occurrence,
-`match` the earlier occurrence itself (playground/probes/pairs.py).
+`match` the earlier occurrence itself (playground/probes/pairs.py). Rows that the corruption hardly moves do not count
+(playground/probes/recovery.py); every result says how many of the rows given do.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from playground.results.base import Head, Result, Row
 class PositionPatching(Result):
     """Activation patching by layer and position."""
 
+    sort_by: ClassVar[str] = "recovery"
     dims: ClassVar[dict[str, str]] = {
         "sites": "site", "recovery": "row site position", "roles": "row", "clean_difference": "row",
         "corrupted_difference": "row",
@@ -36,6 +38,15 @@ class PositionPatching(Result):
     """`[row]`: logit of the right minus logit of the wrong answer in the clean run."""
     corrupted_difference: NDArray[np.float64]
     """`[row]`"""
+    rows_given: int | None = None
+    """Clean and corrupted rows that were run; None where results were stored before."""
+    rows_counted: int | None = None
+    """Those that the corruption moves enough to count: means are over these. 0: none does, and every recovery is NaN."""
+
+    @property
+    def note(self) -> str:
+        """How many rows counted."""
+        return _note(self)
 
     def by_role(self) -> dict[str, NDArray[np.float64]]:
         """`[site]`: for each role the mean over rows of the largest recovery at a position of that role."""
@@ -49,7 +60,7 @@ class PositionPatching(Result):
     def rows(self) -> list[Row]:
         """A line for each site and role."""
         return [
-            {"patched": site, "at": role, "offset": self.offset, "recovery": float(values[index])}
+            {"patched": site, "at": role, "offset": self.offset, "recovery": float(values[index])} | _of_rows(self)
             for role, values in self.by_role().items()
             for index, site in enumerate(self.sites)
         ]
@@ -59,18 +70,27 @@ class PositionPatching(Result):
 class HeadPatching(Result):
     """Activation patching of one head's output at every position."""
 
+    sort_by: ClassVar[str] = "recovery"
     dims: ClassVar[dict[str, str]] = {"heads": "head", "recovery": "row head"}
 
     heads: tuple[Head, ...]
     offset: int
     recovery: NDArray[np.float64]
     """`[row, head]`"""
+    rows_given: int | None = None
+    """As in `PositionPatching`, and so is `rows_counted`."""
+    rows_counted: int | None = None
+
+    @property
+    def note(self) -> str:
+        """How many rows counted."""
+        return _note(self)
 
     def rows(self) -> list[Row]:
         """A line for each head: mean and standard deviation over rows."""
         return [
             {"patched": str(head), "offset": self.offset, "recovery": float(self.recovery[:, i].mean()),
-             "spread over rows": float(self.recovery[:, i].std())}
+             "spread over rows": float(self.recovery[:, i].std())} | _of_rows(self)
             for i, head in enumerate(self.heads)
         ]  # fmt: skip
 
@@ -98,21 +118,40 @@ class PathPatching(Result):
     v: NDArray[np.float64]
     to_logits: NDArray[np.float64]
     """`[sender]`: the path straight to the final norm of this offset."""
+    rows_given: int | None = None
+    """As in `PositionPatching`, and so is `rows_counted`."""
+    rows_counted: int | None = None
+
+    @property
+    def note(self) -> str:
+        """How many rows counted."""
+        return _note(self)
 
     def rows(self) -> list[Row]:
         """A line for each path."""
         found: list[Row] = [
             {"sender": str(sender), "receiver": "logits", "input": "", "offset": self.offset,
-             "effect": float(self.to_logits[i])}
+             "effect": float(self.to_logits[i])} | _of_rows(self)
             for i, sender in enumerate(self.senders)
         ]  # fmt: skip
         for kind in ("q", "k", "v"):
             values = getattr(self, kind)
             found += [
                 {"sender": str(sender), "receiver": str(receiver), "input": kind, "offset": self.offset,
-                 "effect": float(values[i, j])}
+                 "effect": float(values[i, j])} | _of_rows(self)
                 for i, sender in enumerate(self.senders)
                 for j, receiver in enumerate(self.receivers)
                 if np.isfinite(values[i, j])
             ]  # fmt: skip
         return found
+
+
+def _note(result: PositionPatching | HeadPatching | PathPatching) -> str:
+    if result.rows_given is None:
+        return ""
+    return f"{result.rows_counted} of {result.rows_given} rows count (the others the corruption hardly moves)"
+
+
+def _of_rows(result: PositionPatching | HeadPatching | PathPatching) -> Row:
+    """The same as columns of a line."""
+    return {"rows counted": result.rows_counted, "rows given": result.rows_given}

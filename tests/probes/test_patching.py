@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from playground.probes.patching import patch_heads, patch_positions
+from playground.probes.path_patching import path_patching
 from playground.results import HeadPatching, PositionPatching
 from tests.cases import MODEL_OPTIONS, small_model
 from tests.handmade import back_head, induction_head, induction_model
@@ -109,6 +110,33 @@ def test_differences_roles_and_rows_belong_together():
         again = kind.from_dict(found.to_dict())
         np.testing.assert_allclose(again.recovery, found.recovery, atol=1e-4)
         assert again.rows()
+
+
+@pytest.mark.parametrize("patch", [patch_positions, patch_heads, path_patching])
+def test_it_says_how_many_rows_were_given_and_how_many_count(patch, monkeypatch):
+    """Of eight rows the half with the larger difference counts."""
+    model, pairs = small_model(n_future=2), small_pairs(rows=8)
+    every_margin_counts(monkeypatch)
+    whole = patch_positions(model, pairs)
+    assert (whole.rows_counted, whole.rows_given) == (8, 8)
+    margin = float(np.median(whole.clean_difference - whole.corrupted_difference))
+    monkeypatch.setattr("playground.probes.recovery.MARGIN", margin)
+    found = patch(model, pairs)
+    assert (found.rows_counted, found.rows_given) == (4, 8)
+    assert found.note.startswith("4 of 8 rows count")
+    assert all((row["rows counted"], row["rows given"]) == (4, 8) for row in found.rows())
+    monkeypatch.setattr("playground.probes.recovery.MARGIN", 1000.0)
+    none = patch(model, pairs)
+    assert (none.rows_counted, none.rows_given) == (0, 8) and none.note.startswith("0 of 8 rows")
+
+
+@pytest.mark.parametrize("patch", [patch_positions, patch_heads, path_patching])
+def test_results_that_were_stored_before_do_not_say_it(patch, monkeypatch):
+    every_margin_counts(monkeypatch)
+    found = patch(small_model(), small_pairs())
+    stored = {name: value for name, value in found.to_dict().items() if not name.startswith("rows_")}
+    before = type(found).from_dict(stored)
+    assert before.rows_given is None and before.note == "" and {row["rows given"] for row in before.rows()} == {None}
 
 
 def test_a_model_that_does_not_use_the_fact_has_no_recovery_and_no_error():

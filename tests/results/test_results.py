@@ -118,7 +118,7 @@ EXAMPLES: list[Result] = [
         heads=(_event(half=None), _event(t50=55)),
     ),
     GradientShares(share=_some(2), cosine=_some(2, 2), loss=_some(2)),
-    HeadPatching(heads=TRUNK, offset=1, recovery=_some(3, 2)),
+    HeadPatching(heads=TRUNK, offset=1, recovery=_some(3, 2), rows_given=4, rows_counted=3),
     InductionAfterAblation(ablated=TRUNK, heads=TRUNK + LATER, before=_some(4), after=_some(2, 4), null=_some(4)),
     Knockout(
         induction=LATER[:1], previous_token=(), others=TRUNK, accuracy=0.987654321, without_induction=0.1,
