@@ -75,7 +75,8 @@ class Stories:
         self.config, self.source, self._test_set = config, source, test_set
 
     @cached_property
-    def _scored(self) -> tuple[ScoredSet, ...]:
+    def scored(self) -> tuple[ScoredSet, ...]:
+        """The test set with each choice of scored tokens, that of the headline first."""
         return scored_sets(self._test_set, self.source.every_mention(self._test_set))
 
     @property
@@ -100,7 +101,7 @@ class Stories:
 
         Only offset 1 is scored, because at offset 2 the token before the scored one, a first part, is not determined.
         """
-        first, *others = self._scored
+        first, *others = self.scored
         result = self._forced(predict, first, n_future, device)
         scores = first.scores("", result)
         for each in others:

@@ -73,10 +73,13 @@ def _offset(curve: LensCurve, offset: int) -> str:
 
 
 def chance_by_offset(records: Sequence[RunRecord]) -> Mapping[int, float]:
-    """The chance of those scores that are an accuracy at one offset, such as `repeat_accuracy_offset_2`."""
+    """The chance of those scores that are an accuracy at one offset, such as `repeat_accuracy_offset_2`.
+
+    Of several at an offset it is the first that a run has: its headline counts the scored tokens.
+    """
     found: dict[int, float] = {}
     for record in records:
-        for score in record.scores:
+        for score in reversed(record.scores):
             name, _, offset = score.name.partition("_offset_")
             if name.endswith("_accuracy"):
                 found[int(offset or 1)] = score.chance

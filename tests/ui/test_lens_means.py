@@ -1,5 +1,6 @@
 """The sentences and references beside the curves from layer to layer."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def test_chance_is_known_where_a_score_is_an_accuracy(runs: Path, preset: str, e
     records = [run.record for run in read_store(runs).runs]
     assert chance_by_offset(records) == pytest.approx(expected)
     assert all(isinstance(score, ScoreInfo) for record in records for score in record.scores)
+
+
+def test_of_two_accuracies_the_headline_has_the_chance(runs: Path) -> None:
+    write_run(runs, "stories-cpu", n_future=1, steps=20)
+    (record,) = (run.record for run in read_store(runs).runs)
+    first = record.scores[0]
+    other = dataclasses.replace(first, name="another_accuracy", chance=0.9)
+    assert chance_by_offset([dataclasses.replace(record, scores=(first, other))]) == {1: first.chance}
 
 
 @pytest.mark.parametrize(
