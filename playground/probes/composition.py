@@ -14,8 +14,8 @@ and t and destroys the alignment. With G the d_head x d_head corner of a random 
 
     score^2 = sum over e, f of s_e^2 G_ef^2 t_f^2 / (sum of s_e^2 * sum of t_f^2)
 
-QK and its transpose have the same singular values, and thus Q and K the same band. Of DRAWS draws the SECOND is the band: one
-more draw exceeds it with probability 1/100. The band of a receiver's strongest sender is the same of the largest score over all
+QK and its transpose have the same singular values, and thus Q and K the same band: the 99th percentile as
+playground/probes/null_band.py takes it. The band of a receiver's strongest sender is the same of the largest score over all
 senders, each of which is rotated by itself.
 
 Dimension letters: A sender, B receiver, D d_model, E d_head, F d_head of the receiver, H any head, N draw, G Gram matrix.
@@ -31,14 +31,12 @@ from torch import Tensor
 from playground.config import ModelConfig
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
+from playground.probes.null_band import DRAWS, band_of
 from playground.probes.repeated import RepeatedProbe, replicas_of
 from playground.probes.weights import AttentionWeights, attention_weights
 from playground.results import Composition, Head, heads_of
 from tasks.base import seeded_generator
 
-DRAWS = 199
-SECOND = -2
-"""The second largest of 199 draws is exceeded by 2 of 200 that are drawn alike."""
 SEED = 20211222
 RANDOM_PAIRS = 200
 """Of which the value of random matrices is the mean."""
@@ -204,13 +202,8 @@ def rotated_bands(
     squares_ANB = told_ANF @ receivers.T.astype(np.float32)
     squares_ANB = np.where(later[:, None] & np.isfinite(squares_ANB), squares_ANB, -1.0)
     largest_NB = squares_ANB.max(axis=0, initial=-1.0)
-    return _second_largest(squares_ANB), _second_largest(largest_NB)
-
-
-def _second_largest(squares: Float[np.ndarray, "*rest draw receiver"]) -> Float[np.ndarray, "*rest receiver"]:
-    """The root of the second largest draw; NaN where it is negative, which no square is."""
-    second = np.partition(squares, SECOND, axis=-2)[..., SECOND, :].astype(np.float64)
-    return np.sqrt(np.where(second < 0, np.nan, second))
+    pairs, strongest = band_of(squares_ANB, axis=1).astype(np.float64), band_of(largest_NB).astype(np.float64)
+    return np.sqrt(np.where(pairs < 0, np.nan, pairs)), np.sqrt(np.where(strongest < 0, np.nan, strongest))
 
 
 @lru_cache(maxsize=16)

@@ -90,7 +90,8 @@ class Copying(Result):
     sort_by: ClassVar[str] = "eigenvalue copying"
     dims: ClassVar[dict[str, str]] = {
         "heads": "head", "direct_eigenvalues": "head", "direct_top1": "head", "via": "via", "through_eigenvalues": "head via",
-        "through_top1": "head via",
+        "through_top1": "head via", "direct_eigenvalues_null": "head", "direct_top1_null": "head",
+        "through_eigenvalues_null": "head via", "through_top1_null": "head via",
     }  # fmt: skip
 
     heads: tuple[Head, ...]
@@ -107,21 +108,33 @@ class Copying(Result):
     """`[head, via]`"""
     chance_top1: float
     """1 / d_vocab."""
+    direct_eigenvalues_null: NDArray[np.float64] | None = None
+    """`[head]`: 99th percentile of the same score with the tokens of the unembedding permuted: a head above it copies more than
+    chance. None, as all bands, where results were stored before 2026-11-30."""
+    direct_top1_null: NDArray[np.float64] | None = None
+    through_eigenvalues_null: NDArray[np.float64] | None = None
+    """`[head, via]`"""
+    through_top1_null: NDArray[np.float64] | None = None
 
     def rows(self) -> list[Row]:
         """A line for each path."""
-        direct: list[Row] = [
-            {"path": f"{head} -> unembed", "eigenvalue copying": float(self.direct_eigenvalues[i]),
-             "top-1 copying": float(self.direct_top1[i]), "chance of top-1": self.chance_top1}
-            for i, head in enumerate(self.heads)
-        ]  # fmt: skip
+        direct = [{"path": f"{head} -> unembed"} | self._scores("direct", (i,)) for i, head in enumerate(self.heads)]
         return direct + [
-            {"path": f"{head} -> {via} -> unembed", "eigenvalue copying": float(self.through_eigenvalues[i, j]),
-             "top-1 copying": float(self.through_top1[i, j]), "chance of top-1": self.chance_top1}
+            {"path": f"{head} -> {via} -> unembed"} | self._scores("through", (i, j))
             for i, head in enumerate(self.heads)
             for j, via in enumerate(self.via)
             if np.isfinite(self.through_top1[i, j])
-        ]  # fmt: skip
+        ]
+
+    def _scores(self, kind: str, place: tuple[int, ...]) -> Row:
+        def value(name: str) -> float:
+            found = getattr(self, f"{kind}_{name}")
+            return float("nan") if found is None else float(found[place])
+
+        return {
+            "eigenvalue copying": value("eigenvalues"), "eigenvalue null 99%": value("eigenvalues_null"),
+            "top-1 copying": value("top1"), "top-1 null 99%": value("top1_null"), "chance of top-1": self.chance_top1,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import torch
 from playground.model.transformer import MTPTransformer
 from playground.probes import composition as module
 from playground.probes.composition import (
-    DRAWS,
     RANDOM_PAIRS,
     SEED,
     CompositionProbe,
@@ -19,6 +18,7 @@ from playground.probes.composition import (
     squared_corners,
     squared_spectra,
 )
+from playground.probes.null_band import DRAWS
 from playground.probes.weights import block_of, head_weights
 from playground.results import Composition, Head
 from tasks.base import seeded_generator

@@ -98,7 +98,8 @@ EXAMPLES: list[Result] = [
     ),
     Copying(
         heads=TRUNK + LATER, direct_eigenvalues=_some(4), direct_top1=_some(4), via=LATER,
-        through_eigenvalues=_some(4, 2), through_top1=_some(4, 2), chance_top1=1 / 64,
+        through_eigenvalues=_some(4, 2), through_top1=_some(4, 2), chance_top1=1 / 64, direct_eigenvalues_null=_some(4),
+        direct_top1_null=_some(4), through_eigenvalues_null=_some(4, 2), through_top1_null=_some(4, 2),
     ),
     DECODED,
     Decoding(decoded=(DECODED, DECODED), speculative=3, exact=True, prefill_seconds=0.01, decode_seconds=0.5),
