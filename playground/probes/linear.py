@@ -4,9 +4,10 @@ Read out at every position are the tokens 1, 2, .. ahead (Pal et al. 2023, 2311.
 or whatever else a task knows of a position, such as the value of the subexpression that ends there.
 
 A high accuracy alone says little, and two others stand beside it. An n-gram model of the current tokens
-(playground/probes/ngram.py) needs no model: what a probe reads above it, the layers have computed. A probe that was trained
-on shuffled labels shows what is left when there is nothing to learn, about the frequency of the commonest label. All are
-trained on the same rows and measured on others.
+(playground/probes/ngram.py) needs no model: what a probe reads above it, the layers have computed. It is counted on COUNTED
+tokens of training samples of the task, because the model has seen millions, too; on the few rows that probes are trained on it
+would know less than the model's embedding does. A probe that was trained on shuffled labels shows what is left when there is
+nothing to learn, about the frequency of the commonest label. All are measured on rows that nothing was trained on.
 
 Sites are `embed`, the trunk layers, and the future heads (`future_heads.0`, ..), each by the stream behind it.
 
@@ -38,6 +39,8 @@ MOST_AHEAD = 4
 """Tokens are read out up to this far ahead, or up to n_future where that is larger."""
 POSITIONS = 4096
 """About how many targets the rows hold that probes are trained on."""
+COUNTED = 1 << 20
+"""About how many tokens of training samples the n-gram is counted on: a second for each target."""
 ROWS_AT_ONCE = 64
 
 
@@ -48,6 +51,8 @@ class ProbeTarget:
     name: str
     train: Int[Tensor, "train_batch train_pos"]
     test: Int[Tensor, "test_batch test_pos"]
+    counted: Int[Tensor, "counted_batch counted_pos"] | None = None
+    """Labels of the rows that the n-gram is counted on; None where it is counted on those of `train`."""
 
 
 def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
@@ -63,22 +68,37 @@ def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
     return batch.rows(0, split), batch.rows(split, len(batch.tokens))
 
 
-def token_targets(train: Batch, test: Batch, most_ahead: int) -> tuple[ProbeTarget, ...]:
+def counted_rows(task: Task, generator: torch.Generator, tokens: int) -> Batch:
+    """Training samples of the task with about `tokens` tokens, to count n-grams on. `generator` (on the CPU) draws them."""
+    return task.sample(max(1, tokens // task.n_ctx), generator)
+
+
+def token_targets(train: Batch, test: Batch, most_ahead: int, counted: Batch | None = None) -> tuple[ProbeTarget, ...]:
     """The tokens 1 to `most_ahead` ahead, in the same document and where the task trains on them."""
     return tuple(
-        ProbeTarget(name=f"token +{ahead}", train=future_targets(train, ahead), test=future_targets(test, ahead))
+        ProbeTarget(
+            name=f"token +{ahead}", train=future_targets(train, ahead), test=future_targets(test, ahead),
+            counted=None if counted is None else future_targets(counted, ahead),
+        )
         for ahead in range(1, most_ahead + 1)
-    )
+    )  # fmt: skip
 
 
-def value_targets(task: Polynomial, train: Batch, test: Batch) -> tuple[ProbeTarget, ...]:
+def value_targets(task: Polynomial, train: Batch, test: Batch, counted: Batch | None = None) -> tuple[ProbeTarget, ...]:
     """Each coefficient of the proper subexpressions, at the token that completes them (tasks/polynomial_values.py)."""
-    labels = [task.intermediate_values(batch) for batch in (train, test)]
-    first, second = (values.masked_fill(values == NO_VALUE, IGNORED).unbind(dim=2) for values in labels)
+
+    def labels(batch: Batch) -> list[Tensor]:
+        values = task.intermediate_values(batch)
+        return list(values.masked_fill(values == NO_VALUE, IGNORED).unbind(dim=2))
+
+    first, second, third = labels(train), labels(test), None if counted is None else labels(counted)
     return tuple(
-        ProbeTarget(name=f"value of a subexpression, coefficient {c}", train=first[c], test=second[c])
+        ProbeTarget(
+            name=f"value of a subexpression, coefficient {c}", train=first[c], test=second[c],
+            counted=None if third is None else third[c],
+        )
         for c in range(len(first))
-    )
+    )  # fmt: skip
 
 
 def linear_probes(
@@ -87,22 +107,36 @@ def linear_probes(
     test: Batch,
     generator: torch.Generator,
     targets: Sequence[ProbeTarget] | None = None,
+    counted: Batch | None = None,
 ) -> LinearProbes:
     """Probes of every site for every target, trained on the rows of `train` and measured on those of `test`.
 
-    Without `targets`, for the tokens up to max(n_future, 4) ahead. `generator` (on the CPU) shuffles the labels of the
-    control. A target that has no labels in one of the two sets reads NaN, and so does a stream that is not finite.
+    Without `targets`, for the tokens up to max(n_future, 4) ahead. `counted` holds the rows that the n-gram is counted on, as
+    from `counted_rows(task, generator, COUNTED)`; without it those of `train`, of which it knows little. `generator` (on the
+    CPU) shuffles the labels of the control. A target that has no labels in one of the two sets reads NaN, and so does a stream
+    that is not finite.
     """
     if targets is None:
-        targets = token_targets(train, test, max(MOST_AHEAD, model.n_future))
-    return LinearProbe(train, test, targets, generator)(model)
+        targets = token_targets(train, test, max(MOST_AHEAD, model.n_future), counted)
+    return LinearProbe(train, test, targets, generator, counted)(model)
 
 
 class LinearProbe:
     """The probes for fixed rows and targets, made ready for many models: `LinearProbe(train, test, ..)(model)`."""
 
-    def __init__(self, train: Batch, test: Batch, targets: Sequence[ProbeTarget], generator: torch.Generator) -> None:
-        """Raises ValueError without targets or without rows in one of the two sets."""
+    def __init__(
+        self,
+        train: Batch,
+        test: Batch,
+        targets: Sequence[ProbeTarget],
+        generator: torch.Generator,
+        counted: Batch | None = None,
+    ) -> None:
+        """`counted` as in `linear_probes`.
+
+        Raises ValueError without targets, without rows in one of the two sets, and for targets that have labels of other rows
+        than `counted`.
+        """
         if not targets:
             raise ValueError("there is nothing to read out; write targets such as token_targets(train, test, 4)")
         if not len(train.tokens) or not len(test.tokens):
@@ -114,8 +148,12 @@ class LinearProbe:
         self._train = _Labelled(train, [target.train for target in targets])
         self._test = _Labelled(test, [target.test for target in targets])
         self._shuffled = [_shuffle(labels, generator) for labels in self._train.labels]
+        if any((target.counted is None) != (counted is None) for target in targets):
+            raise ValueError("counted rows need targets with labels of them: write token_targets(.., counted=counted)")
+        known = [examples(*_counted(target, train, counted)) for target in targets]
+        self.counted = np.array([len(own) for own in known])
         self.baseline = np.array([
-            ngram_accuracy(examples(train, target.train), examples(test, target.test)) for target in targets
+            ngram_accuracy(own, examples(test, target.test)) for own, target in zip(known, targets, strict=True)
         ])  # fmt: skip
 
     def __call__(self, model: MTPTransformer) -> LinearProbes:
@@ -125,8 +163,14 @@ class LinearProbe:
             [_accuracies(train[site], test[site], *labels) for labels in zip(*columns, strict=True)] for site in train
         ]), 2, 0)  # fmt: skip
         return LinearProbes(
-            sites=tuple(train), targets=self.names, accuracy=accuracy, shuffled=shuffled, baseline=self.baseline
-        )
+            sites=tuple(train), targets=self.names, accuracy=accuracy, shuffled=shuffled, baseline=self.baseline,
+            counted=self.counted,
+        )  # fmt: skip
+
+
+def _counted(target: ProbeTarget, train: Batch, counted: Batch | None) -> tuple[Batch, Tensor]:
+    """The rows that an n-gram is counted on, and their labels."""
+    return (train, target.train) if counted is None or target.counted is None else (counted, target.counted)
 
 
 class _Labelled:

@@ -2,12 +2,15 @@
 
 The likeliest label after the last 3, 2, 1 or 0 tokens of the document, as counted on the examples given; a context that
 did not occur backs off to one token less (the simplest of back-offs; Katz 1987 has a better one, for probabilities).
-Without any token it is the most frequent label.
+Without any token it is the most frequent label. Of equally frequent ones it is the smallest.
+
+Counting is sorting: each context of an order becomes a number, of the examples and of what is predicted together.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -15,51 +18,78 @@ from tasks.base import Batch
 from tasks.targets import IGNORED
 
 LONGEST = 3
-Context = tuple[int, ...]
-Example = tuple[Context, int]
-"""The last tokens up to a position, and the position's label."""
+OUTSIDE = -1
+"""In place of a token before the document begins."""
+NEVER = -1
+"""Label of a context that did not occur."""
 
 
-def examples(batch: Batch, labels: Int[Tensor, "batch pos"]) -> Iterator[Example]:
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Positions with a label, and the last tokens up to each."""
+
+    contexts: Int[Tensor, "example longest"]
+    """The position's own token last; OUTSIDE where the document has fewer."""
+    labels: Int[Tensor, " example"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def examples(batch: Batch, labels: Int[Tensor, "batch pos"]) -> Examples:
     """Every position that has a label, with up to `LONGEST` tokens of its document: the position's own and those before."""
-    for tokens, documents, row in zip(batch.tokens.tolist(), batch.documents.tolist(), labels.tolist(), strict=True):
-        for t, label in enumerate(row):
-            if label != IGNORED:
-                first = max(0, t - LONGEST + 1)
-                yield tuple(tokens[s] for s in range(first, t + 1) if documents[s] == documents[t]), label
+    row, position = (labels != IGNORED).cpu().nonzero(as_tuple=True)
+    tokens, documents = batch.tokens.cpu(), batch.documents.cpu()
+    columns = []
+    for back in reversed(range(LONGEST)):
+        at = (position - back).clamp(min=0)
+        inside = (position >= back) & (documents[row, at] == documents[row, position])
+        columns.append(torch.where(inside, tokens[row, at].long(), OUTSIDE))
+    return Examples(contexts=torch.stack(columns, dim=1), labels=labels.cpu()[row, position].long())
 
 
-class NGram:
-    """Counts of labels after contexts of up to `LONGEST` tokens.
+def ngram_predictions(train: Examples, test: Examples) -> Int[np.ndarray, "order example"]:
+    """For each order, 0 to `LONGEST`, the likeliest label of each example of `test` as counted on `train`.
 
-    >>> ngram = NGram([((1, 2), 5), ((1, 2), 5), ((3, 2), 6), ((4, 4), 7)])
-    >>> ngram.predict((1, 2), 2), ngram.predict((3, 2), 2), ngram.predict((3, 2), 1), ngram.predict((9, 9), 2)
-    (5, 6, 5, 5)
+    Raises ValueError without examples to count on.
     """
+    if not len(train):
+        raise ValueError("there is no example to count on; write at least one position with a label")
+    contexts = np.concatenate([train.contexts.numpy(), test.contexts.numpy()])
+    labels, number = np.unique(train.labels.numpy(), return_inverse=True)
+    found = [np.full(len(test), labels[np.bincount(number).argmax()])]
+    context = np.zeros(len(contexts), dtype=np.int64)
+    whole = np.ones(len(contexts), dtype=bool)
+    for order in range(1, LONGEST + 1):
+        own = contexts[:, -order]
+        whole &= own != OUTSIDE
+        context = np.unique(context * (contexts.max() + 2) + own + 1, return_inverse=True)[1]
+        known, likeliest = _likeliest(context[: len(train)][whole[: len(train)]], number[whole[: len(train)]])
+        of_context = np.full(context.max() + 1, NEVER)
+        of_context[known] = likeliest
+        predicted = np.where(whole, of_context[context], NEVER)[len(train) :]
+        found.append(np.where(predicted == NEVER, found[-1], labels[predicted]))
+    return np.stack(found)
 
-    def __init__(self, train: Iterable[Example]) -> None:
-        counts: defaultdict[Context, Counter[int]] = defaultdict(Counter)
-        for context, label in train:
-            for start in range(len(context) + 1):
-                counts[context[start:]][label] += 1
-        self._likeliest = {context: labels.most_common(1)[0][0] for context, labels in counts.items()}
 
-    def predict(self, context: Context, order: int) -> int:
-        """The likeliest label after the last `order` tokens, or after fewer where these never occurred."""
-        for start in range(max(0, len(context) - order), len(context)):
-            if context[start:] in self._likeliest:
-                return self._likeliest[context[start:]]
-        return self._likeliest[()]
-
-
-def ngram_accuracy(train: Iterable[Example], test: Iterable[Example]) -> float:
+def ngram_accuracy(train: Examples, test: Examples) -> float:
     """Accuracy of the best order, 0 to `LONGEST`, on `test`; NaN when either holds no example.
 
     The order is the one that does best on `test` itself, which favours the baseline over what is compared with it.
     """
-    train, test = list(train), list(test)
-    if not train or not test:
+    if not len(train) or not len(test):
         return float("nan")
-    ngram = NGram(train)
-    right = [sum(ngram.predict(context, order) == label for context, label in test) for order in range(LONGEST + 1)]
-    return max(right) / len(test)
+    right = ngram_predictions(train, test) == test.labels.numpy()
+    return float(right.mean(axis=1).max())
+
+
+def _likeliest(contexts: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The contexts there are, each once, and the label that stands most often with each."""
+    if not len(contexts):
+        return contexts, labels
+    most = labels.max() + 1
+    pairs, counts = np.unique(contexts * most + labels, return_counts=True)
+    context, label = np.divmod(pairs, most)
+    best = np.lexsort((-label, counts, context))  # the last of each context has the largest count
+    last = np.flatnonzero(np.append(np.diff(context[best]) != 0, True))
+    return context[best][last], label[best][last]

@@ -20,7 +20,7 @@ from playground.probes.copying import copying
 from playground.probes.gradients import gradient_shares
 from playground.probes.knockout import knockout
 from playground.probes.lens import lens
-from playground.probes.linear import LinearProbe, linear_rows, token_targets, value_targets
+from playground.probes.linear import COUNTED, LinearProbe, counted_rows, linear_rows, token_targets, value_targets
 from playground.probes.pairs import Corruption, NoPairs, Pairs, make_pairs
 from playground.probes.patching import patch_heads, patch_positions
 from playground.probes.path_patching import path_patching
@@ -107,11 +107,11 @@ def _on_pairs(probe: Callable[[MTPTransformer, Pairs], Result], corrupt: Corrupt
 
 
 def _linear(task: Task, n_future: int) -> Measure:
-    train, test = linear_rows(task)
-    targets = token_targets(train, test, max(MOST_AHEAD, n_future))
+    (train, test), counted = linear_rows(task), counted_rows(task, _generator(), COUNTED)
+    targets = token_targets(train, test, max(MOST_AHEAD, n_future), counted)
     if isinstance(task, Polynomial):
-        targets += value_targets(task, train, test)
-    return LinearProbe(train, test, targets, _generator())
+        targets += value_targets(task, train, test, counted)
+    return LinearProbe(train, test, targets, _generator(), counted)
 
 
 def _ablation(*, freeze_patterns: bool) -> Make:

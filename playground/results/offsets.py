@@ -76,6 +76,7 @@ class LinearProbes(Result):
 
     dims: ClassVar[dict[str, str]] = {
         "sites": "site", "targets": "target", "accuracy": "site target", "shuffled": "site target", "baseline": "target",
+        "counted": "target",
     }  # fmt: skip
 
     sites: tuple[str, ...]
@@ -87,12 +88,26 @@ class LinearProbes(Result):
     """`[site, target]`: the same probe trained on shuffled labels."""
     baseline: NDArray[np.float64]
     """`[target]`: the best n-gram model of the current tokens up to trigrams; its order 0 is the most frequent label."""
+    counted: NDArray[np.int64] | None = None
+    """`[target]`: positions that the n-gram is counted on. None where results were stored before 2026-11-30, when it was the
+    few thousand that probes are trained on, and the baseline too low."""
+
+    @property
+    def note(self) -> str:
+        """How many positions the n-gram is counted on."""
+        if self.counted is None:
+            return "the n-gram was counted on the few rows that probes are trained on, and is too low"
+        if not len(self.counted):
+            return ""
+        least, most = (f"{count:,}" for count in (self.counted.min(), self.counted.max()))
+        return f"n-gram counted on {least if least == most else f'{least} to {most}'} positions"
 
     def rows(self) -> list[Row]:
         """A line for each site and target."""
         return [
             {"site": site, "target": target, "accuracy": float(self.accuracy[i, j]), "n-gram": float(self.baseline[j]),
              "above n-gram": float(self.accuracy[i, j] - self.baseline[j]),
+             "counted on": None if self.counted is None else int(self.counted[j]),
              "shuffled labels": float(self.shuffled[i, j])}
             for i, site in enumerate(self.sites)
             for j, target in enumerate(self.targets)

@@ -37,6 +37,12 @@ def model_of(kind: str, **changes: Any):
 
 @pytest.fixture(scope="module")
 def probes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("playground.probes.registry.COUNTED", 1 << 12)
+        yield _probes()
+
+
+def _probes():
     task = make_task("induction", d_vocab=8, n_ctx=10, min_distance=3, max_distance=4, test_rows=12)
     return make_probes(list(PROBES), task, 2)
 

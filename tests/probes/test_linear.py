@@ -7,6 +7,7 @@ import torch
 from playground.probes.linear import (
     LinearProbe,
     ProbeTarget,
+    counted_rows,
     linear_probes,
     linear_rows,
     token_targets,
@@ -89,6 +90,56 @@ def test_tokens_ahead_on_a_chain_are_read_from_the_embedding_as_the_n_gram_does(
     result = linear_probes(small_model(), batch, batch, seeded_generator(0))
     assert result.targets == ("token +1", "token +2", "token +3", "token +4")
     assert (result.accuracy[0] == 1.0).all() and (result.baseline == 1.0).all()
+
+
+def _trigram_chain(rows: int, seed: int, d_vocab: int = 16, sure: float = 0.7) -> Batch:
+    """Rows in which the last three tokens decide the next one in 70 of 100 cases, and otherwise it is any."""
+    successor = torch.randint(d_vocab, (d_vocab**3,), generator=seeded_generator(0))
+    generator = seeded_generator(seed)
+    tokens = torch.randint(d_vocab, (rows, 32), generator=generator)
+    is_sure = torch.rand(tokens.shape, generator=generator) < sure
+    for t in range(3, 32):
+        decided = successor[(tokens[:, t - 3] * d_vocab + tokens[:, t - 2]) * d_vocab + tokens[:, t - 1]]
+        tokens[:, t] = torch.where(is_sure[:, t], decided, tokens[:, t])
+    return make_batch(tokens)
+
+
+def test_the_n_gram_counted_on_many_samples_is_as_good_as_is_known():
+    """0.7 + 0.3 / 16 where three tokens decide; on the rows that probes are trained on each context occurs once."""
+    train, test, counted = _trigram_chain(140, 1), _trigram_chain(160, 2), _trigram_chain(10_000, 3)
+
+    def targets(*counted: Batch) -> tuple[ProbeTarget, ...]:
+        found = token_targets(train, test, 1, *counted)
+        for target in found:
+            target.test[:, :2] = IGNORED  # fewer than three tokens
+        return found
+
+    few = LinearProbe(train, test, targets(), seeded_generator(0))
+    many = LinearProbe(train, test, targets(counted), seeded_generator(0), counted)
+    assert many.baseline[0] == pytest.approx(0.7 + 0.3 / 16, abs=0.02)
+    assert few.baseline[0] < 0.6
+    assert (few.counted[0], many.counted[0]) == (140 * 31, 10_000 * 31)
+
+
+def test_the_result_says_how_many_positions_the_n_gram_is_counted_on():
+    task = Induction(InductionConfig(n_ctx=32, d_vocab=11, max_distance=16))
+    sets, counted = linear_rows(task, positions=64), counted_rows(task, seeded_generator(3), 1 << 11)
+    assert counted.tokens.shape == (64, 32)
+    assert torch.equal(counted.tokens, task.sample(64, seeded_generator(3)).tokens)
+    model = small_model(d_vocab=11, n_ctx=32)
+    found = linear_probes(model, *sets, seeded_generator(0), counted=counted)
+    assert found.counted.tolist() == [64 * (32 - ahead) for ahead in (1, 2, 3, 4)]
+    assert found.note == "n-gram counted on 1,792 to 1,984 positions"
+    assert found.rows()[0]["counted on"] == 1984
+    before = LinearProbes.from_dict({name: value for name, value in found.to_dict().items() if name != "counted"})
+    assert before.counted is None and "too low" in before.note
+
+
+def test_counted_rows_need_their_labels():
+    train, test = _sets(rows=10)
+    for counted, targets in ((train, token_targets(train, test, 1)), (None, token_targets(train, test, 1, train))):
+        with pytest.raises(ValueError, match=r"write token_targets\(\.\., counted=counted\)"):
+            LinearProbe(train, test, targets, seeded_generator(0), counted)
 
 
 def test_targets_never_cross_documents():

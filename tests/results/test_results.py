@@ -132,7 +132,7 @@ EXAMPLES: list[Result] = [
     ),
     LinearProbes(
         sites=("embed", "blocks.0"), targets=("token +1", "token +2"), accuracy=_some(2, 2), shuffled=_some(2, 2),
-        baseline=_some(2),
+        baseline=_some(2), counted=np.array([1000, 2000]),
     ),
     MARGINAL,
     OffsetAgreement(agreement=_some(2), chance=_some(2), count=np.array([10, 20])),
