@@ -83,7 +83,7 @@ def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
             "benchmark": "decoding", "run": stored.id, "n_future": n_future, "drafts": drafts, "nodes": speed.nodes,
             "batch": batch, "ratio": round(speed.speedup, 3), "ratio_lowest": round(low, 3), "ratio_highest": round(high, 3),
             "target": TARGETS[n_future] if batch == 1 else None, "tokens_per_forward": round(speed.tokens_per_forward, 3),
-            "predicted": round(speed.predicted_speedup, 3), "same_text": speed.identical,
+            "by_parts": round(speed.speedup_by_parts, 3), "same_text": speed.identical,
             "ms_plain_forward": round(1e3 * speed.plain_seconds_per_forward, 3),
             "ms_drafted_forward": round(1e3 * speed.speculative_seconds_per_forward, 3),
             "conditional_acceptance": [round(rate, 3) for rate in speed.acceptance.conditional.tolist()],

@@ -152,7 +152,7 @@ def test_json_has_everything(runs_dir, capsys):
         assert line["speed"].keys() >= {
             "speedup",
             "spread",
-            "predicted_speedup",
+            "speedup_by_parts",
             "identical",
             "marginal",
             "plain_seconds",

@@ -70,11 +70,11 @@ class DecodingSpeed(Result):
         return _ratio(float(np.median(self.speculative_seconds)), self.speculative_forwards)
 
     @property
-    def predicted_speedup(self) -> float:
-        """Tokens per forward x (seconds of a plain forward / seconds of a speculative one).
+    def speedup_by_parts(self) -> float:
+        """Tokens per forward over the cost of a forward, which is seconds of a speculative one over seconds of a plain one.
 
-        The measured one is lower where rows of a batch wait for the slowest, and where the last forward's tokens are not all
-        wanted.
+        It takes the measured speed-up apart and predicts nothing: both are of the same seconds, forwards and tokens. The
+        measured one is lower where rows of a batch wait for the slowest, and where tokens of the last forward are not wanted.
         """
         return self.tokens_per_forward * _ratio(self.plain_seconds_per_forward, self.speculative_seconds_per_forward)
 
@@ -86,13 +86,13 @@ class DecodingSpeed(Result):
              "conditional": _percent(self.acceptance.conditional),
              "marginal": _percent(self.marginal.rate[: self.speculative - 1]),
              "ms": 1000 * self.speculative_seconds_per_forward, "plain ms": 1000 * self.plain_seconds_per_forward,
-             "predicted": self.predicted_speedup, "speed-up": self.speedup, "spread": f"{low:.2f}-{high:.2f}",
+             "by parts": self.speedup_by_parts, "speed-up": self.speedup, "spread": f"{low:.2f}-{high:.2f}",
              "same": _yes(self.identical)}
         ]  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         """`to_dict` with what is computed from it, for JSON that is read elsewhere."""
-        names = ("speedup", "predicted_speedup", "plain_seconds_per_forward", "speculative_seconds_per_forward")
+        names = ("speedup", "speedup_by_parts", "plain_seconds_per_forward", "speculative_seconds_per_forward")
         numbers = {name: _finite(getattr(self, name)) for name in names}
         computed = numbers | {"spread": [_finite(value) for value in self.spread]}
         computed["conditional_acceptance"] = [_finite(value) for value in self.acceptance.conditional.tolist()]

@@ -70,9 +70,9 @@ def facts(speed: DecodingSpeed) -> list[tuple[str, str, str]]:
          f"Times the model ran behind the prefill. Plain decoding: {speed.plain_forwards}."),
         ("Tokens per forward", f"{speed.tokens_per_forward:.2f}",
          f"Tokens written over forwards. Plain decoding: 1; at most K = {speed.speculative}."),
-        ("Predicted speed-up", f"{speed.predicted_speedup:.2f}×",
+        ("Speed-up by parts", f"{speed.speedup_by_parts:.2f}×",
          f"Tokens per forward over what a forward costs: {plural(speed.nodes, 'token')} at once took {relative:.2f} times as "
-         "long as one."),
+         "long as one. It takes the measured speed-up apart and is no prediction of it."),
         ("Measured speed-up", f"{speed.speedup:.2f}×",
          f"Seconds of plain over seconds of speculative decoding, behind the prefill; {spread}. 1 is no gain."),
     ]  # fmt: skip

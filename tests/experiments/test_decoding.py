@@ -293,7 +293,7 @@ def test_one_new_token_needs_no_forward_behind_the_prefill():
         small_model(n_layers=5, n_future=3), [[1, 2]], dataclasses.replace(CHAIN, max_new_tokens=1), 1
     )
     assert speed.plain_forwards == speed.speculative_forwards == 0
-    assert math.isnan(speed.tokens_per_forward) and math.isnan(speed.predicted_speedup)
+    assert math.isnan(speed.tokens_per_forward) and math.isnan(speed.speedup_by_parts)
     assert json.dumps(speed.summary(), allow_nan=False)
 
 
@@ -359,7 +359,7 @@ def test_speedup_is_of_medians_and_its_spread_of_turns():
     assert speed.speedup == 2.0 and speed.spread == (1.5, 4.0)
     assert speed.plain_seconds_per_forward == pytest.approx(0.1)
     assert speed.speculative_seconds_per_forward == pytest.approx(0.15)
-    assert speed.predicted_speedup == pytest.approx(2.0)
+    assert speed.speedup_by_parts == pytest.approx(2.0)
     (row,) = speed.rows()
     assert (row["conditional"], row["marginal"], row["spread"], row["same"]) == ("90 -", "90 50", "1.50-4.00", "yes")
     assert (row["ms"], row["plain ms"]) == pytest.approx((150, 100))

@@ -138,7 +138,18 @@ def test_speed_up_is_of_medians_and_its_spread_of_neighbours():
     found = speed()
     assert (found.speedup, found.spread) == (5 / 2, (1.0, 3.0))
     assert (found.plain_seconds_per_forward, found.speculative_seconds_per_forward) == (0.05, 0.05)
-    assert found.predicted_speedup == pytest.approx(2.4)
+    assert found.speedup_by_parts == pytest.approx(2.4)
+
+
+def test_the_speed_up_by_parts_is_the_measured_one_where_all_tokens_of_all_forwards_are_wanted():
+    """An identity and no prediction: plain forwards are as many as tokens."""
+    for seconds in (0.5, 2.0, 17.0):
+        found = speed(tokens_per_forward=100 / 40, speculative_seconds=np.full(3, seconds))
+        assert found.speedup_by_parts == pytest.approx(found.speedup)
+    (line,) = found.rows()
+    assert line["by parts"] == found.speedup_by_parts
+    assert found.summary()["speedup_by_parts"] == pytest.approx(found.speedup_by_parts)
+    assert not any("predicted" in name for name in line)
 
 
 @pytest.mark.parametrize(("identical", "shown"), [(True, "yes"), (False, "NO"), (None, None)])
@@ -151,7 +162,7 @@ def test_the_line_of_a_speed(identical, shown):
 def test_nothing_decoded_behind_the_prefill_has_no_speed():
     nothing = np.zeros(1)
     found = speed(plain_seconds=nothing, speculative_seconds=nothing, plain_forwards=0, speculative_forwards=0)
-    assert math.isnan(found.speedup) and math.isnan(found.predicted_speedup)
+    assert math.isnan(found.speedup) and math.isnan(found.speedup_by_parts)
     summary = found.summary()
     assert (summary["speedup"], summary["spread"]) == (None, [None, None])
 

@@ -95,7 +95,7 @@ def test_the_numbers_come_with_what_they_mean(pair: list[Path]) -> None:
     app = page()
     expected = by_hand(pair[1], speculative=4)
     shown = {metric.label: metric.value for metric in app.metric}
-    assert list(shown) == ["Forwards", "Tokens per forward", "Predicted speed-up", "Measured speed-up"]
+    assert list(shown) == ["Forwards", "Tokens per forward", "Speed-up by parts", "Measured speed-up"]
     assert shown["Forwards"] == str(expected.decoded[0].forwards)
     assert shown["Tokens per forward"] == f"{expected.tokens_per_forward:.2f}"
     text = words(app)
