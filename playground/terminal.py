@@ -115,7 +115,9 @@ class Live(Lines):
 
 def _heading(record: RunRecord) -> str:
     parts = record.parameters
-    equal = " (control flops: their cost is that of the steps of n = 1)" if record.control == "flops" else ""
+    equal = (
+        " (control flops: rounded to the cost of the configured steps of n = 1)" if record.control == "flops" else ""
+    )
     counts = ", ".join(f"{name} {parts[name]:,}" for name in ("embedding", "trunk", "future_heads", "unembedding"))
     return (
         f"{record.run}: {record.steps} steps{equal} on {record.device}; {parts['total']:,} parameters ({counts}), "

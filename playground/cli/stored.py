@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,10 @@ from tyro.conf import arg
 
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
 from playground.config import nearest
+from playground.experiments.claims import best_rate_note, control_notes, rate_note
 from playground.experiments.claims import best_rates as best_of_rates
-from playground.experiments.claims import control_notes, rate_note
 from playground.experiments.compare import compare_run
-from playground.experiments.groups import Experiment, counted_runs, experiment_of, group_experiments, precision_of
+from playground.experiments.groups import Experiment, Group, experiment_of, group_experiments, precision_of
 from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
@@ -39,10 +39,10 @@ def compare_command(argv: list[str]) -> int:
         found = [find_run(name, runs_dir) for name in runs]
         rows = {run.path: compare_run(run) for run in found}
         experiments = _experiments(found)
+        chosen = ""
         if best_rates:
-            groups = group_experiments(experiments)
-            counted = counted_runs([run.record for run in found if run.id in groups], groups)
-            kept = best_of_rates(experiments, {run.id: rows[run.path] for run in found if run.id in counted})
+            kept = best_of_rates(experiments, {run.id: rows[run.path] for run in found})
+            chosen = best_rate_note(experiments, kept)
             found = [run for run in found if run.id in kept or run.id not in experiments]
         if as_json:
             for run in found:
@@ -50,7 +50,8 @@ def compare_command(argv: list[str]) -> int:
         else:
             comparison_table([rows[run.path] for run in found])
             told = {run.id: experiments[run.id] for run in found if run.id in experiments}
-            for note in (*control_notes(group_experiments(told).values()), rate_note(told)):
+            groups = group_experiments(told)
+            for note in (*control_notes(groups.values()), chosen or rate_note(told), _models(groups)):
                 if note:
                     tell(note)
         for run in found:
@@ -68,6 +69,13 @@ def _experiments(runs: Sequence[Run]) -> dict[str, Experiment]:
         with contextlib.suppress(RunError):
             found[run.id] = experiment_of(read_config_values(run.path, run.record), precision_of(run.record))
     return found
+
+
+def _models(groups: Mapping[str, Group]) -> str:
+    """What the models are called that differ in more than n, control and type: by what tells them apart."""
+    labels = dict.fromkeys(group.label for group in groups.values())
+    plain = {(group.n_future, group.control) for group in groups.values()}
+    return f"The models are: {'; '.join(labels)}." if len(labels) > len(plain) else ""
 
 
 def _remove(names: Sequence[str], runs_dir: Path, *, force: bool) -> int:

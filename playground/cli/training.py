@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import signal
@@ -14,9 +13,10 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, SuppressFixed, arg
 
+from playground.cli.left import left_to_train, print_outcome
 from playground.cli.parsing import Json, RunNames, RunsDir, Text, parse, run_command
 from playground.config import MOST_SEED, SIZES, RunConfig, check_name, nearest, short_value
-from playground.experiments.commands import resume_line, run_line
+from playground.experiments.commands import resume_line
 from playground.experiments.stopping import Interrupted, catching_signals
 from playground.experiments.torchrun import launched
 from playground.runs.errors import RunError
@@ -113,7 +113,9 @@ def _train(argv: list[str]) -> int:
     if given.seeds is None and given.lrs is None:
         if given.run_id is not None:
             check_name(given.run_id, "run id")
-        if not _left([config], given):
+        if not left_to_train(
+            [config], given.runs_dir, again=given.again or given.run_id is not None, as_json=given.json
+        ):
             return 0
         return _until_stopped(
             lambda should_stop: [
@@ -128,7 +130,7 @@ def _train(argv: list[str]) -> int:
     names = None if given.run_id is None else given.run_id.split(",")
     for name in names or ():
         check_name(name, "run id")
-    configs = _left(configs, given)
+    configs = left_to_train(configs, given.runs_dir, again=given.again or given.run_id is not None, as_json=given.json)
     if not configs:
         return 0
     return _until_stopped(
@@ -138,26 +140,6 @@ def _train(argv: list[str]) -> int:
         given.json,
         wanted=len(configs),
     )
-
-
-def _left(configs: list[RunConfig], given: TrainOptions) -> list[RunConfig]:
-    """Those that no finished run has trained already; the runs of the others are named."""
-    if given.again or given.run_id is not None or launched():
-        return configs
-    from playground.experiments.existing import existing_runs
-    from playground.experiments.runner import with_whole_path
-
-    whole = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
-    found = existing_runs(whole, given.runs_dir)
-    for name in found.values():
-        run = find_run(name, given.runs_dir)
-        if given.json:
-            _print_outcome(run)
-        else:
-            say(f"{name} is this training already, finished; look at it with: {run_line('compare', run.path)}")
-    if found:
-        say(f"{len(found)} of {len(configs)} trainings are stored already; write --again to train them again")
-    return [config for place, config in enumerate(configs) if place not in found]
 
 
 def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> list[RunConfig]:
@@ -371,7 +353,7 @@ def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool
             runs = work(stopping)
     except NonFiniteLoss as error:
         if as_json and error.run is not None:
-            _print_outcome(error.run)
+            print_outcome(error.run)
         say(f"error: {error}")
         return 1
     except TooLarge as error:
@@ -391,7 +373,7 @@ def _say_how_it_ended(runs: list[Run], as_json: bool, *, number: int = 0, missin
     """
     if as_json:
         for run in runs:
-            _print_outcome(run)
+            print_outcome(run)
     failed = [run for run in runs if run.record.state in ("failed", "interrupted")]
     for run in failed:
         reason = run.record.reason or f"its process was killed; go on with: {resume_line(run.path)}"
@@ -405,7 +387,3 @@ def _say_how_it_ended(runs: list[Run], as_json: bool, *, number: int = 0, missin
     if stopped or (number and missing):
         return 128 + (number or signal.SIGTERM)
     return 1 if failed else 0
-
-
-def _print_outcome(run: Run) -> None:
-    print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.state}), flush=True)

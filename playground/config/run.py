@@ -63,6 +63,7 @@ class RunConfig:
             raise ValueError(
                 f"offset_weights has {len(weights)} numbers and n_future is {self.model.n_future}; write one for each offset"
             )
+        self._check_weights()
         self.clamp.check(self.model)
         if self.clamp.freeze_heads and self.train.parallel == "fsdp":
             raise ValueError(
@@ -77,6 +78,18 @@ class RunConfig:
                 )
             if self.optim.clip_by != "all":
                 raise ValueError("on a base offset 1 has no gradient to clip by; write clip_by 'all'")
+
+    def _check_weights(self) -> None:
+        """Weights of offsets that leave nothing to learn, or nothing to clip by."""
+        weights = self.train.offset_weights
+        if weights and self.optim.clip_by == "next_token" and not weights[0]:
+            raise ValueError(
+                "clip_by 'next_token' with weight 0 for offset 1 has no gradient to clip by; write clip_by 'all', or a weight"
+            )
+        if weights and self.base is not None and not any(weights[1:]):
+            raise ValueError(
+                "offset_weights are 0 from offset 2 on, and on a base offset 1 does not learn; write one of them above 0"
+            )
 
     @property
     def steps(self) -> int:

@@ -9,7 +9,7 @@ MOST_STEPS = 10**9
 MOST_ROWS = 10**6
 """Rows of one step."""
 MOST_THREADS = 1024
-MOST_WEIGHT = 1e6
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
 """Of one offset's loss."""
 
 
@@ -103,9 +103,10 @@ class TrainConfig:
 
     def _check_weights(self) -> None:
         for offset, weight in enumerate(self.offset_weights, start=1):
-            if not 0 <= weight <= MOST_WEIGHT:
+            if weight and not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
                 raise ValueError(
-                    f"offset_weights has {short_value(weight)} for offset {offset}; write numbers from 0 to {MOST_WEIGHT:g}"
+                    f"offset_weights has {short_value(weight)} for offset {offset}; write 0, or a number from "
+                    f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
                 )
         if self.offset_weights and not any(self.offset_weights):
             raise ValueError("offset_weights are all 0, so that nothing would be learned; write one above 0")

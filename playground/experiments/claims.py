@@ -4,17 +4,18 @@ A difference from n = 1 may come from the loss of the further offsets, from a la
 add. Each control rules out one of these, and none rules out all. Needs no torch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from playground.experiments.compare import Comparison
-from playground.experiments.groups import Experiment, Group
+from playground.experiments.groups import Experiment, Group, group_experiments
 from playground.figures.crossing import Crossing, median_bounds
 
 ALONE = {
     "layers": "the path to the next token has n - 1 layers less as well",
     "trunk": "it has more parameters as well",
     "flops": "it has more parameters and took fewer steps as well",
-    "detached": "its trunk learns from the next token alone, as that of n = 1 does",
+    "detached": "its trunk learns from the next token alone, and its final norm and unembedding from all offsets",
 }
 """What else tells a model from n = 1, by its control."""
 NEEDED = ("layers", "trunk", "detached")
@@ -77,33 +78,45 @@ def several_rates(experiments: Mapping[str, Experiment]) -> bool:
 
 
 def best_rates(experiments: Mapping[str, Experiment], rows: Mapping[str, Comparison]) -> set[str]:
-    """Ids of the runs that train each model at its best learning rate; of models with one rate all.
+    """Ids of the runs that train each model at its best learning rate; of a model that cannot be decided on, all of them.
 
-    The best rate is that of the earliest median t50 over seeds; where none has a median, or several the same, that of the best
-    mean score. `rows` are those of the runs that count for what is said of their group.
+    Rates are compared on the seeds that have finished or failed at all of them, and a failed one counts as the worst. The best
+    rate is that of the earliest median t50; where none has a median, or several the same, that of the best mean score. A model
+    is not decided on when its rates share no such seed, or every seed failed. `rows` may lack runs.
     """
     kept: set[str] = set()
     for runs in arms(experiments).values():
-        by_rate: dict[float, list[str]] = {}
+        by_rate: dict[float, dict[int, Comparison]] = {}
         for run in runs:
-            by_rate.setdefault(rate_of(experiments[run]), []).append(run)
-        best = min(by_rate, key=lambda rate: _worse([rows[run] for run in by_rate[rate] if run in rows]))
-        kept |= set(by_rate[best])
+            ended = by_rate.setdefault(rate_of(experiments[run]), {})
+            if run in rows and rows[run].status in ("finished", "failed"):
+                ended[rows[run].seed] = rows[run]
+        by_rate = {rate: ended for rate, ended in by_rate.items() if ended}
+        shared = set.intersection(*(set(ended) for ended in by_rate.values())) if by_rate else set()
+        ranks = {rate: _rank([ended[seed] for seed in sorted(shared)]) for rate, ended in by_rate.items()}
+        if not shared or min(ranks.values()) == WORST:
+            kept |= set(runs)
+            continue
+        best = min(ranks, key=lambda rate: ranks[rate])
+        kept |= {run for run in runs if rate_of(experiments[run]) == best}
     return kept
 
 
-def _worse(rows: Sequence[Comparison]) -> tuple[float, float]:
+WORST = (math.inf, math.inf)
+
+
+def _rank(rows: Sequence[Comparison]) -> tuple[float, float]:
     """Smaller is better."""
-    measured = [row for row in rows if row.score is not None]
-    if not measured:
-        return float("inf"), float("inf")
-    crossings = [
-        Crossing(run=row.run, label="", n_future=1, seed=row.seed, tokens=row.t50_tokens, seen=row.measured_tokens)
-        for row in measured
-    ]
+    crossings: list[Crossing] = []
+    scores: list[float] = []
+    for row in rows:
+        good = row.status == "finished"
+        t50, seen = (row.t50_tokens, row.measured_tokens) if good else (None, 0)
+        crossings.append(Crossing(run=row.run, label="", n_future=1, seed=row.seed, tokens=t50, seen=seen))
+        score = math.inf if row.score is None or not good else row.score
+        scores.append(-score if row.higher_is_better and math.isfinite(score) else score)
     high = median_bounds(crossings)[1]
-    mean = sum(row.score for row in measured if row.score is not None) / len(measured)
-    return float("inf") if high is None else high, -mean if measured[0].higher_is_better else mean
+    return math.inf if high is None else high, sum(scores) / len(scores) if scores else math.inf
 
 
 def rate_note(experiments: Mapping[str, Experiment]) -> str:
@@ -119,6 +132,18 @@ def rate_note(experiments: Mapping[str, Experiment]) -> str:
             f"All models were trained at one learning rate, {rates[0]:g}. The best rate can differ with n; train --lrs tries "
             "several."
         )
-    if all(len(found) == 1 for found in of_arms.values()):
-        return f"Models were trained at different learning rates: {', '.join(f'{rate:g}' for rate in rates)}."
-    return f"Models were trained at several learning rates: {', '.join(f'{rate:g}' for rate in rates)}."
+    kind = "different" if all(len(found) == 1 for found in of_arms.values()) else "several"
+    return f"Models were trained at {kind} learning rates: {', '.join(f'{rate:g}' for rate in rates)}."
+
+
+def best_rate_note(experiments: Mapping[str, Experiment], kept: Collection[str]) -> str:
+    """A sentence on which learning rates the runs that `best_rates` kept have, and from how many they were chosen."""
+    parts: list[str] = []
+    for runs in arms(experiments).values():
+        tried = sorted({rate_of(experiments[run]) for run in runs})
+        left = sorted({rate_of(experiments[run]) for run in runs if run in kept})
+        of = f" of {', '.join(f'{rate:g}' for rate in tried)}" if len(tried) > len(left) else ""
+        name = group_experiments({runs[0]: experiments[runs[0]]})[runs[0]].label
+        parts.append(f"{name}: {', '.join(f'{rate:g}' for rate in left)}{of}")
+    chosen = " chosen by the scores that are shown: train more seeds at them for a claim"
+    return f"Learning rates,{chosen}. {'; '.join(parts)}."

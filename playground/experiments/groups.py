@@ -147,6 +147,8 @@ def _settled(flat: dict[str, Any]) -> dict[str, Any]:
     flat = LATER | {place: value for place, value in flat.items() if not place.startswith("base.")}
     if base:
         flat["base"] = base
+    if set(flat["train.offset_weights"]) == {1.0}:  # the default, written out
+        flat["train.offset_weights"] = ()
     if _n_future(flat) == 1:
         flat |= {place: LATER[place] for place in _named_places() if flat[place] != "linear"}
     return flat

@@ -5,7 +5,8 @@ The trunk learns from the sum of the gradients alone (Gloeckle et al. 2024, 2404
     share_k = |g_k| / |g_1 + .. + g_n|      cosine_jk = g_j . g_k / (|g_j| |g_k|)
 
 with g_k the gradient of offset k's mean loss, over all positions of the batch as one vector. Orthogonal gradients of one
-size have shares of 1 / sqrt(n), equal ones of 1 / n; a share above 1 says that the others pull against this offset.
+size have shares of 1 / sqrt(n), equal ones of 1 / n; a share above 1 says that the others pull against this offset. Weights
+that the offsets had in training (`offset_weights`) do not count here. Under control `detached` further offsets have share 0.
 """
 
 import numpy as np
@@ -23,7 +24,8 @@ from tasks.targets import IGNORED, future_targets
 def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
     """Shares, cosines and losses of all offsets on `batch`.
 
-    An offset without targets has loss NaN, share 0 and cosine NaN. Parameters collect no gradient.
+    An offset without targets has loss NaN, share 0 and cosine NaN; one that sends nothing back has share 0 and cosine NaN.
+    Parameters collect no gradient.
     """
     batch = batch.to(model.W_E.device)
     with quietly(model):
@@ -35,13 +37,20 @@ def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
         for offset in all_offsets(model):
             total, count = _total_loss(model, z, batch, offset)
             losses.append(total.item() / count if count else float("nan"))
-            (gradient,) = torch.autograd.grad(total / max(count, 1), z)
-            gradients.append(gradient.double().flatten())
+            gradients.append(_gradient(total / max(count, 1), z).double().flatten())
     stacked = torch.stack(gradients)
     norms = stacked.norm(dim=1)
     cosine = (stacked @ stacked.T) / torch.outer(norms, norms)
     share = norms / stacked.sum(dim=0).norm()
     return GradientShares(share=share.cpu().numpy(), cosine=cosine.cpu().numpy(), loss=np.array(losses))
+
+
+def _gradient(loss: Tensor, z: Tensor) -> Tensor:
+    """The gradient at z; zero where none comes back, as from the further offsets under control `detached`."""
+    if not loss.requires_grad:
+        return torch.zeros_like(z)
+    (gradient,) = torch.autograd.grad(loss, z, allow_unused=True, materialize_grads=True)
+    return gradient
 
 
 def _total_loss(model: MTPTransformer, z: Tensor, batch: Batch, offset: int) -> tuple[Tensor, int]:

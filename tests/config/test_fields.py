@@ -226,3 +226,11 @@ def test_a_later_field_of_a_task_leaves_runs_as_they_were():
 def test_parts_are_the_fields_of_a_run():
     own = {item.name for item in dataclasses.fields(RunConfig)}
     assert own == {"task", *PARTS, "preset", "seed"}
+
+
+def test_weights_of_one_written_out_are_the_default():
+    plain = make_config("induction-cpu", n_future=2).to_dict()
+    ones = copy.deepcopy(plain)
+    ones["train"]["offset_weights"] = [1.0, 1.0]
+    groups = group_runs({"plain": plain, "ones": ones})
+    assert groups["plain"] == groups["ones"] and experiment_hash(plain) == experiment_hash(ones)

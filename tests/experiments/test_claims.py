@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from playground.config import RunConfig
-from playground.experiments.claims import best_rates, control_notes, rate_note, several_rates
+from playground.experiments.claims import best_rate_note, best_rates, control_notes, rate_note, several_rates
 from playground.experiments.compare import compare_run
 from playground.experiments.groups import Group, experiment_of
 from playground.experiments.presets import make_config
@@ -68,42 +68,57 @@ def test_a_shared_rate_is_said():
 
 @pytest.fixture
 def rows(tmp_path):
-    """Rows of a fake run, with what the case says."""
+    """Rows of a fake run, with what the case says of t50, score, seed and status."""
     row = compare_run(load_run(write_run(tmp_path, steps=40)))
 
-    def make(**cases: tuple) -> dict:
+    def make(*cases: tuple) -> dict:
         return {
-            run: dataclasses.replace(row, run=run, t50_tokens=t50, measured_tokens=100, score=score)
-            for run, (t50, score) in cases.items()
-        }
+            str(place): dataclasses.replace(
+                row, run=str(place), t50_tokens=t50, measured_tokens=100, score=score, seed=seed, status=(*status, "finished")[0]
+            )
+            for place, (t50, score, seed, *status) in enumerate(cases)
+        }  # fmt: skip
 
-    return lambda cases: make(**{str(place): case for place, case in enumerate(cases)})
+    return make
 
 
-RATES = (config(1, 0.001), config(1, 0.002), config(1, 0.002, seed=1), config(2, 0.001), config(2, 0.002))
+RATES = (config(1, 0.001), config(1, 0.001, seed=1), config(1, 0.002), config(1, 0.002, seed=1))
+LOW, HIGH, ALL = {"0", "1"}, {"2", "3"}, {"0", "1", "2", "3"}
 
 
 @pytest.mark.parametrize(("cases", "kept"), [
-    ([(50, 0.9), (40, 0.8), (45, 0.8), (30, 0.5), (20, 0.4)], {"1", "2", "4"}),
-    ([(50, 0.9), (40, 0.8), (None, 0.8), (30, 0.5), (None, 0.9)], {"0", "3"}),
-    ([(None, 0.1), (None, 0.3), (None, 0.0), (None, 0.5), (None, 0.5)], {"1", "2", "3"}),
-    ([(None, None), (None, 0.1), (None, 0.1), (None, None), (None, 0.0)], {"1", "2", "4"}),
+    ([(50, 0.9, 0), (60, 0.9, 1), (40, 0.8, 0), (45, 0.8, 1)], HIGH),  # earlier
+    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (None, 0.9, 1)], LOW),  # one of two at the higher rate never got there
+    ([(None, 0.25, 0), (None, 0.25, 1), (None, 0.5, 0), (None, 0.0, 1)], LOW),  # as good in the mean: the first
+    ([(None, 0.1, 0), (None, 0.1, 1), (None, 0.3, 0), (None, 0.2, 1)], HIGH),
+    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0, "failed"), (45, 0.9, 1)], LOW),  # a diverged seed is the worst
+    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (1, 0.9, 1, "interrupted")], HIGH),  # on seed 0, which both have
+    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 2), (45, 0.9, 3)], ALL),  # no seed in common
+    ([(50, 0.1, 0, "failed"), (60, 0.1, 1, "failed"), (40, 0.9, 0, "failed"), (45, 0.9, 1, "failed")], ALL),
+    ([(50, 0.1, 0), (60, 0.1, 1), (1, 0.9, 0, "stopped"), (1, 0.9, 1, "running")], LOW),  # a rate that nothing is known of
+    ([(None, None, 0), (None, None, 1), (None, 0.1, 0), (None, 0.1, 1)], HIGH),
 ])  # fmt: skip
 def test_the_best_rate_is_the_earliest_then_that_of_the_best_score(rows, cases, kept):
-    assert best_rates(experiments(*RATES), rows(cases)) == kept
+    assert best_rates(experiments(*RATES), rows(*cases)) == kept
 
 
 def test_a_score_that_falls_is_better_when_lower(rows):
-    found = {
-        run: dataclasses.replace(row, higher_is_better=False) for run, row in rows([(None, 2.0), (None, 1.0)]).items()
-    }
-    assert best_rates(experiments(*RATES[:2]), found) == {"1"}
+    cases = rows((None, 2.0, 0), (None, 1.0, 0))
+    found = {run: dataclasses.replace(row, higher_is_better=False) for run, row in cases.items()}
+    assert best_rates(experiments(config(1, 0.001), config(1, 0.002)), found) == {"1"}
 
 
 def test_models_of_one_rate_are_all_kept_and_other_settings_are_other_models(rows):
-    found = rows([(50, 0.9), (40, 0.9)])
+    found = rows((50, 0.9, 0), (40, 0.9, 0))
     assert best_rates(experiments(config(1, 0.001), config(1, 0.002, d_model=32)), found) == {"0", "1"}
     assert best_rates(experiments(config(2, 0.001), config(2, 0.002, control="trunk")), found) == {"0", "1"}
     assert best_rates(experiments(config(1, 0.001), config(1, 0.002, control="trunk")), found) == {
         "1"
     }  # n = 1 is one model
+
+
+def test_what_was_chosen_from_what_is_said(rows):
+    known = experiments(config(1, 0.001), config(1, 0.002), config(2, 0.001))
+    kept = best_rates(known, rows((50, 0.9, 0), (40, 0.9, 0), (30, 0.9, 0)))
+    note = best_rate_note(known, kept)
+    assert note.endswith("n = 1: 0.002 of 0.001, 0.002; n = 2, layers: 0.001.") and "for a claim" in note

@@ -6,7 +6,7 @@ import torch
 
 from playground.probes.gradients import gradient_shares
 from playground.training.loss import n_token_losses
-from tests.cases import MODEL_OPTIONS, make_batch, random_tokens, small_model
+from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, make_batch, random_tokens, small_model
 from tests.probes.no_trace import leaves_no_trace
 
 
@@ -84,3 +84,15 @@ def test_no_trace_is_left(trainable):
         gradient_shares(model, make_batch(random_tokens()))
     with torch.no_grad():
         gradient_shares(model, make_batch(random_tokens()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FUTURE_HEADS if kind != "anticausal"])
+def test_offsets_that_send_nothing_back_have_no_share(kind):
+    model = small_model(n_layers=4, n_future=3, control="detached", future_heads=kind)
+    found = gradient_shares(model, make_batch(random_tokens()))
+    assert found.share.tolist() == pytest.approx([1.0, 0.0, 0.0])
+    assert (
+        np.isfinite(found.loss).all()
+        and found.cosine[0, 0] == pytest.approx(1.0)
+        and np.isnan(found.cosine[0, 1:]).all()
+    )

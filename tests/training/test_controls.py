@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from playground.config import Control, RunConfig
+from playground.config import BaseConfig, Control, RunConfig
 from playground.config.flops import training_flops_per_token
 from playground.experiments.presets import make_config
 from playground.experiments.runner import train
@@ -133,9 +133,10 @@ def test_losses_are_told_without_their_weights(backward):
     ("changes", "says"),
     [
         ({"offset_weights": (1.0,)}, "offset_weights has 1 numbers and n_future is 2; write one for each offset"),
-        ({"offset_weights": (1.0, -1.0)}, "offset_weights has -1.0 for offset 2; write numbers from 0 to"),
+        ({"offset_weights": (1.0, -1.0)}, "offset_weights has -1.0 for offset 2; write 0, or a number from"),
         ({"offset_weights": (1.0, float("nan"))}, "offset_weights"),
         ({"offset_weights": (0.0, 0.0)}, "offset_weights are all 0"),
+        ({"offset_weights": (1e-300, 1e-300)}, "offset_weights has 1e-300 for offset 1; write 0, or a number from"),
     ],
 )
 def test_impossible_weights_are_refused(changes, says):
@@ -152,6 +153,14 @@ def test_a_weight_of_zero_learns_the_next_token_as_n_1_does(tmp_path):
 
 
 # --- clipping ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_without_weight_is_nothing_to_clip_by():
+    config = tiny(2, offset_weights=(0.0, 1.0))
+    with pytest.raises(ValueError, match="clip_by 'next_token' with weight 0 for offset 1"):
+        dataclasses.replace(config, optim=dataclasses.replace(config.optim, clip_by="next_token"))
+    with pytest.raises(ValueError, match="on a base offset 1 does not learn"):
+        dataclasses.replace(tiny(2, offset_weights=(1.0, 0.0)), base=BaseConfig(run="x"))
 
 
 def stepped(clip_by: str, n_future: int, seeds=(0,), **changes) -> tuple[torch.Tensor, list[MTPTransformer]]:

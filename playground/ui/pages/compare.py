@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from playground.experiments.claims import best_rates, control_notes, rate_note, rate_of, several_rates
-from playground.experiments.groups import Experiment, Group, counted_runs
+from playground.experiments.claims import best_rate_note, best_rates, control_notes, rate_note, several_rates
+from playground.experiments.groups import Group, counted_runs
 from playground.figures.crossing import Crossing, median_bounds
 from playground.figures.curves import MOST_LINES
 from playground.figures.means import MOST_PARTS, X
@@ -45,8 +45,7 @@ ENOUGH_SEEDS = 8
 
 BEST_RATE = (
     "Of the learning rates that a model was trained at, the one with the earliest median t50 over seeds; where none has a "
-    "median, the one with the best mean score. The rates are chosen by what is then compared: for a claim train more seeds at "
-    "them."
+    "median, the one with the best mean score, on the seeds that ended at all rates; a failed one counts as the worst."
 )
 
 
@@ -86,19 +85,10 @@ def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[
         return runs, groups
     if not st.toggle("Each model at its best learning rate", key="best-rates", persist_state="session", help=BEST_RATE):
         return runs, groups
-    counted = counted_runs([run.record for run in runs], groups)
-    kept = best_rates(experiments, {run.id: comparison(run) for run in runs if run.id in counted})
+    kept = best_rates(experiments, {run.id: comparison(run) for run in runs})
+    st.caption(plain(best_rate_note(experiments, kept)))
     best = [run for run in runs if run.id in kept]
-    st.caption(
-        "Learning rates shown: "
-        + "; ".join(f"{plain(label)}: {rate:g}" for label, rate in _rates_by_model(best, experiments).items())
-    )
     return best, groups_of(best)
-
-
-def _rates_by_model(runs: Sequence[StoredRun], experiments: Mapping[str, Experiment]) -> dict[str, float]:
-    groups = groups_of(runs)
-    return {groups[run.id].label: rate_of(experiments[run.id]) for run in runs}
 
 
 def _verdict(chosen: Chosen) -> None:

@@ -1,0 +1,36 @@
+"""What is left to train of a command, and what it says of the runs that are stored already."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from playground.config import RunConfig
+from playground.experiments.commands import run_line
+from playground.experiments.torchrun import launched
+from playground.runs.store import Run, find_run
+from playground.terminal import say
+
+
+def left_to_train(configs: list[RunConfig], runs_dir: Path, *, again: bool, as_json: bool) -> list[RunConfig]:
+    """Those that no finished run has trained already, or all of them `again`; the runs of the others are named."""
+    if again or launched():
+        return configs
+    from playground.experiments.existing import existing_runs
+    from playground.experiments.runner import with_whole_path
+
+    whole = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
+    found = existing_runs(whole, runs_dir)
+    for name in found.values():
+        run = find_run(name, runs_dir)
+        if as_json:
+            print_outcome(run)
+        else:
+            say(f"{name} is this training already, finished; look at it with: {run_line('compare', run.path)}")
+    if found:
+        say(f"{len(found)} of {len(configs)} trainings are stored already; write --again to train them again")
+    return [config for place, config in enumerate(configs) if place not in found]
+
+
+def print_outcome(run: Run) -> None:
+    """How a run ended, as a JSON line."""
+    print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.state}), flush=True)
