@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import cast
 
 import streamlit as st
 
@@ -69,8 +69,8 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
     n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
     with control_column:
         control = st.segmented_control(
-            "Control", list(get_args(Control)), default=config.model.control, key=f"control-{preset}", required=True,
-            persist_state="session", help=CONTROL_HELP,
+            "Control", ["layers", "trunk", "flops", "detached"], default=config.model.control, key=f"control-{preset}",
+            required=True, persist_state="session", help=CONTROL_HELP,
         ) or config.model.control  # fmt: skip
     possible = [n for n in CHOICES_OF_N if _is_possible(config.model, n, cast(Control, control))]
     usual = (1, 2) if config.model.n_future == 1 else (config.model.n_future,)

@@ -83,7 +83,7 @@ def test_the_mean_tells_its_interval_in_the_hover_text():
     _, low, high = mean_and_band(np.array(SEEDS))
     np.testing.assert_allclose(np.asarray(mean.customdata), np.stack([low, high], axis=1))
     assert "n = 1: mean of 3 seeds</b>" in mean.hovertemplate
-    assert "95% bootstrap interval of the mean: %{customdata[0]" in mean.hovertemplate
+    assert "95% t interval of the mean: %{customdata[0]" in mean.hovertemplate
     assert "test loss (nats) %{y" in mean.hovertemplate
 
 
@@ -216,7 +216,7 @@ def test_the_mean_goes_on_to_the_last_seed_which_has_no_interval():
     ]
     assert len(found["band"]) == 1
     assert "mean of 1 of 2 seeds, seed 1 ended early" in found["mean"][1].hovertemplate
-    assert "no interval" in found["mean"][1].hovertemplate and "bootstrap" not in found["mean"][1].hovertemplate
+    assert "no interval" in found["mean"][1].hovertemplate and "t interval" not in found["mean"][1].hovertemplate
 
 
 def test_several_seeds_that_ended_are_all_named():

@@ -36,7 +36,7 @@ def test_seeds_become_a_mean_with_its_interval():
     np.testing.assert_allclose(line.error_y.arrayminus, mean - low)
     assert not line.error_y.symmetric
     assert "n = 1: mean of 3 seeds</b> (0, 1, 2)" in line.hovertemplate
-    assert "95% bootstrap interval of the mean: %{customdata[0]" in line.hovertemplate
+    assert "95% t interval of the mean: %{customdata[0]" in line.hovertemplate
     np.testing.assert_allclose(np.asarray(line.customdata), np.stack([low, high], axis=1))
 
 

@@ -170,7 +170,7 @@ def test_a_factor(ratio: float, text: str) -> None:
         ({"seeds": tuple(range(3)), "parallel": 2}, 2),
         ({"seeds": tuple(range(4)), "parallel": 2, "n_futures": (1, 2)}, 4),
         ({"seeds": tuple(range(4)), "parallel": 16, "n_futures": (1, 2)}, 1),
-        ({"seeds": ()}, 0),
+        ({"seeds": ()}, 1),
         ({"n_futures": ()}, 1),
     ],
 )

@@ -141,7 +141,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         "1 finished",
         {
             "train": ["Trained already", "1 finished run: Induction.", "Compare the runs", "Replay how the heads formed"],
-            "compare": ["- **n = 1**: after", "1 seed here: a claim needs at least 5."],
+            "compare": ["- **n = 1**: after", "1 seed here: a claim needs at least 8."],
             "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },

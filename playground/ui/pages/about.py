@@ -1,6 +1,6 @@
 """About: what n-token prediction is, the words used here, and what to try first."""
 
-from typing import cast, get_args
+from typing import cast
 
 import streamlit as st
 
@@ -87,7 +87,12 @@ def _architecture() -> None:
     left, right = st.columns(2)
     n_future = left.slider("n", 1, 4, 2, key="about-n")
     control = right.segmented_control(
-        "Control", list(get_args(Control)), default="layers", required=True, key="about-control", help=CONTROL_HELP
+        "Control",
+        ["layers", "trunk", "flops", "detached"],
+        default="layers",
+        required=True,
+        key="about-control",
+        help=CONTROL_HELP,
     )
     from playground.config import ModelConfig
 

@@ -86,7 +86,7 @@ def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[
     if not st.toggle("Each model at its best learning rate", key="best-rates", persist_state="session", help=BEST_RATE):
         return runs, groups
     kept = best_rates(experiments, {run.id: comparison(run) for run in runs})
-    st.caption(plain(best_rate_note(experiments, kept)))
+    st.caption(plain(best_rate_note(experiments, kept), 2000))
     best = [run for run in runs if run.id in kept]
     return best, groups_of(best)
 
@@ -108,7 +108,7 @@ def _verdict(chosen: Chosen) -> None:
         line = _verdict_line(label, [item for item in found if item.label == label])
         lines.append(line + _not_counted(failed.get(label, [])))
     st.markdown("\n".join(lines))
-    st.caption(" ".join(_rests_on(chosen)))
+    st.caption(" ".join(plain(note, 1000) for note in _rests_on(chosen)))
 
 
 def _rests_on(chosen: Chosen) -> list[str]:
