@@ -164,7 +164,7 @@ def test_train_watch_compare_and_look_inside(page: Any, runs: Path, app_server: 
     table.scroll_into_view_if_needed()
     for text in ("n = 1", "n = 2, layers", "finished"):
         expect(table.locator("td").filter(has_text=re.compile(rf"^{text}$")).first).to_be_attached()
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    expect(page.locator(".js-plotly-plot")).to_have_count(4)
     assert_well(page)
 
     look_inside(page)
