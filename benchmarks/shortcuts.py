@@ -1,8 +1,8 @@
 """What rules reach that know nothing of what a task is for: `python -m benchmarks.shortcuts [--only NAME] [--rows N]`.
 
-A score says that a model has learned the thing measured only where no simpler rule scores as well. The rules guess the scored
-tokens of test rows, drawn as those of the task's own test set, from the tokens before them in the same document. Some are
-counted on training rows, on the scored tokens there. One is no shortcut but what induction heads do (`MECHANISM`).
+A score says that a model has learned the thing measured only where no simpler rule scores as well. Each rule
+guesses a scored token from the tokens before it in the same document, on rows drawn in the way of the task's own test set. Some
+rules count tokens in training rows, where they are scored. One is no shortcut: it does what induction heads do (`MECHANISM`).
 Plain Python, token by token. The tables in docs/tasks.md are printed by this.
 """
 

@@ -58,11 +58,6 @@ class RunConfig:
                 f"n_future {self.model.n_future} reaches past the task's context of {self.task.n_ctx} tokens; "
                 f"write n_future <= {self.task.n_ctx - 1} or a longer n_ctx"
             )
-        weights = self.train.offset_weights
-        if weights and len(weights) != self.model.n_future:
-            raise ValueError(
-                f"offset_weights has {len(weights)} numbers and n_future is {self.model.n_future}; write one for each offset"
-            )
         self._check_weights()
         self.clamp.check(self.model)
         if self.clamp.freeze_heads and self.train.parallel == "fsdp":
@@ -80,8 +75,12 @@ class RunConfig:
                 raise ValueError("on a base offset 1 has no gradient to clip by; write clip_by 'all'")
 
     def _check_weights(self) -> None:
-        """Weights of offsets that leave nothing to learn, or nothing to clip by."""
+        """One weight for each offset, which leaves something to learn and something to clip by."""
         weights = self.train.offset_weights
+        if weights and len(weights) != self.model.n_future:
+            raise ValueError(
+                f"offset_weights has {len(weights)} numbers and n_future is {self.model.n_future}; write one for each offset"
+            )
         if weights and self.optim.clip_by == "next_token" and not weights[0]:
             raise ValueError(
                 "clip_by 'next_token' with weight 0 for offset 1 has no gradient to clip by; write clip_by 'all', or a weight"

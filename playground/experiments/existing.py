@@ -4,13 +4,13 @@ With n = 1 every control names one model, so that a run under one of them stands
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from playground.config import RunConfig
 from playground.experiments.environment import pick_device
-from playground.experiments.groups import experiment_of, precision_of
+from playground.experiments.groups import experiment_of, precision_of, precision_on
 from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.record import RunRecord
@@ -22,42 +22,46 @@ STORED = ("probes", "probe_points", "eval_every", "log_every", "checkpoint_every
 """Fields of training that decide what is stored, and nothing else: a run that stored something else does not stand in."""
 
 
+@runtime_checkable
+class Recorded(Protocol):
+    """What is asked of a run."""
+
+    @property
+    def record(self) -> RunRecord: ...
+
+
+RunT = TypeVar("RunT", bound=Recorded)
+
+
 def existing_runs(configs: Sequence[RunConfig], runs_dir: Path | str) -> dict[int, str]:
     """By the place of a configuration the id of a finished run in `runs_dir` that is this training; the newest of several."""
-    known: list[tuple[RunRecord, Mapping[str, Any]]] = []
-    for run in list_runs(runs_dir)[0]:
-        if run.record.status == "finished":
+    return find_existing(configs, list_runs(runs_dir)[0], lambda run: read_config_values(run.path, run.record))
+
+
+def find_existing(
+    configs: Sequence[RunConfig], runs: Iterable[RunT], values_of: Callable[[RunT], Mapping[str, Any]]
+) -> dict[int, str]:
+    """`existing_runs`, of these runs; `values_of` reads the contents of the config.json of those that come into question."""
+    wanted = {(config.task.name, config.model.n_future, config.seed) for config in configs}
+    stored: dict[Hashable, RunRecord] = {}
+    for run in sorted(runs, key=lambda run: run.record.created):
+        record = run.record
+        if record.status == "finished" and (record.task, record.n_future, record.seed) in wanted:
             try:
-                known.append((run.record, read_config_values(run.path, run.record)))
+                stored[_identity(values_of(run), precision_of(record))] = record
             except RunError:
                 continue  # a damaged run stands for nothing
-    return find_existing(configs, known)
-
-
-def find_existing(configs: Sequence[RunConfig], known: Iterable[tuple[RunRecord, Mapping[str, Any]]]) -> dict[int, str]:
-    """`existing_runs`, from the records of finished runs and the contents of their config.json."""
-    stored: dict[Any, RunRecord] = {}
-    for record, values in sorted(known, key=lambda pair: pair[0].created):
-        stored[_identity(values, precision_of(record))] = record
     found: dict[int, str] = {}
-    if not stored:
-        return found
-    for place, config in enumerate(configs):
-        precision = "float32" if pick_device(config.train.device).type == "cpu" else "bfloat16"
-        record = stored.get(_identity(config.to_dict(), precision))
+    for place, config in enumerate(configs if stored else ()):
+        record = stored.get(_identity(config.to_dict(), precision_on(pick_device(config.train.device).type)))
         if record is not None and record.data_hash in ("", _text_of(config.task)):
             found[place] = record.run
     return found
 
 
-def _identity(values: Mapping[str, Any], precision: str) -> Any:
-    train = values["train"]
-    kept = tuple(repr(_plain(train.get(name))) for name in STORED)
-    return experiment_of(values, precision).identity, values["seed"], kept
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _identity(values: Mapping[str, Any], precision: str) -> Hashable:
+    experiment = experiment_of(values, precision)
+    return experiment.identity, values["seed"], *(experiment.values.get(f"train.{name}") for name in STORED)
 
 
 def _text_of(task: TaskConfig) -> str:

@@ -61,8 +61,17 @@ def experiment_of(config: Mapping[str, Any], precision: str = "") -> Experiment:
 
 
 def precision_of(record: RunRecord) -> str:
-    """What matrix products run in: float32 on the CPU, bfloat16 on a GPU."""
-    return "float32" if record.device.startswith("cpu") or not record.device else "bfloat16"
+    """What matrix products of a run ran in."""
+    return precision_on(record.device)
+
+
+def precision_on(device: str) -> str:
+    """What matrix products run in: float32 on the CPU, bfloat16 on a GPU. An empty device is a CPU.
+
+    >>> precision_on("cpu (2 threads)"), precision_on("NVIDIA H200")
+    ('float32', 'bfloat16')
+    """
+    return "float32" if device.startswith("cpu") or not device else "bfloat16"
 
 
 def group_runs(

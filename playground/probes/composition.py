@@ -47,7 +47,7 @@ PAIRS_SIZE = 2**21
 def composition(model: MTPTransformer, generator: torch.Generator | None = None) -> Composition:
     """All three scores of every trunk head with every head of a later layer; 0 minus random for heads that do nothing.
 
-    Where future heads read one another, heads of those that are read are senders, too. `generator` (on the CPU) draws the
+    Where a future head reads another, the heads of the one that is read are senders too. `generator` (on the CPU) draws the
     rotations of the null bands; without one they are the same in every call.
     """
     return CompositionProbe(generator)(model)
@@ -62,9 +62,9 @@ class CompositionProbe(RepeatedProbe[Composition]):
         self._corners: dict[tuple[int, int, int], Float[np.ndarray, "sender draw e f"]] = {}
 
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica figure"]:
-        """What is read of what is written, random matrices included, and behind it the Gram matrices of all heads' weights.
+        """The scores of all pairs, the value of random matrices included, followed by the Gram matrices of all heads' weights.
 
-        Singular values are worked out from these on the host: a device would have to be waited for.
+        The host computes singular values from the Gram matrices; on a device it would have to wait for them.
         """
         figures = []
         for model in replicas_of(models):

@@ -52,7 +52,7 @@ class ProbeTarget:
     train: Int[Tensor, "train_batch train_pos"]
     test: Int[Tensor, "test_batch test_pos"]
     counted: Int[Tensor, "counted_batch counted_pos"] | None = None
-    """Labels of the rows that the n-gram is counted on; None where it is counted on those of `train`."""
+    """Labels of the rows that the n-gram counts; None: it counts the rows of `train`."""
 
 
 def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
@@ -111,10 +111,10 @@ def linear_probes(
 ) -> LinearProbes:
     """Probes of every site for every target, trained on the rows of `train` and measured on those of `test`.
 
-    Without `targets`, for the tokens up to max(n_future, 4) ahead. `counted` holds the rows that the n-gram is counted on, as
-    from `counted_rows(task, generator, COUNTED)`; without it those of `train`, of which it knows little. `generator` (on the
-    CPU) shuffles the labels of the control. A target that has no labels in one of the two sets reads NaN, and so does a stream
-    that is not finite.
+    Without `targets`, for the tokens up to max(n_future, 4) ahead. The n-gram counts the rows `counted`, such as
+    `counted_rows(task, generator, COUNTED)`. Without them it counts those of `train`: too few, so that the baseline is too low.
+    `generator` (on the CPU) shuffles the labels of the control. A target without labels in one of the two sets reads NaN, and
+    so does a stream that is not finite.
     """
     if targets is None:
         targets = token_targets(train, test, max(MOST_AHEAD, model.n_future), counted)

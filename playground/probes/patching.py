@@ -35,8 +35,8 @@ def patch_positions(
     """Patch one position at one layer at a time: all layers of the trunk and of the path of the pairs' offset.
 
     Only rows that count (`recovery.MARGIN`) are in the result, which says how many of those given they are. A position before
-    the first exchanged token (before the first that reads it ahead) or behind the query has a recovery of exactly 0 and is not
-    run: nothing differs there, or nothing reads it.
+    the first exchanged token, where nothing differs, has a recovery of exactly 0 and is not run; so has one behind the query,
+    which nothing reads. A position that reads an exchanged token ahead of it counts as exchanged.
     `offset`, where given, must be that of the pairs. Raises ValueError when it is not, when the model has no future head for
     it, or for `mlp_out` of a model without MLPs.
     """

@@ -93,15 +93,17 @@ def n_token_losses(
     return torch.stack(losses, dim=1)
 
 
+def _weighted_sum(each_RK: Tensor, weights: Weights) -> Tensor:
+    if not weights:
+        return each_RK.sum()
+    counted = [loss_R.sum() * w for loss_R, w in zip(each_RK.unbind(1), weights, strict=True) if w is not None]
+    return torch.stack(counted).sum()
+
+
 def one_graph_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None, weights: Weights = ()) -> Losses:
     """The whole sum as one graph."""
     each_RK = n_token_losses(model, batch, counts)
-    if not weights:
-        return Losses(each_RK.sum(), each_RK.detach())
-    counted = [
-        weight * loss_R.sum() for weight, loss_R in zip(weights, each_RK.unbind(1), strict=True) if weight is not None
-    ]
-    return Losses(torch.stack(counted).sum(), each_RK.detach())
+    return Losses(_weighted_sum(each_RK, weights), each_RK.detach())
 
 
 def per_head_loss(model: MTPTransformer, batch: Batch, counts: Tensor | None = None, weights: Weights = ()) -> Losses:
@@ -150,13 +152,11 @@ class _PartByPart(torch.autograd.Function):
         slopes: list[Tensor | None] = [None] * len(inputs)
         place = {id(tensor): index for index, tensor in enumerate((*leaves, *inputs[n_streams:]))}
         each: list[Tensor] = []
-        total: list[Tensor] = []
         with torch.enable_grad():
             for (loss, leaf), weight in zip(parts(leaves), weights or itertools.repeat(1.0)):  # noqa: B905 (no end)
                 each.append(loss.detach())
                 if weight is None:
                     continue
-                total.append(each[-1].sum() * weight)
                 wanted = [tensor for tensor in (leaf, *inputs[n_streams:]) if tensor.requires_grad]
                 if not loss.requires_grad:
                     continue
@@ -171,7 +171,7 @@ class _PartByPart(torch.autograd.Function):
         ctx.slopes = slopes  # pyright: ignore[reportAttributeAccessIssue]
         losses_RK = torch.stack(each, dim=1)
         ctx.mark_non_differentiable(losses_RK)
-        return torch.stack(total).sum(), losses_RK
+        return _weighted_sum(losses_RK, weights), losses_RK
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:

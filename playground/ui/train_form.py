@@ -116,9 +116,7 @@ def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
         configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
     except ValueError:
         return plan  # the start says what is wrong
-    task = configs[0].task.name
-    finished = [(run.record, run.config) for run in runs if run.record.status == "finished" and run.record.task == task]
-    found = find_existing(configs, finished)
+    found = find_existing(configs, runs, lambda run: run.config)
     if not found:
         return plan
     names = [plain(name) for name in found.values()][:MOST_NAMED]

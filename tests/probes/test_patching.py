@@ -61,7 +61,7 @@ def test_equals_a_slow_loop_over_rows_layers_and_positions(options, monkeypatch)
             for index, name in enumerate(result.sites):
                 for position in range(12):
                     slow = ends.recovery(pairs.corrupted, [put(name, ends.clean[name], 0, position)])
-                    assert result.recovery[row, index, position] == pytest.approx(slow, abs=2e-3, rel=1e-2)
+                    assert result.recovery[row, index, position] == pytest.approx(slow, abs=2e-3)
 
 
 @pytest.mark.parametrize("options", MODEL_OPTIONS)
@@ -74,7 +74,7 @@ def test_heads_equal_a_slow_loop(options, monkeypatch):
         for index, head in enumerate(result.heads):
             name = f"{head.layer}.attn.hook_z"
             slow = ends.recovery(pairs.corrupted, [put(name, ends.clean[name], 0, slice(None), head.index)])
-            assert result.recovery[row, index] == pytest.approx(slow, abs=2e-3, rel=1e-2)
+            assert result.recovery[row, index] == pytest.approx(slow, abs=2e-3)
 
 
 def test_hooks_of_others_act_once_in_a_patched_run_as_in_a_whole_one(monkeypatch):
@@ -88,7 +88,7 @@ def test_hooks_of_others_act_once_in_a_patched_run_as_in_a_whole_one(monkeypatch
     for index, name in enumerate(result.sites):
         position = int(pairs.query[0])
         slow = ends.recovery(pairs.corrupted, [put(name, ends.clean[name], 0, position)])
-        assert result.recovery[0, index, position] == pytest.approx(slow, abs=2e-3, rel=1e-2)
+        assert result.recovery[0, index, position] == pytest.approx(slow, abs=2e-3)
 
 
 def test_how_many_runs_share_a_forward_changes_nothing(monkeypatch):

@@ -8,30 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks import make_task
 from tasks.base import seeded_generator
 from tasks.stories import Stories
 from tasks.story_recency import best_guess, recency
-from tasks.story_sampler import GeneratedStories
 from tasks.story_scoring import scored_sets
-
-
-def stories(**fields: Any) -> Stories:
-    task = make_task("stories", **fields)
-    assert isinstance(task, Stories)
-    return task
-
-
-def source_of(task: Stories) -> GeneratedStories:
-    assert isinstance(task.source, GeneratedStories)
-    return task.source
+from tests.tasks.test_stories import build, generated
 
 
 class Guess:
     """A uniform guess among the second parts of the row's own story."""
 
     def __init__(self, task: Stories) -> None:
-        self.d_vocab, self.start = task.d_vocab, source_of(task).second_start
+        self.d_vocab, self.start = task.d_vocab, generated(task).second_start
 
     def __call__(self, tokens: Tensor, offsets: Sequence[int]) -> Tensor:
         logits = torch.full((*tokens.shape, len(offsets), self.d_vocab), -50.0)
@@ -44,12 +32,12 @@ class Guess:
 
 
 def test_a_guess_among_the_characters_scores_chance():
-    task = stories(test_stories=150)
+    task = build(test_stories=150)
     accuracy, loss, *_ = task.evaluate(Guess(task)).scores
     assert accuracy.value == pytest.approx(accuracy.chance, abs=0.03)
     assert loss.value == pytest.approx(loss.chance, abs=0.03)
     assert 1 / 4 < accuracy.chance < 1 / 2
-    assert stories(min_characters=4).evaluate(Guess(task)).scores[0].chance == 1 / 4
+    assert build(min_characters=4).evaluate(Guess(task)).scores[0].chance == 1 / 4
 
 
 def slow_recency(rows: list[list[int]], names: list[list[bool]], scored: list[list[bool]]) -> list[tuple[int, int]]:
@@ -75,8 +63,8 @@ def test_the_worked_row_of_recency() -> None:
 @pytest.mark.parametrize("at_once", [1, 2**20])
 def test_recency_agrees_with_a_slow_reading(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.story_recency.AT_ONCE", at_once)
-    task = stories(test_stories=30)
-    source = source_of(task)
+    task = build(test_stories=30)
+    source = generated(task)
     batch = source.every_mention(task.test_batch(30))
     names = (batch.tokens >= source.second_start) & batch.real
     ranks, named = recency(batch.tokens, names, batch.score_mask)
@@ -94,8 +82,8 @@ def test_the_best_guess_is_the_most_frequent_outcome_of_each_group() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"scenery": 0.6}, {"n_ctx": 64, "n_templates": 48, "n_words": 8}])
 def test_in_scored_names_every_character_is_equally_likely_whoever_was_named_before(fields: dict[str, Any]) -> None:
-    task = stories(**fields)
-    source = source_of(task)
+    task = build(**fields)
+    source = generated(task)
     batch = source.test_set(2500, 5)
     ranks, named = recency(batch.tokens, (batch.tokens >= source.second_start) & batch.real, batch.score_mask)
     assert torch.equal(named, batch.info["characters"][batch.score_mask])  # the whole cast is in
@@ -109,8 +97,8 @@ def test_in_scored_names_every_character_is_equally_likely_whoever_was_named_bef
 
 
 def test_chance_of_every_mention_is_what_the_best_ranks_get() -> None:
-    task = stories(test_stories=300)
-    source = source_of(task)
+    task = build(test_stories=300)
+    source = generated(task)
     free = task.test_batch(300)
     every = source.every_mention(free)
     names = (every.tokens >= source.second_start) & every.real
@@ -125,13 +113,13 @@ def test_chance_of_every_mention_is_what_the_best_ranks_get() -> None:
 
 
 def test_the_scores_begin_with_that_of_free_names_and_both_have_their_own_count() -> None:
-    task = stories()
+    task = build()
     headline, _, paper, _ = task.evaluate(Guess(task)).scores
     assert (headline.name, paper.name) == ("free_name_accuracy", "second_name_token_accuracy")
-    assert headline.count < paper.count == int(source_of(task).every_mention(task.test_batch(100)).score_mask.sum())
+    assert headline.count < paper.count == int(generated(task).every_mention(task.test_batch(100)).score_mask.sum())
     assert headline.chance < paper.chance
 
 
 def test_a_context_that_ends_before_the_first_free_name_is_refused() -> None:
     with pytest.raises(ValueError, match="write a larger n_ctx"):
-        stories(n_ctx=16, min_characters=4, test_stories=5)
+        build(n_ctx=16, min_characters=4, test_stories=5)

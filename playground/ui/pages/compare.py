@@ -192,12 +192,12 @@ def _figures(chosen: Chosen, task: str) -> None:
 
 
 def _clipping(chosen: Chosen, task: str, x: X, look: Look) -> None:
-    if draw_clipping(chosen, "gradient norm", x, look.style) is None:
+    stored = [what for what, name in CLIPPING.items() if any(name in run.columns for run in chosen.runs)]
+    if not stored:  # older runs have no share of clipped steps
         return
     what = st.segmented_control(
-        "Gradients", list(CLIPPING), default="share of clipped steps", required=True, key="gradients",
-        persist_state="session",
-    ) or "gradient norm"  # fmt: skip
+        "Gradients", stored, default=stored[0], required=True, key="gradients", persist_state="session"
+    ) or stored[0]  # fmt: skip
     _section(
         "Clipping", lambda: draw_clipping(chosen, what, x, look.style), f"{task}-{CLIPPING[what]}", look,
         "A gradient larger than clip is scaled down to it. The sum over more offsets is larger and is scaled down more often: "
