@@ -35,7 +35,7 @@ def test_a_training_that_is_stored_is_offered_and_not_repeated(tmp_path, capfd):
     assert main([*command, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["run"] == path.id and len(list_runs(tmp_path)[0]) == 1
     assert main([*command, "--seeds", "0..1"]) == 0
-    assert "1 of 2 trainings are stored already; write --again" in capfd.readouterr().err
+    assert "trainings stored already: 1 of 2; write --again" in capfd.readouterr().err
     assert [run.record.seed for run in list_runs(tmp_path)[0]] == [0, 1]
     assert main([*command, "--again"]) == main([*command, "--run-id", "mine"]) == 0
     assert len(list_runs(tmp_path)[0]) == 4

@@ -27,7 +27,7 @@ def left_to_train(configs: list[RunConfig], runs_dir: Path, *, again: bool, as_j
         else:
             say(f"{name} is this training already, finished; look at it with: {run_line('compare', run.path)}")
     if found:
-        say(f"{len(found)} of {len(configs)} trainings are stored already; write --again to train them again")
+        say(f"trainings stored already: {len(found)} of {len(configs)}; write --again to train them again")
     return [config for place, config in enumerate(configs) if place not in found]
 
 

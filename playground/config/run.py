@@ -79,7 +79,7 @@ class RunConfig:
         weights = self.train.offset_weights
         if weights and len(weights) != self.model.n_future:
             raise ValueError(
-                f"offset_weights has {len(weights)} numbers and n_future is {self.model.n_future}; write one for each offset"
+                f"offset_weights has an entry for {len(weights)} of {self.model.n_future} offsets; write one number for each"
             )
         if weights and self.optim.clip_by == "next_token" and not weights[0]:
             raise ValueError(

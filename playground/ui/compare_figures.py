@@ -109,7 +109,8 @@ def draw_clipping(chosen: Chosen, what: str, x: X, style: Style) -> go.Figure | 
     curves = chosen.marked(
         [_clipping(run, chosen.groups[run.id], run.record.state, CLIPPING[what]) for run in chosen.runs]
     )
-    return curves_figure(curves, y_title=what, x=x, height=340, style=style) if curves else None
+    share = (-0.02, 1.02) if CLIPPING[what] == "clipped" else None  # bands of few seeds reach beyond what is possible
+    return curves_figure(curves, y_title=what, x=x, y_range=share, style=style) if curves else None
 
 
 def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:

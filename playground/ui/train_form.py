@@ -66,7 +66,7 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
 
 
 def _choose_rest(preset: str, config: RunConfig) -> Plan:
-    n_column, seeds_column, control_column, steps_column = st.columns([3, 2, 3, 2])
+    n_column, seeds_column, control_column, steps_column = st.columns([5, 4, 8, 4])
     with control_column:
         control = st.segmented_control(
             "Control", ["layers", "trunk", "flops", "detached"], default=config.model.control, key=f"control-{preset}",

@@ -132,7 +132,7 @@ def test_losses_are_told_without_their_weights(backward):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"offset_weights": (1.0,)}, "offset_weights has 1 numbers and n_future is 2; write one for each offset"),
+        ({"offset_weights": (1.0,)}, "offset_weights has an entry for 1 of 2 offsets; write one number for each"),
         ({"offset_weights": (1.0, -1.0)}, "offset_weights has -1.0 for offset 2; write 0, or a number from"),
         ({"offset_weights": (1.0, float("nan"))}, "offset_weights"),
         ({"offset_weights": (0.0, 0.0)}, "offset_weights are all 0"),

@@ -1,10 +1,7 @@
 """About: what n-token prediction is, the words used here, and what to try first."""
 
-from typing import cast
-
 import streamlit as st
 
-from playground.config import Control
 from playground.figures.architecture import architecture_figure
 from playground.ui.charts import chart
 from playground.ui.words import CONTROL_HELP, plural
@@ -87,21 +84,17 @@ def _architecture() -> None:
     left, right = st.columns(2)
     n_future = left.slider("n", 1, 4, 2, key="about-n")
     control = right.segmented_control(
-        "Control",
-        ["layers", "trunk", "flops", "detached"],
-        default="layers",
-        required=True,
-        key="about-control",
-        help=CONTROL_HELP,
+        "Control", ["layers", "trunk"], default="layers", required=True, key="about-control", help=CONTROL_HELP
     )
     from playground.config import ModelConfig
 
-    config = ModelConfig(n_layers=N_LAYERS, n_future=n_future, control=cast(Control, control or "layers"))
+    config = ModelConfig(n_layers=N_LAYERS, n_future=n_future, control="trunk" if control == "trunk" else "layers")
     figure = architecture_figure(n_future=n_future, n_trunk_layers=config.n_trunk_layers)
     chart(figure, "architecture", alt="Tokens flow through the trunk into n future heads, which share one unembedding.")
     st.caption(
         f"{plural(config.n_trunk_layers, 'trunk layer')} and {plural(n_future, 'future head')}; the next token is "
-        f"{plural(config.next_token_depth, 'layer')} away from the input. After figure 1 of the paper."
+        f"{plural(config.next_token_depth, 'layer')} away from the input. After figure 1 of the paper. "
+        "Models under the controls flops and detached have the shape of trunk."
     )
 
 
