@@ -129,8 +129,8 @@ def rate_note(experiments: Mapping[str, Experiment]) -> str:
     rates = sorted({rate for found in of_arms.values() for rate in found})
     if len(rates) == 1:
         return (
-            f"All models were trained at one learning rate, {rates[0]:g}. The best rate can differ with n; train --lrs tries "
-            "several."
+            f"All models were trained at one learning rate, {rates[0]:g}. The best rate can differ with n; train with --lrs "
+            "to try several."
         )
     kind = "different" if all(len(found) == 1 for found in of_arms.values()) else "several"
     return f"Models were trained at {kind} learning rates: {', '.join(f'{rate:g}' for rate in rates)}."

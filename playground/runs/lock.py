@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from filelock import BaseFileLock, FileLock, Timeout
 
-from playground.runs.errors import RunError, reading_error
+from playground.runs.errors import Absent, RunError, reading_error
 
 try:
     import fcntl
@@ -91,6 +91,8 @@ def _acquire(path: Path, name: str, why: str) -> BaseFileLock:
         lock.acquire(timeout=PATIENCE, poll_interval=0.02)
     except Timeout:
         raise RunError(f"run {path.name} {why}") from None
+    except FileExistsError as error:  # from the library: the folder vanished while it looked for it
+        raise Absent(f"{path} vanished") from error
     except OSError as error:
         raise reading_error(path / name, error) from error
     return lock

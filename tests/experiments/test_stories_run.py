@@ -94,7 +94,7 @@ def outcomes(runs: Path, capsys) -> list[str]:
     """What is measured and decoded with a run, by commands that need no text."""
     found: list[str] = []
     for command in (["generate", "whole", "--max-new-tokens", "12", "--plain", "--json"], ["probe", "whole", "--probe", "behaviour",
-                    "composition", "linear", "--json", "--device", "cpu"]):  # fmt: skip
+                    "composition", "copying", "--json", "--device", "cpu"]):  # fmt: skip
         assert main([*command, "--runs-dir", str(runs)]) == 0
         for line in capsys.readouterr().out.splitlines():
             values = json.loads(line)
@@ -127,6 +127,11 @@ def test_what_reads_the_text_again_compares_it(root, any_text, capsys):
     assert load_run(run.path).record.state == "stopped"
     assert main(["resume", "stopped", "--runs-dir", str(root / "runs")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_the_linear_probe_counts_its_n_grams_on_the_text(root, any_text, capsys):
+    done = main(["probe", "whole", "--probe", "linear", "--device", "cpu", "--runs-dir", str(root / "runs")])
+    assert (done, "--path" in capsys.readouterr().err) == ((0, False) if any_text == "as it was" else (2, True))
 
 
 def test_a_moved_text_can_be_named(root, capsys):
