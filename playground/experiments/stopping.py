@@ -7,6 +7,7 @@ the training loop to ask about (`should_stop`). A second one ends the process wi
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -15,6 +16,10 @@ from typing import Any
 NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # absent on Windows
     NAMES[signal.SIGHUP] = "SIGHUP"
+
+
+AGAIN = 0.02
+"""Seconds after which a signal whose exception was swallowed is sent again."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,12 +58,27 @@ class Stopping:
             self._request = reason
             os.kill(os.getpid(), signal.SIGTERM)  # interrupts what the main thread waits for
 
+    def swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """A `sys.unraisablehook`: an Interrupted that Python swallowed, as in a finalizer or a weak reference, is raised again.
+
+        It is raised again a moment later, by another thread: raised in here it would be swallowed as well.
+        """
+        if not isinstance(unraisable.exc_value, Interrupted):
+            sys.__unraisablehook__(unraisable)
+            return
+        number, reason = self.number, self.reason
+        self.number, self.reason = 0, ""
+        self._request = "" if reason == f"stopped by {NAMES[number]}" else reason
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signals."""
         requested, self._request = self._request, ""
         if number == getattr(signal, "SIGHUP", None):
             _leave_closed_terminal()
-        if self.reason:
+        if self.reason:  # a second signal
             if not requested:
                 end_at_once(number)
             return
@@ -85,7 +105,9 @@ def catching_signals() -> Iterator[Stopping]:
         return
     stopping = Stopping()
     before: dict[int, Any] = {}
+    hook = sys.unraisablehook
     _CURRENT.append(stopping)
+    sys.unraisablehook = stopping.swallowed
     try:
         for number in NAMES:
             if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:
@@ -94,6 +116,7 @@ def catching_signals() -> Iterator[Stopping]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         _CURRENT.clear()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from playground.config import RunConfig
 from playground.experiments import existing
@@ -14,6 +15,12 @@ from tasks.byte_text import ByteTextConfig
 from tests.fake_runs import write_run
 
 CONFIG = make_config("induction-cpu", n_future=2)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """The stored runs here are in float32; on a GPU a training would be in bfloat16, which is another one."""
+    monkeypatch.setattr(existing, "pick_device", lambda name: torch.device("cpu"))
 
 
 def record(run: str = "a", **changes) -> RunRecord:

@@ -59,6 +59,43 @@ def test_what_waits_is_interrupted():
     os.close(other)
 
 
+@pytest.mark.parametrize("reason", ["", "the disk is full"])
+def test_what_python_swallows_is_raised_again(reason, capfd):
+    """A signal may come while a finalizer or the callback of a weak reference runs, where no exception gets out."""
+
+    class Last:
+        def __init__(self, stopping):
+            self.stopping = stopping
+
+        def __del__(self):
+            if reason:
+                self.stopping.request(reason)
+            else:
+                signal.raise_signal(signal.SIGINT)
+
+    def wait():
+        with catching_signals() as stopping:
+            last = Last(stopping)
+            del last
+            threading.Event().wait(30)
+
+    with pytest.raises(Interrupted, match=reason or "stopped by Ctrl-C"):
+        wait()
+    assert not capfd.readouterr().err
+
+
+def test_other_errors_that_python_swallows_are_shown(capfd):
+    class Last:
+        def __del__(self):
+            raise ValueError("of its own")
+
+    before = sys.unraisablehook
+    with catching_signals():
+        last = Last()
+        del last
+    assert "ValueError: of its own" in capfd.readouterr().err and sys.unraisablehook is before
+
+
 def test_nested_blocks_are_one_and_handlers_come_back():
     mine = signal.signal(signal.SIGTERM, lambda *_: None)
     before = {number: signal.getsignal(number) for number in REASONS}

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
-from playground.experiments import launcher
+from playground.experiments import existing, launcher
 from playground.experiments.cores import cores
 from playground.experiments.presets import PRESETS, make_config
 from playground.ui import train_form
@@ -100,6 +101,13 @@ def trained(runs: Path, **options: Any) -> Path:
     return write_run(runs, **({"steps": make_config("induction-cpu").train.steps} | options))
 
 
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored runs are in float32; on a GPU a training would be in bfloat16, which is another one."""
+    monkeypatch.setattr(existing, "pick_device", lambda name: torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("no_gpu")
 def test_what_is_stored_is_named_and_not_trained_again_unless_wanted(asked: list[dict[str, Any]], runs: Path) -> None:
     path = trained(runs, n_future=1, control="trunk")  # with n = 1 every control is the same model
     trained(runs, n_future=2, seed=1, state="stopped")
@@ -112,6 +120,7 @@ def test_what_is_stored_is_named_and_not_trained_again_unless_wanted(asked: list
     assert asked[1]["models"] == [(1, 0), (2, 0), (1, 1), (2, 1)]
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_where_all_is_stored_there_is_nothing_to_train(runs: Path) -> None:
     for n_future in (1, 2):
         trained(runs, n_future=n_future)
