@@ -47,10 +47,10 @@ def induction_cpu() -> RunConfig:
 
 def stories_cpu() -> RunConfig:
     return RunConfig(
-        task=StoriesConfig(n_ctx=64, n_words=8, n_templates=48),
+        task=StoriesConfig(n_ctx=64, n_first_names=32, n_second_names=32, n_words=8, n_templates=48),
         model=ModelConfig(n_layers=5, n_heads=4, d_model=64),
         optim=OptimConfig(lr=3e-3, warmup_steps=100),
-        train=TrainConfig(steps=3200, batch_size=64, eval_every=50, checkpoint_every=400),
+        train=TrainConfig(steps=2400, batch_size=64, eval_every=50, checkpoint_every=400),
     )
 
 
