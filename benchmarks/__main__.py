@@ -12,9 +12,16 @@ from benchmarks import machine, saved
 from playground.experiments.environment import pick_device
 
 BENCHMARKS = (
-    "floors", "train_step", "loss_memory", "optimizer_step", "replicas", "task_speed", "probe_overhead", "decoding",
+    "floors",
+    "train_step",
+    "loss_memory",
+    "optimizer_step",
+    "replicas",
+    "task_speed",
+    "probe_overhead",
+    "decoding",
     "app_pages",
-)  # fmt: skip
+)
 """Modules of this package with `run(device, quick)`, which yields rows (docs/benchmarks.md)."""
 ON_CUDA = {"decoding": "decoding_short"}
 """Modules that stand in for others on a GPU."""

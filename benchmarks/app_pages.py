@@ -122,6 +122,11 @@ def _reruns(page: Any, group: str, labels: tuple[str, str], repeats: int, warm_u
 
 def _row(what: str, runs: int, seconds: list[float], target: float) -> Row:
     return {
-        "benchmark": "app_pages", "what": what, "stored_runs": runs, **summary(seconds, "s"),
-        "slowest": round(max(seconds), 3), "target": target, "target_is": "at most",
-    }  # fmt: skip
+        "benchmark": "app_pages",
+        "what": what,
+        "stored_runs": runs,
+        **summary(seconds, "s"),
+        "slowest": round(max(seconds), 3),
+        "target": target,
+        "target_is": "at most",
+    }

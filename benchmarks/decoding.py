@@ -80,15 +80,24 @@ def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
         speed = measure_decoding(model, prompts, config, REPEATS, batch=batch)
         low, high = speed.spread
         yield {
-            "benchmark": "decoding", "run": stored.id, "n_future": n_future, "drafts": drafts, "nodes": speed.nodes,
-            "batch": batch, "ratio": round(speed.speedup, 3), "ratio_lowest": round(low, 3), "ratio_highest": round(high, 3),
-            "target": TARGETS[n_future] if batch == 1 else None, "tokens_per_forward": round(speed.tokens_per_forward, 3),
-            "by_parts": round(speed.speedup_by_parts, 3), "same_text": speed.identical,
+            "benchmark": "decoding",
+            "run": stored.id,
+            "n_future": n_future,
+            "drafts": drafts,
+            "nodes": speed.nodes,
+            "batch": batch,
+            "ratio": round(speed.speedup, 3),
+            "ratio_lowest": round(low, 3),
+            "ratio_highest": round(high, 3),
+            "target": TARGETS[n_future] if batch == 1 else None,
+            "tokens_per_forward": round(speed.tokens_per_forward, 3),
+            "by_parts": round(speed.speedup_by_parts, 3),
+            "same_text": speed.identical,
             "ms_plain_forward": round(1e3 * speed.plain_seconds_per_forward, 3),
             "ms_drafted_forward": round(1e3 * speed.speculative_seconds_per_forward, 3),
             "conditional_acceptance": [round(rate, 3) for rate in speed.acceptance.conditional.tolist()],
             "marginal_acceptance": [round(rate, 3) for rate in speed.marginal.rate.tolist()],
-        }  # fmt: skip
+        }
 
 
 class OneByOne(Parallel):
@@ -147,15 +156,20 @@ def _drafting(n_layers: int, n_future: int, control: Control, device: str) -> di
         return lambda: decoder.generate(prompt).decoded[0].forwards
 
     works = {
-        "plain": decode(Parallel, None), "one by one, every token": decode(OneByOne),
-        "one by one, last token": decode(OneByOneLast), "batched, last token": decode(Parallel),
-    }  # fmt: skip
+        "plain": decode(Parallel, None),
+        "one by one, every token": decode(OneByOne),
+        "one by one, last token": decode(OneByOneLast),
+        "batched, last token": decode(Parallel),
+    }
     counts = {name: work() for name, work in works.items()}
     times = in_turns(works, device, 7, warmup=1)
     each = {name: [spent / counts[name] for spent in spents] for name, spents in times.items()}
     return {
-        "benchmark": "drafting", "n_layers": n_layers, "n_future": n_future, "control": control,
+        "benchmark": "drafting",
+        "n_layers": n_layers,
+        "n_future": n_future,
+        "control": control,
         "next_token_depth": config.next_token_depth,
         "ms_a_forward": {name: round(1e3 * statistics.median(spent), 3) for name, spent in each.items()},
         "over_plain": {name: ratio(spent, each["plain"])["ratio"] for name, spent in each.items()},
-    }  # fmt: skip
+    }

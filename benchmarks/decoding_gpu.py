@@ -57,9 +57,10 @@ def config_of(size: str, n_future: int, future_heads: FutureHeads, path: str | N
         model=ModelConfig(
             n_layers=layers, n_heads=heads, d_model=width, n_future=n_future, control="trunk", future_heads=future_heads
         ),
-        optim=OptimConfig(lr=1e-3, warmup_steps=100), train=TrainConfig(steps=10**6, batch_size=32, device="cuda"),
+        optim=OptimConfig(lr=1e-3, warmup_steps=100),
+        train=TrainConfig(steps=10**6, batch_size=32, device="cuda"),
         seed=seed,
-    )  # fmt: skip
+    )
 
 
 def train(config: RunConfig, seconds: float) -> tuple[MTPTransformer, Task, dict[str, Any]]:
@@ -86,10 +87,17 @@ def train(config: RunConfig, seconds: float) -> tuple[MTPTransformer, Task, dict
     trained.load_state_dict(model.state_dict())  # without the compiled calls
     result = evaluate(trained, task)
     a_batch = config.train.batch_size * N_CTX
-    return trained, task, {
-        "steps": steps, "bytes_seen": steps * a_batch, "seconds_a_step": round(a_step, 4),
-        "bytes_a_second": round(a_batch / a_step), "test_bits_per_byte": round(result.scores[0].value, 4),
-    }  # fmt: skip
+    return (
+        trained,
+        task,
+        {
+            "steps": steps,
+            "bytes_seen": steps * a_batch,
+            "seconds_a_step": round(a_step, 4),
+            "bytes_a_second": round(a_batch / a_step),
+            "test_bits_per_byte": round(result.scores[0].value, 4),
+        },
+    )
 
 
 def _fit(state: TrainState, config: RunConfig, task: Task, until: int) -> None:
@@ -152,13 +160,16 @@ def _compare(plain: Decoder, decoder: Decoder, groups: list[list[list[int]]]) ->
     same = sum(a.tokens == b.tokens for a, b in zip(rows, plain_rows, strict=True))
     counts = acceptance([step for row in rows for step in row.steps[1:]], decoder.config.drafts.speculative)
     return {
-        "speedup": round(statistics.median(speedups), 3), "spread": [round(min(speedups), 3), round(max(speedups), 3)],
-        "steady_speedup": round(tokens * a_forward["plain"] / a_forward["drafted"], 3), "tokens_per_forward": round(tokens, 3),
-        "ms_plain_forward": round(1e3 * a_forward["plain"], 4), "ms_drafted_forward": round(1e3 * a_forward["drafted"], 4),
+        "speedup": round(statistics.median(speedups), 3),
+        "spread": [round(min(speedups), 3), round(max(speedups), 3)],
+        "steady_speedup": round(tokens * a_forward["plain"] / a_forward["drafted"], 3),
+        "tokens_per_forward": round(tokens, 3),
+        "ms_plain_forward": round(1e3 * a_forward["plain"], 4),
+        "ms_drafted_forward": round(1e3 * a_forward["drafted"], 4),
         "conditional_acceptance": [round(rate, 3) for rate in counts.conditional.tolist()],
         "rows_with_the_same_tokens": f"{same} of {len(rows)}" if decoder.config.sampling.is_greedy else None,
         "repeated": round(statistics.mean(repeated(row.prompt, row.tokens) for row in rows), 3),
-    }  # fmt: skip
+    }
 
 
 def repeated(prompt: Sequence[int], tokens: Sequence[int], length: int = 16) -> float:

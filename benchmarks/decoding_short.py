@@ -28,7 +28,15 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
             continue
         low, high = row.pop("spread")
         yield {
-            "benchmark": "decoding", "size": size, "n_future": N_FUTURE, "seed": SEED, "repeats": decoding_gpu.REPEATS,
-            "ratio": row.pop("speedup"), "ratio_lowest": low, "ratio_highest": high, "target": TARGET, "target_is": "at least",
+            "benchmark": "decoding",
+            "size": size,
+            "n_future": N_FUTURE,
+            "seed": SEED,
+            "repeats": decoding_gpu.REPEATS,
+            "ratio": row.pop("speedup"),
+            "ratio_lowest": low,
+            "ratio_highest": high,
+            "target": TARGET,
+            "target_is": "at least",
             **row,
-        }  # fmt: skip
+        }

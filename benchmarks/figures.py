@@ -90,16 +90,31 @@ def floor_figure(rows: Sequence[Row]) -> go.Figure:
     drawn, names = go.Figure(), labels(rows)
     unit, floor, called = rows[0]["unit"], rows[0]["floor"], rows[0].get("floor_is", "floor")
     drawn.add_bar(
-        x=[row["value"] for row in rows], y=names, orientation="h", marker_color=_colors(rows), width=0.6,
-        error_x=_spread(rows, "value"), text=[f" {row['value'] / row['floor']:.0%}" for row in rows],
-        textposition="auto", insidetextanchor="start", insidetextfont_color="white", name="measured", showlegend=False,
-    )  # fmt: skip
+        x=[row["value"] for row in rows],
+        y=names,
+        orientation="h",
+        marker_color=_colors(rows),
+        width=0.6,
+        error_x=_spread(rows, "value"),
+        text=[f" {row['value'] / row['floor']:.0%}" for row in rows],
+        textposition="auto",
+        insidetextanchor="start",
+        insidetextfont_color="white",
+        name="measured",
+        showlegend=False,
+    )
     _targets(drawn, names, [row["floor"] * row["target"] if row.get("target") else None for row in rows])
     drawn.add_vline(floor, line={"color": DARK, "width": 1.5, "dash": "dash"})
     drawn.add_annotation(
-        x=floor, y=1, yref="paper", text=f"measured {called}: {floor:,.4g} {unit} = 100%", showarrow=False,
-        xanchor="right", yanchor="bottom", font_color=DARK,
-    )  # fmt: skip
+        x=floor,
+        y=1,
+        yref="paper",
+        text=f"measured {called}: {floor:,.4g} {unit} = 100%",
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        font_color=DARK,
+    )
     drawn.update_xaxes(title_text=unit, rangemode="tozero")
     return _finished(drawn, names)
 
@@ -119,9 +134,14 @@ def value_figure(rows: Sequence[Row]) -> go.Figure:
 
 def _dots(drawn: go.Figure, rows: Sequence[Row], names: list[str], field: str, column: int | None = None) -> None:
     trace = go.Scatter(
-        x=[row[field] for row in rows], y=names, mode="markers", name="measured", showlegend=False,
-        marker={"size": 10, "color": _colors(rows)}, error_x=_spread(rows, field),
-    )  # fmt: skip
+        x=[row[field] for row in rows],
+        y=names,
+        mode="markers",
+        name="measured",
+        showlegend=False,
+        marker={"size": 10, "color": _colors(rows)},
+        error_x=_spread(rows, field),
+    )
     drawn.add_trace(trace, row=column and 1, col=column)
 
 
@@ -131,9 +151,12 @@ def _targets(drawn: go.Figure, names: list[str], targets: list[float | None], co
     if not wanted:
         return
     trace = go.Scatter(
-        x=[target for target, _ in wanted], y=[name for _, name in wanted], mode="markers", name="target",
+        x=[target for target, _ in wanted],
+        y=[name for _, name in wanted],
+        mode="markers",
+        name="target",
         marker={"symbol": "line-ns", "size": 22, "line": {"width": 2.5, "color": TARGET}, "color": TARGET},
-    )  # fmt: skip
+    )
     drawn.add_trace(trace, row=column and 1, col=column)
 
 
@@ -150,10 +173,14 @@ def _spread(rows: Sequence[Row], field: str) -> dict[str, Any]:
     lows = [row.get(f"{field}_quartile_low", row.get(f"{field}_lowest", row[field])) for row in rows]
     highs = [row.get(f"{field}_quartile_high", row.get(f"{field}_highest", row[field])) for row in rows]
     return {
-        "type": "data", "symmetric": False, "color": GREY, "thickness": 1.5, "width": 5,
+        "type": "data",
+        "symmetric": False,
+        "color": GREY,
+        "thickness": 1.5,
+        "width": 5,
         "array": [high - row[field] for high, row in zip(highs, rows, strict=True)],
         "arrayminus": [row[field] - low for low, row in zip(lows, rows, strict=True)],
-    }  # fmt: skip
+    }
 
 
 def _finished(drawn: go.Figure, names: list[str]) -> go.Figure:

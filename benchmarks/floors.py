@@ -48,12 +48,19 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
     copies, products = copy_rates(device, work.copy_bytes, repeats), matmul_rates(device, work.matmul_size, repeats)
     dtype = str(precision(device)).removeprefix("torch.")
     yield {
-        "benchmark": "floors", "what": "copy", "seed": SEED, **summary(copies, "GB/s"), "bytes": work.copy_bytes,
-    }  # fmt: skip
+        "benchmark": "floors",
+        "what": "copy",
+        "seed": SEED,
+        **summary(copies, "GB/s"),
+        "bytes": work.copy_bytes,
+    }
     yield {
-        "benchmark": "floors", "what": f"matmul, {dtype}", "seed": SEED, **summary(products, "TFLOP/s"),
+        "benchmark": "floors",
+        "what": f"matmul, {dtype}",
+        "seed": SEED,
+        **summary(products, "TFLOP/s"),
         "matrix_size": work.matmul_size,
-    }  # fmt: skip
+    }
 
 
 @functools.cache

@@ -61,12 +61,20 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
             low, middle, high = quartiles(peaks)
             first = one.setdefault(backward, middle)
             yield {
-                "benchmark": "loss_memory", "backward": backward, "n_future": n_future, "d_vocab": SETTINGS[name].d_vocab,
-                "rows": SETTINGS[name].rows, "context": SETTINGS[name].context, "seed": SEED, **summary(peaks, "MB"),
-                "ratio": rounded(middle / first), "ratio_quartile_low": rounded(low / first),
+                "benchmark": "loss_memory",
+                "backward": backward,
+                "n_future": n_future,
+                "d_vocab": SETTINGS[name].d_vocab,
+                "rows": SETTINGS[name].rows,
+                "context": SETTINGS[name].context,
+                "seed": SEED,
+                **summary(peaks, "MB"),
+                "ratio": rounded(middle / first),
+                "ratio_quartile_low": rounded(low / first),
                 "ratio_quartile_high": rounded(high / first),
-                "target": TARGET if backward == "per_head" and n_future > 1 else None, "target_is": "at most",
-            }  # fmt: skip
+                "target": TARGET if backward == "per_head" and n_future > 1 else None,
+                "target_is": "at most",
+            }
 
 
 def _peaks(device: str, setting: Setting, backward: str, n_future: int) -> list[float]:
@@ -110,9 +118,13 @@ def _loss(
 ) -> tuple[Callable[[], torch.Tensor], torch.nn.Module]:
     """A function that gives the loss to differentiate, and the model."""
     config = ModelConfig(
-        n_layers=setting.n_layers, d_model=setting.d_model, n_heads=setting.n_heads, n_future=n_future,
-        d_vocab=setting.d_vocab, n_ctx=setting.context,
-    )  # fmt: skip
+        n_layers=setting.n_layers,
+        d_model=setting.d_model,
+        n_heads=setting.n_heads,
+        n_future=n_future,
+        d_vocab=setting.d_vocab,
+        n_ctx=setting.context,
+    )
     shape = (setting.rows, setting.context)
     tokens = torch.randint(setting.d_vocab, shape, generator=seeded_generator(SEED)).to(device)
     if backward == "plain GPT":

@@ -16,10 +16,14 @@ from playground.experiments.environment import describe_device, environment
 def describe(device: torch.device, quick: bool) -> dict[str, Any]:
     """Device, processor, memory, versions, commit, time (UTC), and how busy the machine was before (1-minute load)."""
     found: dict[str, Any] = {
-        "device": describe_device(device, threads(None)), "processor": processor(), "cores": threads(None),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9), "load": round(os.getloadavg()[0], 2), **environment(),
+        "device": describe_device(device, threads(None)),
+        "processor": processor(),
+        "cores": threads(None),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "load": round(os.getloadavg()[0], 2),
+        **environment(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
     if device.type == "cuda":
         found["versions"] = {**found["versions"], "cuda": torch.version.cuda}
         found["device_memory_gb"] = round(torch.cuda.get_device_properties(device).total_memory / 1e9)

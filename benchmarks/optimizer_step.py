@@ -38,6 +38,12 @@ def _measure(size: str, device: str, repeats: int, copy_gb_s: float) -> Row:
     moved = BYTES_PER_PARAMETER * count_parameters(config).total
     rates = [moved / spent / 1e9 for spent in kernel_seconds(optimizer.step, device, repeats)]
     return {
-        "benchmark": "optimizer_step", "size": size, "seed": SEED, **summary(rates, "GB/s"), "bytes": moved,
-        "floor": rounded(copy_gb_s), "floor_is": "copy rate", **ratio(rates, [copy_gb_s] * repeats),
-    }  # fmt: skip
+        "benchmark": "optimizer_step",
+        "size": size,
+        "seed": SEED,
+        **summary(rates, "GB/s"),
+        "bytes": moved,
+        "floor": rounded(copy_gb_s),
+        "floor_is": "copy rate",
+        **ratio(rates, [copy_gb_s] * repeats),
+    }

@@ -44,11 +44,18 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
 
 def _row(config: RunConfig, probes: list[float], training: list[float], how: str) -> Row:
     return {
-        "benchmark": "probe_overhead", "preset": config.preset, "n_future": config.model.n_future, "measured": how,
-        "seed": config.seed, **summary(probes, "s"), "passes": len(config.probe_steps),
-        "train_seconds": rounded(sorted(training)[len(training) // 2]), **ratio(probes, training),
-        "target": TARGET, "target_is": "at most",
-    }  # fmt: skip
+        "benchmark": "probe_overhead",
+        "preset": config.preset,
+        "n_future": config.model.n_future,
+        "measured": how,
+        "seed": config.seed,
+        **summary(probes, "s"),
+        "passes": len(config.probe_steps),
+        "train_seconds": rounded(sorted(training)[len(training) // 2]),
+        **ratio(probes, training),
+        "target": TARGET,
+        "target_is": "at most",
+    }
 
 
 def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float], list[float]]:

@@ -65,10 +65,18 @@ def _stacked(n_future: int, rows: int, repeats: int, device: str) -> Row:
     times = in_turns({"one": one, "all": together}, device, repeats, warmup=0)
     rates = [block * SEEDS * rows * task.n_ctx / spent for spent in times["all"]]
     return {
-        "benchmark": "replicas", "size": "1M", "n_future": n_future, "context": task.n_ctx, "rows": rows,
-        "seeds": list(range(SEEDS)), **summary(rates, "tokens/s"), **ratio(times["all"], times["one"]),
-        "target": 2.5, "target_is": "at most", "value_target": 1e7,
-    }  # fmt: skip
+        "benchmark": "replicas",
+        "size": "1M",
+        "n_future": n_future,
+        "context": task.n_ctx,
+        "rows": rows,
+        "seeds": list(range(SEEDS)),
+        **summary(rates, "tokens/s"),
+        **ratio(times["all"], times["one"]),
+        "target": 2.5,
+        "target_is": "at most",
+        "value_target": 1e7,
+    }
 
 
 def _learner(state: TrainState, config: RunConfig) -> Learner:
@@ -91,7 +99,13 @@ def _in_processes(steps: int, repeats: int) -> Row:
 
     times = in_turns({"one after another": one_after_another, "at once": at_once}, "cpu", repeats, warmup=0)
     return {
-        "benchmark": "replicas", "size": "induction-cpu", "n_future": 2, "steps": steps, "seeds": list(range(count)),
-        **summary(times["at once"], "s"), **ratio(times["one after another"], times["at once"]),
-        "target": 1.0, "target_is": "at least",
-    }  # fmt: skip
+        "benchmark": "replicas",
+        "size": "induction-cpu",
+        "n_future": 2,
+        "steps": steps,
+        "seeds": list(range(count)),
+        **summary(times["at once"], "s"),
+        **ratio(times["one after another"], times["at once"]),
+        "target": 1.0,
+        "target_is": "at least",
+    }

@@ -330,9 +330,12 @@ def _rows(batch: Batch, which: torch.Tensor) -> Batch:
     """Some rows of a batch, without what is not read here."""
     places = None if batch.places is None else batch.places[which]
     return Batch(
-        tokens=batch.tokens[which], loss_mask=batch.loss_mask[which], score_mask=batch.score_mask[which],
-        documents=batch.documents[which], places=places,
-    )  # fmt: skip
+        tokens=batch.tokens[which],
+        loss_mask=batch.loss_mask[which],
+        score_mask=batch.score_mask[which],
+        documents=batch.documents[which],
+        places=places,
+    )
 
 
 def _uniform(task: Task) -> Predict:
@@ -341,8 +344,9 @@ def _uniform(task: Task) -> Predict:
 
 
 CONFIGS: dict[str, TaskConfig] = {name: make_config(name).task for name in PRESETS if name != "decoding-gpu"} | {
-    "stories": StoriesConfig(), "induction in pieces": InductionConfig(repeats="pieces"),
-}  # fmt: skip
+    "stories": StoriesConfig(),
+    "induction in pieces": InductionConfig(repeats="pieces"),
+}
 """The tasks of the presets (`decoding-gpu` has that of `bytes-gpu`) and two more."""
 KNOWN = {
     "repeat_accuracy": frozenset({LONGEST, BY_WORDS}),  # a block that repeats has an order that says the same

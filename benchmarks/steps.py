@@ -71,13 +71,25 @@ def lens(config: ModelConfig, tokens: Tensor) -> Step:
 
     bridge = cast(Any, TransformerBridge).boot_native(  # attached to the class when the library is imported
         TransformerBridgeConfig(
-            n_layers=config.n_layers, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head,
-            d_mlp=config.d_mlp, d_vocab=cast(int, config.d_vocab), n_ctx=cast(int, config.n_ctx), act_fn="silu",
-            gated_mlp=True, normalization_type="RMS", final_rms=True, uses_rms_norm=True, rotary_dim=config.d_head,
-            positional_embedding_type="rotary", eps=config.eps, device=str(tokens.device),
+            n_layers=config.n_layers,
+            d_model=config.d_model,
+            n_heads=config.n_heads,
+            d_head=config.d_head,
+            d_mlp=config.d_mlp,
+            d_vocab=cast(int, config.d_vocab),
+            n_ctx=cast(int, config.n_ctx),
+            act_fn="silu",
+            gated_mlp=True,
+            normalization_type="RMS",
+            final_rms=True,
+            uses_rms_norm=True,
+            rotary_dim=config.d_head,
+            positional_embedding_type="rotary",
+            eps=config.eps,
+            device=str(tokens.device),
         ),
         device=tokens.device,
-    )  # fmt: skip
+    )
     bridge.train()
     return _step(bridge, lambda: bridge(tokens, return_type="loss"))
 

@@ -50,9 +50,16 @@ def _rate(name: str, case: Case, device: str, repeats: int) -> Row:
     count = batch.tokens.numel() if case.unit == "tokens" else int(_expressions(batch.documents))
     rates = [count / spent for spent in times]
     return {
-        "benchmark": "task_speed", "task": name, "rows": case.rows, "seed": SEED, **summary(rates, f"{case.unit}/s"),
-        "wanted": case.wanted, **ratio(rates, [case.wanted] * repeats), "target": 1.0, "target_is": "at least",
-    }  # fmt: skip
+        "benchmark": "task_speed",
+        "task": name,
+        "rows": case.rows,
+        "seed": SEED,
+        **summary(rates, f"{case.unit}/s"),
+        "wanted": case.wanted,
+        **ratio(rates, [case.wanted] * repeats),
+        "target": 1.0,
+        "target_is": "at least",
+    }
 
 
 def _expressions(documents: torch.Tensor) -> torch.Tensor:
@@ -72,8 +79,13 @@ def _share(name: str, device: str, repeats: int, rows: int | None) -> Row:
     blocks = in_turns(works, device, repeats, warmup=UNTIMED)
     times = {name: [spent / drawn.block for spent in of_blocks] for name, of_blocks in blocks.items()}
     return {
-        "benchmark": "data_share", "preset": preset, "rows": rows, "seed": SEED,
+        "benchmark": "data_share",
+        "preset": preset,
+        "rows": rows,
+        "seed": SEED,
         **summary([1000 * spent for spent in times["data"]], "ms"),
         "step_ms": rounded(1000 * quartiles(times["step"])[1]),
-        **ratio(times["data"], times["step"]), "target": MOST_SHARE, "target_is": "at most",
-    }  # fmt: skip
+        **ratio(times["data"], times["step"]),
+        "target": MOST_SHARE,
+        "target_is": "at most",
+    }

@@ -65,8 +65,12 @@ def summary(values: Sequence[float], unit: str, name: str = "value") -> Row:
     """The fields of a row that say what was measured: median, quartiles, unit and number of repeats."""
     low, middle, high = map(rounded, quartiles(values))
     return {
-        name: middle, f"{name}_quartile_low": low, f"{name}_quartile_high": high, "unit": unit, "repeats": len(values)
-    }  # fmt: skip
+        name: middle,
+        f"{name}_quartile_low": low,
+        f"{name}_quartile_high": high,
+        "unit": unit,
+        "repeats": len(values),
+    }
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:

@@ -127,16 +127,26 @@ def _against_baselines(case: Case, device: str, floor: float) -> Iterator[Row]:
     times = in_turns(works, device, case.repeats, warmup=0)
     for name, (_, target) in baselines.items():
         yield {
-            "benchmark": "train_step", **case.fields, "n_future": 1, "against": name,
+            "benchmark": "train_step",
+            **case.fields,
+            "n_future": 1,
+            "against": name,
             **summary(_rates(tokens, times["ours"]), "tokens/s"),
             "baseline_value": rounded(quartiles(_rates(tokens, times[name]))[1]),
-            **ratio(times[name], times["ours"]), "target": target, "target_is": "at least",
-        }  # fmt: skip
+            **ratio(times[name], times["ours"]),
+            "target": target,
+            "target_is": "at least",
+        }
         if (peak := peaks["ours"]) is not None and (other := peaks[name]) is not None:
             yield {
-                "benchmark": "train_memory", **case.fields, "n_future": 1, "against": name, **summary([peak], "MB"),
-                "baseline_value": rounded(other), "ratio": rounded(peak / other),
-            }  # fmt: skip
+                "benchmark": "train_memory",
+                **case.fields,
+                "n_future": 1,
+                "against": name,
+                **summary([peak], "MB"),
+                "baseline_value": rounded(other),
+                "ratio": rounded(peak / other),
+            }
     yield _utilization(case, case.config(), tokens, times["ours"], floor)
     works.clear()
     _forget(device)
@@ -153,10 +163,15 @@ def _further_offsets(case: Case, device: str, floor: float) -> Iterator[Row]:
         yield _utilization(case, config, tokens, spent, floor)
         work = training_flops_per_token(config) / training_flops_per_token(configs["1"])
         row = {
-            "benchmark": "n_future_cost", **case.fields, "n_future": config.n_future,
-            **summary([1000 * each for each in spent], "ms"), "baseline_value": rounded(1000 * quartiles(first)[1]),
-            "time_ratio": ratio(spent, first)["ratio"], "flops_ratio": rounded(work), "target_is": "at most",
-        }  # fmt: skip
+            "benchmark": "n_future_cost",
+            **case.fields,
+            "n_future": config.n_future,
+            **summary([1000 * each for each in spent], "ms"),
+            "baseline_value": rounded(1000 * quartiles(first)[1]),
+            "time_ratio": ratio(spent, first)["ratio"],
+            "flops_ratio": rounded(work),
+            "target_is": "at most",
+        }
         if case.time_target is not None:
             yield {**row, "ratio_of": "time", **ratio(spent, first), "target": case.time_target}
         else:
@@ -171,10 +186,17 @@ def _utilization(case: Case, config: ModelConfig, tokens: Tensor, spent: list[fl
     flops = training_flops_per_token(config)
     reached = [flops * rate / 1e12 for rate in _rates(tokens, spent)]
     return {
-        "benchmark": "utilization", **case.fields, "n_future": config.n_future, **summary(reached, "TFLOP/s"),
-        "flops_per_token": rounded(flops), "floor": rounded(floor), "floor_is": "matmul rate",
-        **ratio(reached, [floor] * len(reached)), "target": case.mfu_target, "target_is": "at least",
-    }  # fmt: skip
+        "benchmark": "utilization",
+        **case.fields,
+        "n_future": config.n_future,
+        **summary(reached, "TFLOP/s"),
+        "flops_per_token": rounded(flops),
+        "floor": rounded(floor),
+        "floor_is": "matmul rate",
+        **ratio(reached, [floor] * len(reached)),
+        "target": case.mfu_target,
+        "target_is": "at least",
+    }
 
 
 def _rates(tokens: Tensor, times: list[float]) -> list[float]:

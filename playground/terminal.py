@@ -75,11 +75,17 @@ class Live(Lines):
 
     def __init__(self) -> None:
         self.progress = Progress(
-            SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[losses]}"), TextColumn("{task.fields[score]}", markup=False),
+            SpinnerColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[score]}", markup=False),
             TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-        )  # fmt: skip
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
         self.bars: dict[str, TaskID] = {}
         self.before: dict[str, tuple[float, int]] = {}
         """When each run began, and with how many tokens."""
@@ -143,17 +149,33 @@ def comparison_table(rows: Sequence[Comparison]) -> None:
     in_columns = len(rows) <= MOST_SIDE_BY_SIDE
     lines = [
         {
-            "run": row.run, "n": str(row.n_future), "control": row.control, "seed": str(row.seed), "status": row.status,
-            "score": row.score_name or "-", "value": _number(row.score), "chance": _number(row.chance),
+            "run": row.run,
+            "n": str(row.n_future),
+            "control": row.control,
+            "seed": str(row.seed),
+            "status": row.status,
+            "score": row.score_name or "-",
+            "value": _number(row.score),
+            "chance": _number(row.chance),
             "ceiling": _number(row.ceiling),
             "t50 tokens": "not reached" if row.t50_tokens is None else f"{row.t50_tokens:,}",
-            **({"t50 FLOPs": _number(row.t50_flops), "t50 seconds": _number(row.t50_seconds),
-                "clipped steps": _number(row.clipped)} if in_columns else {}),
-            "tokens": f"{row.tokens:,}", "seconds": f"{row.seconds:.1f}", "parameters": f"{row.parameters:,}",
-            "depth": str(row.next_token_depth), "tokens/s": f"{row.tokens_per_second:,.0f}",
+            **(
+                {
+                    "t50 FLOPs": _number(row.t50_flops),
+                    "t50 seconds": _number(row.t50_seconds),
+                    "clipped steps": _number(row.clipped),
+                }
+                if in_columns
+                else {}
+            ),
+            "tokens": f"{row.tokens:,}",
+            "seconds": f"{row.seconds:.1f}",
+            "parameters": f"{row.parameters:,}",
+            "depth": str(row.next_token_depth),
+            "tokens/s": f"{row.tokens_per_second:,.0f}",
         }
         for row in rows
-    ]  # fmt: skip
+    ]
     names = list(lines[0]) if lines else []
     table = Table(title="Comparison", title_justify="left", show_header=not in_columns)
     for name in ("", *(row.run for row in rows)) if in_columns else names:
@@ -199,11 +221,15 @@ def print_run(run: Run) -> None:
     record = run.record
     table = Table(show_header=False, title=_text(run.id), title_justify="left")
     facts: dict[str, Any] = {
-        "folder": run.path, "status": f"{record.state} {record.reason}".strip(), "step": f"{record.step}/{record.steps}",
-        "training time": f"{record.seconds:.1f} s ({record.tokens_per_second:,.0f} tokens/s)", "device": record.device,
-        "code": record.commit or "unknown", "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
+        "folder": run.path,
+        "status": f"{record.state} {record.reason}".strip(),
+        "step": f"{record.step}/{record.steps}",
+        "training time": f"{record.seconds:.1f} s ({record.tokens_per_second:,.0f} tokens/s)",
+        "device": record.device,
+        "code": record.commit or "unknown",
+        "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
         "next-token depth": record.next_token_depth,
-    }  # fmt: skip
+    }
     facts |= {f"parameters, {part}": f"{count:,}" for part, count in record.parameters.items()}
     for info in record.scores:
         value = record.final.get(info.name)

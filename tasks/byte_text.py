@@ -62,9 +62,13 @@ class ByteTextConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         check_fields(
-            self, n_ctx=(2, MOST_CONTEXT), test_fraction=(0, 1), test_rows=(1, MOST_TEST_TOKENS),
-            quick_rows=(1, MOST_TEST_TOKENS), test_seed=(-MOST_SEED, MOST_SEED),
-        )  # fmt: skip
+            self,
+            n_ctx=(2, MOST_CONTEXT),
+            test_fraction=(0, 1),
+            test_rows=(1, MOST_TEST_TOKENS),
+            quick_rows=(1, MOST_TEST_TOKENS),
+            test_seed=(-MOST_SEED, MOST_SEED),
+        )
         if self.suffixes == ():
             raise ValueError("suffixes is empty; write at least one ending of file names, or leave it out for all")
         if not 0 < self.test_fraction < 1:
@@ -204,10 +208,17 @@ class ByteText:
         at_once = rows_at_once(64, self.n_ctx * self.d_vocab * n_future)
         result = teacher_forced(predict, self.test_batch(rows, device).split(at_once), n_future)
         scores = [
-            Score(name="bits_per_byte" if row == 0 else f"bits_per_byte_offset_{row + 1}", value=loss / math.log(2),
-                  chance=8.0, ceiling=0.0, unit="bits per byte", higher_is_better=False, count=count)
+            Score(
+                name="bits_per_byte" if row == 0 else f"bits_per_byte_offset_{row + 1}",
+                value=loss / math.log(2),
+                chance=8.0,
+                ceiling=0.0,
+                unit="bits per byte",
+                higher_is_better=False,
+                count=count,
+            )
             for row, (loss, count) in enumerate(zip(result.score_loss, result.count, strict=True))
-        ]  # fmt: skip
+        ]
         return Evaluation(scores=tuple(scores), loss=result.loss)
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:

@@ -64,9 +64,14 @@ class InductionConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         check_fields(
-            self, n_ctx=(3, MOST_CONTEXT), d_vocab=(2, MOST_VOCAB), min_distance=(1, MOST_CONTEXT), test_rows=(1, MOST_ROWS),
-            quick_rows=(1, MOST_ROWS), test_seed=(-MOST_SEED, MOST_SEED),
-        )  # fmt: skip
+            self,
+            n_ctx=(3, MOST_CONTEXT),
+            d_vocab=(2, MOST_VOCAB),
+            min_distance=(1, MOST_CONTEXT),
+            test_rows=(1, MOST_ROWS),
+            quick_rows=(1, MOST_ROWS),
+            test_seed=(-MOST_SEED, MOST_SEED),
+        )
         if not 1 <= self.min_distance <= self.max_distance:
             raise ValueError(
                 f"min_distance {self.min_distance} and max_distance {self.max_distance} do not make a range; "
@@ -168,13 +173,26 @@ class Induction:
             suffix = "" if row == 0 else f"_offset_{row + 1}"
             count = result.count[row]
             scores.append(
-                Score(name=f"repeat_accuracy{suffix}", value=result.accuracy[row], chance=accuracy, ceiling=1.0,
-                      unit="share of determined tokens", count=count)
-            )  # fmt: skip
+                Score(
+                    name=f"repeat_accuracy{suffix}",
+                    value=result.accuracy[row],
+                    chance=accuracy,
+                    ceiling=1.0,
+                    unit="share of determined tokens",
+                    count=count,
+                )
+            )
             scores.append(
-                Score(name=f"repeat_loss{suffix}", value=result.score_loss[row], chance=loss, ceiling=0.0,
-                      unit="nats per token", higher_is_better=False, count=count)
-            )  # fmt: skip
+                Score(
+                    name=f"repeat_loss{suffix}",
+                    value=result.score_loss[row],
+                    chance=loss,
+                    ceiling=0.0,
+                    unit="nats per token",
+                    higher_is_better=False,
+                    count=count,
+                )
+            )
         return Evaluation(scores=tuple(scores), loss=result.loss)
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:

@@ -93,10 +93,17 @@ class PolynomialConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         check_fields(
-            self, n_ctx=(4, MOST_CONTEXT), prime=(2, MOST_PRIME), coefficients=(1, MOST_COEFFICIENTS),
-            max_operations=(1, MOST_OPERATIONS), test_operations=(1, MOST_OPERATIONS), pause=(0, MOST_CONTEXT),
-            test_per_m=(1, MOST_TEST), quick_per_m=(1, MOST_TEST), test_seed=(-MOST_SEED, MOST_SEED),
-        )  # fmt: skip
+            self,
+            n_ctx=(4, MOST_CONTEXT),
+            prime=(2, MOST_PRIME),
+            coefficients=(1, MOST_COEFFICIENTS),
+            max_operations=(1, MOST_OPERATIONS),
+            test_operations=(1, MOST_OPERATIONS),
+            pause=(0, MOST_CONTEXT),
+            test_per_m=(1, MOST_TEST),
+            quick_per_m=(1, MOST_TEST),
+            test_seed=(-MOST_SEED, MOST_SEED),
+        )
         _check(_is_prime(self.prime), f"prime is {self.prime}, which is not a prime; write 2, 3, 5, 7, ..")
         known = set(self.operations) <= set(OPERATIONS) and len(set(self.operations)) == len(self.operations) > 0
         _check(known, f"operations is {shown(self.operations)}; write some of {', '.join(OPERATIONS)}, each once")

@@ -62,11 +62,23 @@ class StoriesConfig(TaskConfig):
     def __post_init__(self) -> None:
         count = (1, MOST_COUNT)
         check_fields(
-            self, n_ctx=(16, MOST_CONTEXT), n_first_names=count, n_second_names=count, min_characters=count,
-            max_characters=count, name_ambiguity=(0, MOST_COUNT), scenery=(0, 1), min_sentences=count,
-            max_sentences=count, n_templates=count, n_words=count, test_stories=(1, MOST_TEST_STORIES),
-            test_seed=(-MOST_SEED, MOST_SEED), bpe_vocab=(300, MOST_VOCAB), max_stories=(10, MOST_STORIES),
-        )  # fmt: skip
+            self,
+            n_ctx=(16, MOST_CONTEXT),
+            n_first_names=count,
+            n_second_names=count,
+            min_characters=count,
+            max_characters=count,
+            name_ambiguity=(0, MOST_COUNT),
+            scenery=(0, 1),
+            min_sentences=count,
+            max_sentences=count,
+            n_templates=count,
+            n_words=count,
+            test_stories=(1, MOST_TEST_STORIES),
+            test_seed=(-MOST_SEED, MOST_SEED),
+            bpe_vocab=(300, MOST_VOCAB),
+            max_stories=(10, MOST_STORIES),
+        )
         _check_names(self)
         _check_stories(self)
         check_test_size("test_stories", self.test_stories, self.n_ctx, MOST_NUMBERS)
@@ -78,8 +90,11 @@ class StoriesConfig(TaskConfig):
 
 def _check_names(config: StoriesConfig) -> None:
     least, most, n_first, n_second = (
-        config.min_characters, config.max_characters, config.n_first_names, config.n_second_names
-    )  # fmt: skip
+        config.min_characters,
+        config.max_characters,
+        config.n_first_names,
+        config.n_second_names,
+    )
     if not 2 <= least <= most <= MAX_CAST:
         raise ValueError(
             f"min_characters {least} and max_characters {most} do not make a cast; "

@@ -38,8 +38,13 @@ class CorpusStories:
     """Real stories: windows for training, renamed held-out stories for the test."""
 
     def __init__(
-        self, config: StoriesConfig, tokenizer: Tokenizer, test_set: Batch, text: Fingerprint, of_run: TextOfRun | None = None
-    ) -> None:  # fmt: skip
+        self,
+        config: StoriesConfig,
+        tokenizer: Tokenizer,
+        test_set: Batch,
+        text: Fingerprint,
+        of_run: TextOfRun | None = None,
+    ) -> None:
         self.config, self.tokenizer, self.test, self.text, self._of_run = config, tokenizer, test_set, text, of_run
         self._tokens: tuple[Tensor, Tensor] | None = None
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}

@@ -127,9 +127,13 @@ def random_pairs(n_pairs: int, generator: torch.Generator) -> list[int]:
 
 
 def rename(
-    story: str, names: frozenset[str], candidates: list[NewName], tokenizer: Tokenizer, letters: Letters,
+    story: str,
+    names: frozenset[str],
+    candidates: list[NewName],
+    tokenizer: Tokenizer,
+    letters: Letters,
     generator: torch.Generator,
-) -> Renamed | None:  # fmt: skip
+) -> Renamed | None:
     """A story with a new name for each of its names; None where there are too few new names."""
     pieces = list(_name_pieces(story, names, letters))
     cast = list(dict.fromkeys(name for _, name, _ in pieces if name))

@@ -26,11 +26,24 @@ class ScoredSet:
         accuracy, loss = self.chance
         count = result.count[0]
         return [
-            Score(name=f"{self.name}_accuracy{suffix}", value=result.accuracy[0], chance=accuracy, ceiling=1.0,
-                  unit=f"share of {self.what}", count=count),
-            Score(name=f"{self.name}_loss{suffix}", value=result.score_loss[0], chance=loss, ceiling=0.0,
-                  unit="nats per token", higher_is_better=False, count=count),
-        ]  # fmt: skip
+            Score(
+                name=f"{self.name}_accuracy{suffix}",
+                value=result.accuracy[0],
+                chance=accuracy,
+                ceiling=1.0,
+                unit=f"share of {self.what}",
+                count=count,
+            ),
+            Score(
+                name=f"{self.name}_loss{suffix}",
+                value=result.score_loss[0],
+                chance=loss,
+                ceiling=0.0,
+                unit="nats per token",
+                higher_is_better=False,
+                count=count,
+            ),
+        ]
 
 
 def scored_sets(batch: Batch, every_mention: Batch | None) -> tuple[ScoredSet, ...]:

@@ -50,9 +50,13 @@ class AppServer:
 
 @contextlib.contextmanager
 def serve_app(
-    root: Path, folder: Path, script: str = "app.py", deadline: float = 60.0, options: Sequence[str] = (),
+    root: Path,
+    folder: Path,
+    script: str = "app.py",
+    deadline: float = 60.0,
+    options: Sequence[str] = (),
     address: str = "localhost",
-) -> Iterator[AppServer]:  # fmt: skip
+) -> Iterator[AppServer]:
     """Run the app until the block ends; then stop it and every process it started.
 
     `options` are added to its command; `address` is where it is reached.

@@ -52,9 +52,17 @@ def score_infos(task: str, n_future: int) -> list[ScoreInfo]:
 
 
 def write_run(
-    folder: Path, preset: str = "induction-cpu", *, n_future: int = 1, seed: int = 0, state: str = "finished",
-    control: Any = None, steps: int | None = None, done: float | None = None, **record: Any,
-) -> Path:  # fmt: skip
+    folder: Path,
+    preset: str = "induction-cpu",
+    *,
+    n_future: int = 1,
+    seed: int = 0,
+    state: str = "finished",
+    control: Any = None,
+    steps: int | None = None,
+    done: float | None = None,
+    **record: Any,
+) -> Path:
     """One run folder; `done` is the share of its steps that it holds (all, or 0.6 of a run that is not finished)."""
     config = make_config(preset, n_future=n_future, control=control, seed=seed, steps=steps)
     path = folder / f"{config.label()}-{config.hash()}"
@@ -274,9 +282,13 @@ def _behaviour(config: RunConfig, learned: float) -> Behaviour:
 
 
 def _attention(
-    config: RunConfig, learned: float, random: np.random.Generator, *, rows_from: str = "random repeats",
+    config: RunConfig,
+    learned: float,
+    random: np.random.Generator,
+    *,
+    rows_from: str = "random repeats",
     previous: float | None = None,
-) -> AttentionScores:  # fmt: skip
+) -> AttentionScores:
     """One head of the first layer looks at the previous token, one of the first future head becomes an induction head.
 
     `previous` is how far the former has formed, by default twice as far as the latter. With n > 1 a head of the second
@@ -294,7 +306,12 @@ def _attention(
         ahead[1, model.n_trunk_layers + 1, 0] += 0.8 * learned
     more = (len(ahead), *shape)
     return AttentionScores(
-        layers=tuple(layers), rows_from=rows_from, duplicate_token=np.full(shape, 0.02),
-        back=np.stack([before, *np.full((len(ahead) - 1, *shape), 0.03)]), null_back=np.full(more, 0.05),
-        ahead=ahead, null_duplicate_token=np.full(shape, 0.06), null_ahead=np.full(more, 0.06),
-    )  # fmt: skip
+        layers=tuple(layers),
+        rows_from=rows_from,
+        duplicate_token=np.full(shape, 0.02),
+        back=np.stack([before, *np.full((len(ahead) - 1, *shape), 0.03)]),
+        null_back=np.full(more, 0.05),
+        ahead=ahead,
+        null_duplicate_token=np.full(shape, 0.06),
+        null_ahead=np.full(more, 0.06),
+    )

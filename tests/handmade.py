@@ -65,9 +65,16 @@ def induction_model(
     takes away is about the same for all positions only when they have many dimensions.
     """
     config = ModelConfig(
-        n_layers=1 + n_future, n_future=n_future, n_heads=3 + n_future, d_model=(3 + n_future) * d_vocab, mlp="none",
-        positions="standard", normalization=normalization, d_vocab=d_vocab, n_ctx=n_ctx,
-    )  # fmt: skip
+        n_layers=1 + n_future,
+        n_future=n_future,
+        n_heads=3 + n_future,
+        d_model=(3 + n_future) * d_vocab,
+        mlp="none",
+        positions="standard",
+        normalization=normalization,
+        d_vocab=d_vocab,
+        n_ctx=n_ctx,
+    )
     model = MTPTransformer(config, torch.Generator().manual_seed(seed))
     for parameter in model.parameters():
         parameter.mul_(noise)  # what is not written below stays small and random

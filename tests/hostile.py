@@ -34,8 +34,14 @@ def is_live(markdown: str) -> bool:
 
 
 def write_hostile(
-    folder: Path, *, task: str | None = None, state: str = "failed", name: str = NAME, text: str = HOSTILE, **options: Any
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    task: str | None = None,
+    state: str = "failed",
+    name: str = NAME,
+    text: str = HOSTILE,
+    **options: Any,
+) -> Path:
     """A run of a task that is not installed, or of `task`, then with weights. Every text that a run may hold is hostile."""
     path = write_run(folder, state=state, steps=100, **options).rename(folder / name)
     config = json.loads((path / "config.json").read_text())

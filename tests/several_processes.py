@@ -33,8 +33,13 @@ def free_port() -> int:
 def like_torchrun(rank: int, port: int, *, size: int = 2, device: str = "cpu") -> None:
     """Set what torchrun sets, for this process."""
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

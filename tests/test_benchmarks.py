@@ -183,8 +183,12 @@ def test_ratios_are_taken_turn_by_turn():
     """A turn in which both were slow counts like any other."""
     assert ratio([2.0, 20.0, 4.0], [1.0, 10.0, 2.0])["ratio"] == 2.0
     assert summary([1.0, 2.0, 3.0], "s") == {
-        "value": 2.0, "value_quartile_low": 1.5, "value_quartile_high": 2.5, "unit": "s", "repeats": 3
-    }  # fmt: skip
+        "value": 2.0,
+        "value_quartile_low": 1.5,
+        "value_quartile_high": 2.5,
+        "unit": "s",
+        "repeats": 3,
+    }
 
 
 def test_without_a_finished_run_decoding_is_skipped_unless_asked_for(tmp_path, monkeypatch):

@@ -23,15 +23,38 @@ GPU = {
 CPU = {**GPU, "device": "cpu (2 threads)", "commit": "abc", "load": 0.1, "memory_gb": 25}
 SPREAD = {"value_quartile_low": 2.0, "value_quartile_high": 4.0}
 STEP = {
-    "module": "train_step", "benchmark": "train_step", "size": "1M", "seed": 0, "n_future": 1, "against": "plain GPT",
-    "value": 3.0, **SPREAD, "unit": "tokens/s", "repeats": 20, "baseline_value": 2.0, "ratio": 1.5,
-    "ratio_quartile_low": 1.4, "ratio_quartile_high": 1.6, "target": 2.0, "target_is": "at least",
-}  # fmt: skip
-USED = {
-    "module": "train_step", "benchmark": "utilization", "size": "1M", "n_future": 4, "value": 3.0, **SPREAD,
-    "unit": "TFLOP/s", "repeats": 20, "floor": 6.0, "floor_is": "matmul rate", "ratio": 0.5, "target": 0.45,
+    "module": "train_step",
+    "benchmark": "train_step",
+    "size": "1M",
+    "seed": 0,
+    "n_future": 1,
+    "against": "plain GPT",
+    "value": 3.0,
+    **SPREAD,
+    "unit": "tokens/s",
+    "repeats": 20,
+    "baseline_value": 2.0,
+    "ratio": 1.5,
+    "ratio_quartile_low": 1.4,
+    "ratio_quartile_high": 1.6,
+    "target": 2.0,
     "target_is": "at least",
-}  # fmt: skip
+}
+USED = {
+    "module": "train_step",
+    "benchmark": "utilization",
+    "size": "1M",
+    "n_future": 4,
+    "value": 3.0,
+    **SPREAD,
+    "unit": "TFLOP/s",
+    "repeats": 20,
+    "floor": 6.0,
+    "floor_is": "matmul rate",
+    "ratio": 0.5,
+    "target": 0.45,
+    "target_is": "at least",
+}
 COPY = {
     "module": "floors",
     "benchmark": "floors",
@@ -48,7 +71,16 @@ DRAFTS = {
     "ms_a_forward": {"plain": 1.25, "one by one": 3.0},
 }
 SKIPPED = {"module": "app_pages", "benchmark": "app_pages", "skipped": "no <browser> was found"}
-NEW = {"module": "floors", "benchmark": "something_new", "models": 8, "seeds": [0, 1, 2], "value": 5.0, "unit": "s", "target": 4.0, "target_is": "at most"}  # fmt: skip
+NEW = {
+    "module": "floors",
+    "benchmark": "something_new",
+    "models": 8,
+    "seeds": [0, 1, 2],
+    "value": 5.0,
+    "unit": "s",
+    "target": 4.0,
+    "target_is": "at most",
+}
 
 
 def write(path, *lines):

@@ -188,8 +188,19 @@ def test_bad_input_is_one_sentence_and_status_2(argv, message, runs_dir, capsys)
         assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "--help"], ["compare", "--help"], ["runs", "--help"],
-                                  ["probe", "--help"], ["formation", "--help"]], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["resume", "--help"],
+        ["compare", "--help"],
+        ["runs", "--help"],
+        ["probe", "--help"],
+        ["formation", "--help"],
+    ],
+    ids=str,
+)
 def test_help(argv, capsys):
     with contextlib.suppress(SystemExit):
         assert main(argv) == 0
@@ -259,7 +270,8 @@ def test_probe_json_has_one_object_a_probe_and_step(probed_dir, capsys, step, ex
     printed = capsys.readouterr()
     rows = lines_of(printed.out)
     assert [(row["run"], row["step"], row["probe"]) for row in rows] == [
-        ("run-0", at, probe) for at in expected for probe in ("behaviour", "knockout")]  # fmt: skip
+        ("run-0", at, probe) for at in expected for probe in ("behaviour", "knockout")
+    ]
     assert len(rows[0]["accuracy"]) == 2 and isinstance(rows[1]["without_induction"], float)
     assert printed.err == "" and "NaN" not in printed.out
     assert [row["step"] for row in lines_of((probed_dir / "run-0/probes/knockout.jsonl").read_text())] == expected
@@ -277,7 +289,11 @@ def test_all_steps_show_one_table_of_the_last_and_take_their_place_among_those_a
         assert row["loss"] == pytest.approx(again["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("argv", [["--probe", "list"], ["run-0", "--probe", "list"], ["--probe", "list", "--json"], ["--probe=list"]], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "argv",
+    [["--probe", "list"], ["run-0", "--probe", "list"], ["--probe", "list", "--json"], ["--probe=list"]],
+    ids=str,
+)
 def test_probe_list_names_all_probes(argv, capsys):
     from playground.probes.registry import PROBES
 

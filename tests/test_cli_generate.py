@@ -38,9 +38,17 @@ def store(folder, name, task, n_future=2, *, status="finished", weights=(0, 2), 
     made = make_task(task)
     config = config.resolve(d_vocab=made.d_vocab, n_ctx=made.n_ctx)
     record = RunRecord(
-        run=name, status=status, task=task.name, preset=None, n_future=n_future, control="layers", seed=0,
-        config_hash=config.hash(), steps=2, step=2 if status == "finished" else 1,
-    )  # fmt: skip
+        run=name,
+        status=status,
+        task=task.name,
+        preset=None,
+        n_future=n_future,
+        control="layers",
+        seed=0,
+        config_hash=config.hash(),
+        steps=2,
+        step=2 if status == "finished" else 1,
+    )
     (folder / name).mkdir()
     write_json(folder / name / "config.json", config.to_dict())
     write_json(folder / name / "run.json", record.to_dict())
@@ -217,7 +225,8 @@ def test_the_benchmark_has_a_line_for_every_way_and_batch(runs_dir, capsys):
     assert run(runs_dir, "bytes", "--benchmark", "--samples", "3", "--max-new-tokens", "4", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["drafts"], line["batch"]) for line in lines] == [
-        (name, batch) for name in ("K = 2", "K = 3", "tree 16", "tree 32") for batch in (1, 3)]  # fmt: skip
+        (name, batch) for name in ("K = 2", "K = 3", "tree 16", "tree 32") for batch in (1, 3)
+    ]
     assert all(line["identical"] for line in lines)
     assert [line["nodes"] for line in lines] == [2, 2, 3, 3, 16, 16, 32, 32]
 

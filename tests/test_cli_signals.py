@@ -63,8 +63,19 @@ def test_a_signal_ends_a_load_that_never_ends(tmp_path, number, status, said):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_resume(tmp_path, number, status):
-    command = [sys.executable, "-m", "playground", "train", *TINY, "--steps", "100000", "--runs-dir", str(tmp_path),
-               "--run-id", "long"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "playground",
+        "train",
+        *TINY,
+        "--steps",
+        "100000",
+        "--runs-dir",
+        str(tmp_path),
+        "--run-id",
+        "long",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     metrics = tmp_path / "long" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):

@@ -84,19 +84,33 @@ def test_configurations_are_frozen_and_keyword_only():
         ModelConfig(2)
 
 
-@pytest.mark.parametrize(("control", "n_future", "trunk", "depth"), [
-    ("layers", 1, 4, 5), ("layers", 2, 3, 4), ("layers", 4, 1, 2), ("trunk", 1, 4, 5), ("trunk", 4, 4, 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("control", "n_future", "trunk", "depth"),
+    [
+        ("layers", 1, 4, 5),
+        ("layers", 2, 3, 4),
+        ("layers", 4, 1, 2),
+        ("trunk", 1, 4, 5),
+        ("trunk", 4, 4, 5),
+    ],
+)
 def test_controls(control, n_future, trunk, depth):
     config = ModelConfig(n_layers=5, n_future=n_future, control=control)
     assert (config.n_trunk_layers, config.next_token_depth) == (trunk, depth)
 
 
-@pytest.mark.parametrize(("kind", "layers", "trunk"), [
-    ("independent", (3, 4), (5, 6)), ("causal", (3, 4), (5, 6)), ("anticausal", (3, 6), (3, 6)),
-    ("sequential", (3, 4), (5, 6)), ("linear", (6, 6), (6, 6)), ("medusa_linear", (5, 6), (5, 6)),
-    ("medusa_mlp", (5, 6), (5, 6)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "layers", "trunk"),
+    [
+        ("independent", (3, 4), (5, 6)),
+        ("causal", (3, 4), (5, 6)),
+        ("anticausal", (3, 6), (3, 6)),
+        ("sequential", (3, 4), (5, 6)),
+        ("linear", (6, 6), (6, 6)),
+        ("medusa_linear", (5, 6), (5, 6)),
+        ("medusa_mlp", (5, 6), (5, 6)),
+    ],
+)
 def test_what_the_types_leave_of_the_trunk_and_how_deep_the_next_token_is(kind, layers, trunk):
     for control, expected in (("layers", layers), ("trunk", trunk)):
         config = ModelConfig(n_layers=6, n_future=3, control=control, future_heads=kind)
@@ -104,8 +118,13 @@ def test_what_the_types_leave_of_the_trunk_and_how_deep_the_next_token_is(kind, 
 
 
 def test_what_was_before_the_types_keeps_hash_and_label():
-    old = RunConfig(task=InductionConfig(), clamp=ClampConfig(freeze_heads=("all",)), preset="induction-cpu", seed=3,
-                    model=ModelConfig(n_layers=4, n_future=2, control="trunk"))  # fmt: skip
+    old = RunConfig(
+        task=InductionConfig(),
+        clamp=ClampConfig(freeze_heads=("all",)),
+        preset="induction-cpu",
+        seed=3,
+        model=ModelConfig(n_layers=4, n_future=2, control="trunk"),
+    )
     assert (old.hash(), old.label()) == ("4469f1c5", "induction-cpu-n2-trunk-clamped-s3")
     stored = old.to_dict()
     del stored["model"]["future_heads"], stored["model"]["unembedding"]
@@ -116,10 +135,14 @@ def test_what_was_before_the_types_keeps_hash_and_label():
     assert new.hash() != old.hash() and RunConfig.from_dict(json.loads(json.dumps(new.to_dict()))) == new
 
 
-@pytest.mark.parametrize(("kind", "layers"), [
-    ("independent", ("blocks.0", "future_heads.0", "future_heads.1")), ("linear", ("blocks.0", "blocks.1", "blocks.2")),
-    ("medusa_mlp", ("blocks.0", "blocks.1", "future_heads.0")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        ("independent", ("blocks.0", "future_heads.0", "future_heads.1")),
+        ("linear", ("blocks.0", "blocks.1", "blocks.2")),
+        ("medusa_mlp", ("blocks.0", "blocks.1", "future_heads.0")),
+    ],
+)
 def test_only_layers_with_attention_have_heads_to_clamp(kind, layers):
     model = ModelConfig(n_layers=3, n_future=2, n_heads=2, future_heads=kind)
     assert tuple(select_heads(("all",), model)) == layers

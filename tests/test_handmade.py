@@ -10,9 +10,17 @@ from tasks.scoring import teacher_forced
 from tests.handmade import back_head, induction_head, induction_model
 
 
-@pytest.mark.parametrize(("n_future", "normalization", "d_vocab"), [
-    (1, "RMS", 32), (1, "RMS", 12), (1, "LN", 32), (2, "RMS", 32), (2, "LN", 24), (4, "RMS", 16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n_future", "normalization", "d_vocab"),
+    [
+        (1, "RMS", 32),
+        (1, "RMS", 12),
+        (1, "LN", 32),
+        (2, "RMS", 32),
+        (2, "LN", 24),
+        (4, "RMS", 16),
+    ],
+)
 def test_every_determined_token_is_right_at_every_offset(n_future, normalization, d_vocab):
     model = induction_model(n_future, d_vocab=d_vocab, normalization=normalization)
     config = InductionConfig(d_vocab=d_vocab, n_ctx=64, min_distance=5, max_distance=d_vocab, test_rows=64)

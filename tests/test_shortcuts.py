@@ -26,8 +26,19 @@ from tasks.polynomial import Polynomial, PolynomialConfig
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
-ROWS = {"stories": 400, "stories-cpu": 800, "stories-gpu": 400, "polynomial-cpu": 250, "polynomial-gpu": 100, "induction-cpu": 50,
-        "induction-gpu": 40, "induction in pieces": 80, "bytes-cpu": 100, "bytes-gpu": 15, "decoding-cpu": 50}  # fmt: skip
+ROWS = {
+    "stories": 400,
+    "stories-cpu": 800,
+    "stories-gpu": 400,
+    "polynomial-cpu": 250,
+    "polynomial-gpu": 100,
+    "induction-cpu": 50,
+    "induction-gpu": 40,
+    "induction in pieces": 80,
+    "bytes-cpu": 100,
+    "bytes-gpu": 15,
+    "decoding-cpu": 50,
+}
 """So many that no figure is off by the tolerance."""
 
 
@@ -101,15 +112,23 @@ def test_what_the_rules_say_of_a_row() -> None:
     (case,) = cases(batch_of([row], documents, scored))
     said = {name: rule(case) for name, rule in rules_for(training).items()}
     assert said == {
-        "most frequent token": 6, "most frequent token at this place": 6, "bigram": 8, "trigram": 8, "token before": 5,
-        "token seen last": 6, LONGEST: 8, BY_WORDS: 8, MECHANISM: 6,
-    }  # fmt: skip
+        "most frequent token": 6,
+        "most frequent token at this place": 6,
+        "bigram": 8,
+        "trigram": 8,
+        "token before": 5,
+        "token seen last": 6,
+        LONGEST: 8,
+        BY_WORDS: 8,
+        MECHANISM: 6,
+    }
     assert set(COUNTED) < set(said)
 
 
 def test_an_answer_is_right_when_the_task_says_so() -> None:
-    config = PolynomialConfig(prime=3, coefficients=2, max_operations=2, test_operations=2, n_ctx=32, test_per_m=300,
-                              quick_per_m=300)  # fmt: skip
+    config = PolynomialConfig(
+        prime=3, coefficients=2, max_operations=2, test_operations=2, n_ctx=32, test_per_m=300, quick_per_m=300
+    )
     (table,) = tables(config, 300)
     zeros = Polynomial(config).evaluate(lambda tokens, offsets: torch.zeros(*tokens.shape, len(offsets), 13)).scores[0]
     assert table.count == zeros.count == 600

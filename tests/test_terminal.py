@@ -33,9 +33,21 @@ SCORE = ScoreInfo(name="repeat_accuracy", chance=0.06, ceiling=1.0, unit="share 
 
 
 def record(**changes) -> RunRecord:
-    parts = {"run": "the-run", "status": "running", "task": "induction", "preset": None, "n_future": 2,
-             "control": "layers", "seed": 0, "config_hash": "0", "steps": 1500, "parameters": PARTS,
-             "next_token_depth": 3, "device": "cpu (1 thread)", "scores": (SCORE,)}  # fmt: skip
+    parts = {
+        "run": "the-run",
+        "status": "running",
+        "task": "induction",
+        "preset": None,
+        "n_future": 2,
+        "control": "layers",
+        "seed": 0,
+        "config_hash": "0",
+        "steps": 1500,
+        "parameters": PARTS,
+        "next_token_depth": 3,
+        "device": "cpu (1 thread)",
+        "scores": (SCORE,),
+    }
     return RunRecord(**(parts | changes))
 
 
@@ -79,11 +91,22 @@ def test_comparison_table_has_chance_ceiling_and_crossing(tmp_path, capsys, more
     assert [table["run"] for table in tables] == [row.run for row in rows]
     first = rows[0]
     assert tables[0] == {
-        "run": first.run, "n": "1", "control": "layers", "seed": "0", "status": "finished", "score": "repeat_accuracy",
-        "value": f"{first.score:.4g}", "chance": "0.05", "ceiling": "1", "t50 tokens": f"{first.t50_tokens:,}",
-        "tokens": f"{first.tokens:,}", "seconds": f"{first.seconds:.1f}", "parameters": "213,000", "depth": "3",
+        "run": first.run,
+        "n": "1",
+        "control": "layers",
+        "seed": "0",
+        "status": "finished",
+        "score": "repeat_accuracy",
+        "value": f"{first.score:.4g}",
+        "chance": "0.05",
+        "ceiling": "1",
+        "t50 tokens": f"{first.t50_tokens:,}",
+        "tokens": f"{first.tokens:,}",
+        "seconds": f"{first.seconds:.1f}",
+        "parameters": "213,000",
+        "depth": "3",
         "tokens/s": f"{first.tokens_per_second:,.0f}",
-    } | ({} if more else {"t50 FLOPs": "-", "t50 seconds": f"{first.t50_seconds:.4g}", "clipped steps": "-"})  # fmt: skip
+    } | ({} if more else {"t50 FLOPs": "-", "t50 seconds": f"{first.t50_seconds:.4g}", "clipped steps": "-"})
     assert tables[2]["t50 tokens"] == "not reached"
     assert [tables[3][name] for name in ("score", "value", "chance", "ceiling")] == ["-"] * 4
 
@@ -138,8 +161,12 @@ def test_a_result_is_a_table_with_a_line_for_each_thing(capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "Agreement of a run"
     assert cells(out) == [
-        ["offset", "agreement", "chance", "count"], ["1", "0.000", "0.500", "0"], ["2", "0.333", "0.500", "10,000"],
-        ["3", "-", "0.500", "20,000"], ["4", "-1.000", "0.500", "30,000"]]  # fmt: skip
+        ["offset", "agreement", "chance", "count"],
+        ["1", "0.000", "0.500", "0"],
+        ["2", "0.333", "0.500", "10,000"],
+        ["3", "-", "0.500", "20,000"],
+        ["4", "-1.000", "0.500", "30,000"],
+    ]
 
 
 def test_of_a_long_result_the_largest_lines_are_shown_whatever_their_sign(capsys, monkeypatch):
@@ -169,11 +196,23 @@ def test_a_note_stands_behind_the_title(capsys):
     assert said.startswith("Patching of a run: 3 of 16 rows count") and "rows given" in said
 
 
-@pytest.mark.parametrize(("value", "shown"), [
-    (None, "-"), (float("nan"), "-"), (0.12345, "0.123"), (-0.0004, "-0.000"), (12_345.6, "12,346"), (9_999.5, "9999.500"),
-    (float("inf"), "inf"), (1_234_567, "1,234,567"), (0, "0"), ("text", "text"), ("[red]not markup[/red]", "[red]not markup[/red]"),
-    ("[/]", "[/]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0.12345, "0.123"),
+        (-0.0004, "-0.000"),
+        (12_345.6, "12,346"),
+        (9_999.5, "9999.500"),
+        (float("inf"), "inf"),
+        (1_234_567, "1,234,567"),
+        (0, "0"),
+        ("text", "text"),
+        ("[red]not markup[/red]", "[red]not markup[/red]"),
+        ("[/]", "[/]"),
+    ],
+)
 def test_cells(capsys, value, shown):
     rows_table([{"a": value, "b": "x"}], "[1] title")
     out = capsys.readouterr().out
@@ -226,8 +265,13 @@ def test_silent_says_nothing(capsys):
 
 
 def test_lines_are_one_at_the_start_and_one_at_the_end_on_stderr(capsys):
-    final = record(status="finished", step=1500, seconds=12.34, tokens_per_second=7777.7,
-                   final={"repeat_accuracy": 0.98765, "repeat_loss": 0.0321})  # fmt: skip
+    final = record(
+        status="finished",
+        step=1500,
+        seconds=12.34,
+        tokens_per_second=7777.7,
+        final={"repeat_accuracy": 0.98765, "repeat_loss": 0.0321},
+    )
     tell(Lines(), final)
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -235,7 +279,7 @@ def test_lines_are_one_at_the_start_and_one_at_the_end_on_stderr(capsys):
         "the-run: 1500 steps on cpu (1 thread); 156,096 parameters (embedding 4,096, trunk 98,560, future_heads 49,280, "
         "unembedding 4,096), next-token depth 3",
         "the-run: finished at step 1500, 12.3 s of training, 7,778 tokens/s; repeat_accuracy 0.9877, repeat_loss 0.0321",
-    ]  # fmt: skip
+    ]
 
 
 def test_the_closing_line_gives_the_reason_and_at_most_four_scores(capsys):

@@ -37,9 +37,14 @@ def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     command, rest = (argv[0] if argv else "--help"), list(argv[1:])
     commands: dict[str, Callable[[list[str]], int]] = {
-        "train": train_command, "resume": resume_command, "compare": compare_command, "runs": runs_command,
-        "probe": probe_command, "formation": formation_command, "generate": generate_command,
-    }  # fmt: skip
+        "train": train_command,
+        "resume": resume_command,
+        "compare": compare_command,
+        "runs": runs_command,
+        "probe": probe_command,
+        "formation": formation_command,
+        "generate": generate_command,
+    }
     _open_streams()
     try:
         if command in ("--help", "-h"):

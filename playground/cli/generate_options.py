@@ -71,10 +71,15 @@ class Generate:
 
 def check_options(given: Generate) -> None:
     """Raises ValueError for options that contradict each other or are out of range, whatever the run."""
-    bounds = {"--samples": (given.samples, 1, 10**5), "--max-new-tokens": (given.max_new_tokens, 1, 10**6),
-              "--speculative": (given.speculative, 1, 10**3), "--tree": (given.tree, 2, MOST_NODES),
-              "--top-k": (given.top_k, 1, 10**7), "--step": (given.step, 0, 10**9),
-              "--seed": (given.seed, 0, MOST_SEED)}  # fmt: skip
+    bounds = {
+        "--samples": (given.samples, 1, 10**5),
+        "--max-new-tokens": (given.max_new_tokens, 1, 10**6),
+        "--speculative": (given.speculative, 1, 10**3),
+        "--tree": (given.tree, 2, MOST_NODES),
+        "--top-k": (given.top_k, 1, 10**7),
+        "--step": (given.step, 0, 10**9),
+        "--seed": (given.seed, 0, MOST_SEED),
+    }
     for name, (value, least, most) in bounds.items():
         if value is not None and not least <= value <= most:
             bound = f"at least {least}" if value < least else f"at most {most}"
@@ -106,9 +111,15 @@ def _named_drafts(given: Generate) -> list[str]:
 
 
 def _check_evaluate(given: Generate) -> None:
-    others = {"--prompt": given.prompt, "--temperature": given.temperature, "--top-k": given.top_k,
-              "--top-p": given.top_p, "--max-new-tokens": given.max_new_tokens, "--slide": given.slide or None,
-              "--stop": given.stop or None}  # fmt: skip
+    others = {
+        "--prompt": given.prompt,
+        "--temperature": given.temperature,
+        "--top-k": given.top_k,
+        "--top-p": given.top_p,
+        "--max-new-tokens": given.max_new_tokens,
+        "--slide": given.slide or None,
+        "--stop": given.stop or None,
+    }
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"--evaluate decodes test rows to their ends, greedily; leave {name} out")
@@ -117,8 +128,12 @@ def _check_evaluate(given: Generate) -> None:
 def check_offsets(given: Generate, loaded: "LoadedRun") -> None:
     """Raises ValueError where more offsets are asked for than the run has."""
     n_future, run = loaded.model.n_future, loaded.run.id
-    wanted = {"--benchmark": given.benchmark, "--tree": given.tree is not None, "--typical": given.typical,
-              "--speculative": (given.speculative or 1) > 1}  # fmt: skip
+    wanted = {
+        "--benchmark": given.benchmark,
+        "--tree": given.tree is not None,
+        "--typical": given.typical,
+        "--speculative": (given.speculative or 1) > 1,
+    }
     if n_future == 1 and any(wanted.values()):
         name = next(name for name, is_wanted in wanted.items() if is_wanted)
         raise ValueError(
@@ -188,9 +203,11 @@ def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) 
             f"wanted; write --max-new-tokens {room} or less, or --slide"
         )
     return DecodingConfig(
-        max_new_tokens=wanted if given.slide else min(wanted, room), sampling=make_sampling(given),
-        stop=tuple(_stop_token(text, loaded) for text in given.stop), overflow="slide" if given.slide else "error",
-    )  # fmt: skip
+        max_new_tokens=wanted if given.slide else min(wanted, room),
+        sampling=make_sampling(given),
+        stop=tuple(_stop_token(text, loaded) for text in given.stop),
+        overflow="slide" if given.slide else "error",
+    )
 
 
 def with_drafts(config: "DecodingConfig", drafts: "Tree", given: Generate) -> "DecodingConfig":

@@ -128,12 +128,16 @@ def _measure_again(
 def _text_as_json(loaded: "LoadedRun", decoding: Decoding, speed: DecodingSpeed | None) -> str:
     row, task = decoding.decoded[0], loaded.task
     values = {
-        "run": loaded.run.id, "step": loaded.step, "prompt": task.decode(row.prompt), "text": task.decode(row.tokens),
+        "run": loaded.run.id,
+        "step": loaded.step,
+        "prompt": task.decode(row.prompt),
+        "text": task.decode(row.tokens),
         "strings": task.token_strings(row.tokens),
         "tokens_per_forward": decoding.tokens_per_forward if row.forwards else None,
-        "acceptance": decoding.acceptance.rows(), "speed": None if speed is None else speed.summary(),
+        "acceptance": decoding.acceptance.rows(),
+        "speed": None if speed is None else speed.summary(),
         "decoding": decoding.to_dict(),
-    }  # fmt: skip
+    }
     return json.dumps(values, allow_nan=False)
 
 

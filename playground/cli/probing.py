@@ -50,8 +50,10 @@ def probe_command(argv: list[str]) -> int:
             elif probed.step == steps[-1]:
                 result_table(probed.result, f"{PROBES[probed.probe].summary} {found.id}, step {probed.step:,}")
         if not as_json:
-            say(f"stored in {found.path / 'probes'} for {'step' if len(steps) == 1 else 'steps'} "
-                f"{', '.join(map(str, steps))}")  # fmt: skip
+            say(
+                f"stored in {found.path / 'probes'} for {'step' if len(steps) == 1 else 'steps'} "
+                f"{', '.join(map(str, steps))}"
+            )
         return 0
 
     if ("--probe", "list") in zip(argv, argv[1:], strict=False) or "--probe=list" in argv:

@@ -106,9 +106,15 @@ def _train(argv: list[str]) -> int:
     config = _start_from(argv)
     given = _parse_train(argv, config, PRESETS)
     config = RunConfig(
-        task=given.task_config, model=given.model, optim=given.optim, train=given.train,
-        clamp=given.clamp, base=config.base, preset=given.preset or config.preset, seed=given.seed,
-    )  # fmt: skip
+        task=given.task_config,
+        model=given.model,
+        optim=given.optim,
+        train=given.train,
+        clamp=given.clamp,
+        base=config.base,
+        preset=given.preset or config.preset,
+        seed=given.seed,
+    )
     reporter = make_reporter(quiet=given.json)
     if given.seeds is None and given.lrs is None:
         if given.run_id is not None:
@@ -277,8 +283,13 @@ def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
 
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
     """The command line of `train` as an object, with the fields of this configuration as options and defaults."""
-    checked = {"task_config": config.task, "model": config.model, "optim": config.optim, "train": config.train,
-               "clamp": config.clamp}  # fmt: skip
+    checked = {
+        "task_config": config.task,
+        "model": config.model,
+        "optim": config.optim,
+        "train": config.train,
+        "clamp": config.clamp,
+    }
     parts = {name: _unchecked(part) for name, part in checked.items()}
     command = make_dataclass(
         "Train",

@@ -12,8 +12,17 @@ from playground.config.values import fits, hints_of, readable, short_value
 from playground.text import is_whole
 
 __all__ = [
-    "check_fields", "check_name", "fits", "listed", "nearest", "plain_problem", "readable", "setting", "short_value", "strict",
-]  # fmt: skip
+    "check_fields",
+    "check_name",
+    "fits",
+    "listed",
+    "nearest",
+    "plain_problem",
+    "readable",
+    "setting",
+    "short_value",
+    "strict",
+]
 
 ConfigT = TypeVar("ConfigT")
 MOST_INTEGER = 2**63 - 1

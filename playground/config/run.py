@@ -28,8 +28,12 @@ MOST_SEED = 2**63 - 1
 """What a generator takes and a column of a table holds."""
 MOST_TASK_NAME = 100
 PARTS: dict[str, type] = {
-    "model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "clamp": ClampConfig, "base": BaseConfig,
-}  # fmt: skip
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "clamp": ClampConfig,
+    "base": BaseConfig,
+}
 """The parts of a configuration beside the task, by the name of their field."""
 
 

@@ -35,10 +35,14 @@ class Child:
         self._asked: float | None = None
         with log.open("wb") as file:  # a pipe would hold up a child that warns a lot
             self.process = subprocess.Popen(
-                [*program, *options, *where, "--json"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=file,
-                env=os.environ | {ATTACHED: "1"}, cwd=PROJECT,
+                [*program, *options, *where, "--json"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env=os.environ | {ATTACHED: "1"},
+                cwd=PROJECT,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which asks
-            )  # fmt: skip
+            )
 
     def stop(self, reason: str) -> None:
         """Ask for a checkpoint and the end; called again after GRACE seconds, kill."""

@@ -95,18 +95,33 @@ def compare(record: RunRecord, metrics: Columns, flops_per_token: float | None =
                 score, last = values[whole[-1]], int(tokens[whole[-1]])
         score = record.final.get(info.name, score)
     return Comparison(
-        run=record.run, task=record.task, preset=record.preset, n_future=record.n_future, control=record.control,
-        seed=record.seed, status=record.state, step=record.step, steps=record.steps, tokens=record.tokens,
-        seconds=round(record.seconds, 3), score_name=info.name if info else None,
-        higher_is_better=info.higher_is_better if info else None, score=score,
-        chance=info.chance if info else None, ceiling=info.ceiling if info else None,
-        t50_tokens=None if t50 is None else round(t50), t50_seconds=None if seconds is None else round(seconds, 3),
+        run=record.run,
+        task=record.task,
+        preset=record.preset,
+        n_future=record.n_future,
+        control=record.control,
+        seed=record.seed,
+        status=record.state,
+        step=record.step,
+        steps=record.steps,
+        tokens=record.tokens,
+        seconds=round(record.seconds, 3),
+        score_name=info.name if info else None,
+        higher_is_better=info.higher_is_better if info else None,
+        score=score,
+        chance=info.chance if info else None,
+        ceiling=info.ceiling if info else None,
+        t50_tokens=None if t50 is None else round(t50),
+        t50_seconds=None if seconds is None else round(seconds, 3),
         t50_flops=None if t50 is None or flops_per_token is None else t50 * flops_per_token,
-        measured_tokens=last, clipped=_mean(numbers_of(metrics, "clipped", "train")),
+        measured_tokens=last,
+        clipped=_mean(numbers_of(metrics, "clipped", "train")),
         parameters=record.parameters.get("total", 0),
-        next_token_depth=record.next_token_depth, tokens_per_second=round(record.tokens_per_second, 1),
-        threads=record.threads, device=record.device,
-    )  # fmt: skip
+        next_token_depth=record.next_token_depth,
+        tokens_per_second=round(record.tokens_per_second, 1),
+        threads=record.threads,
+        device=record.device,
+    )
 
 
 def _mean(values: NDArray[np.float64] | None) -> float | None:

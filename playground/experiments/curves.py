@@ -99,7 +99,15 @@ def _from_arrays(
 ) -> Curve:
     state = record.state
     return Curve(
-        run=record.run, label=group.label, n_future=record.n_future, control=group.control, seed=record.seed,
-        variant=group.variant, panel=panel, ended="" if state in ("running", "finished") else state,
-        steps=steps.astype(np.int64, copy=False), tokens=tokens.astype(np.int64, copy=False), values=values,
-    )  # fmt: skip
+        run=record.run,
+        label=group.label,
+        n_future=record.n_future,
+        control=group.control,
+        seed=record.seed,
+        variant=group.variant,
+        panel=panel,
+        ended="" if state in ("running", "finished") else state,
+        steps=steps.astype(np.int64, copy=False),
+        tokens=tokens.astype(np.int64, copy=False),
+        values=values,
+    )

@@ -62,10 +62,13 @@ def exact_match(
     right = (given == answers).all(dim=1).view(count, config.test_operations).double().mean(dim=0)
     operations = tuple(range(1, config.test_operations + 1))
     return ExactMatch(
-        operations=operations, share=right.numpy(), chance=np.array([task.chance(m) for m in operations]),
-        count=np.full(config.test_operations, count), speculative=decoding.speculative,
+        operations=operations,
+        share=right.numpy(),
+        chance=np.array([task.chance(m) for m in operations]),
+        count=np.full(config.test_operations, count),
+        speculative=decoding.speculative,
         tokens_per_forward=decoding.tokens_per_forward,
-    )  # fmt: skip
+    )
 
 
 def completion_accuracy(
@@ -87,16 +90,28 @@ def completion_accuracy(
     first = [whole[0] for whole in lines if whole]
     every = [line for whole in lines for line in whole]
     return Completions(
-        windows=len(prompts), prompt_bytes=start, new_bytes=real.shape[1], byte_share=float(right.double().mean()),
-        chance=float(real.flatten().bincount().max()) / real.numel(), line_share=_mean(every), lines=len(every),
-        first_line_share=_mean(first), first_lines=len(first), speculative=decoding.speculative,
+        windows=len(prompts),
+        prompt_bytes=start,
+        new_bytes=real.shape[1],
+        byte_share=float(right.double().mean()),
+        chance=float(real.flatten().bincount().max()) / real.numel(),
+        line_share=_mean(every),
+        lines=len(every),
+        first_line_share=_mean(first),
+        first_lines=len(first),
+        speculative=decoding.speculative,
         tokens_per_forward=decoding.tokens_per_forward,
-    )  # fmt: skip
+    )
 
 
 def _greedy(
-    loaded: LoadedRun, prompts: Sequence[Sequence[int]], new_tokens: int, speculative: int | None, tree: Tree | None, batch: int
-) -> Decoding:  # fmt: skip
+    loaded: LoadedRun,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    speculative: int | None,
+    tree: Tree | None,
+    batch: int,
+) -> Decoding:
     """All prompts, `batch` at once."""
     config = DecodingConfig(max_new_tokens=new_tokens, speculative=speculative, tree=tree)
     parts = [

@@ -114,9 +114,15 @@ def choose_tree(
 
 
 def measure_decoding(
-    model: MTPTransformer, prompts: Sequence[Sequence[int]], config: DecodingConfig, repeats: int = 3,
-    *, batch: int | None = None, seed: int = 0, cached: bool = True,
-) -> DecodingSpeed:  # fmt: skip
+    model: MTPTransformer,
+    prompts: Sequence[Sequence[int]],
+    config: DecodingConfig,
+    repeats: int = 3,
+    *,
+    batch: int | None = None,
+    seed: int = 0,
+    cached: bool = True,
+) -> DecodingSpeed:
     """Decode the prompts plainly and as `config` says, in turns, `batch` at once (by default all).
 
     Sampled text differs between the two; stop tokens are then left out, so that both make the same number of tokens.
@@ -149,16 +155,24 @@ def measure_decoding(
     reference = by_plain if greedy else run(marginal)[0]
     rows, lengths = _rows(reference, model.n_ctx)
     return DecodingSpeed(
-        speculative=config.drafts.speculative, nodes=config.drafts.n_nodes, prompts=len(prompts), batch=size,
-        new_tokens=sum(len(row.tokens) for row in by_plain.decoded), cached=cached,
-        device=describe_device(model.W_E.device, torch.get_num_threads()), dtype=str(model.W_E.dtype).removeprefix("torch."),
+        speculative=config.drafts.speculative,
+        nodes=config.drafts.n_nodes,
+        prompts=len(prompts),
+        batch=size,
+        new_tokens=sum(len(row.tokens) for row in by_plain.decoded),
+        cached=cached,
+        device=describe_device(model.W_E.device, torch.get_num_threads()),
+        dtype=str(model.W_E.dtype).removeprefix("torch."),
         identical=_tokens(by_plain) == _tokens(by_drafts) if greedy else None,
         gap=_gap(model, by_plain, by_drafts) if greedy else float("nan"),
         plain_seconds=np.array([one.decode_seconds for (one, _), _ in pairs]),
         speculative_seconds=np.array([one.decode_seconds for _, (one, _) in pairs]),
-        plain_forwards=plain_forwards, speculative_forwards=forwards, tokens_per_forward=by_drafts.tokens_per_forward,
-        acceptance=by_drafts.acceptance, marginal=marginal_acceptance(model, rows, lengths),
-    )  # fmt: skip
+        plain_forwards=plain_forwards,
+        speculative_forwards=forwards,
+        tokens_per_forward=by_drafts.tokens_per_forward,
+        acceptance=by_drafts.acceptance,
+        marginal=marginal_acceptance(model, rows, lengths),
+    )
 
 
 Decode = Callable[[Sequence[Sequence[int]]], Decoding]
@@ -191,10 +205,11 @@ def _decode(decode: Decode, prompts: Sequence[Sequence[int]], batch: int, *, tog
     count = max if together else sum
     forwards = sum(count(row.forwards for row in part.decoded) for part in parts)
     whole = dataclasses.replace(
-        parts[0], decoded=tuple(row for part in parts for row in part.decoded),
+        parts[0],
+        decoded=tuple(row for part in parts for row in part.decoded),
         prefill_seconds=sum(part.prefill_seconds for part in parts),
         decode_seconds=sum(part.decode_seconds for part in parts),
-    )  # fmt: skip
+    )
     return whole, forwards
 
 

@@ -117,11 +117,18 @@ class Lead(SideBySide):
         state = self.session.state
         optimizer = _by_name(state)
         start = Start(
-            path=self.session.path, config=self.config, threads=self.session.record.threads, step=state.step,
-            samplers=self.session.others, data_hash=self.session.record.data_hash, text=self.session.text,
-            optimizer={name: {key: (value.shape, value.dtype) for key, value in values.items()}
-                       for name, values in optimizer.items()},
-        )  # fmt: skip
+            path=self.session.path,
+            config=self.config,
+            threads=self.session.record.threads,
+            step=state.step,
+            samplers=self.session.others,
+            data_hash=self.session.record.data_hash,
+            text=self.session.text,
+            optimizer={
+                name: {key: (value.shape, value.dtype) for key, value in values.items()}
+                for name, values in optimizer.items()
+            },
+        )
         with naming_the_lost(self.session.path):
             self.crew.tell(start)
             copy_from_first(state.model, optimizer)

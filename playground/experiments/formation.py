@@ -104,9 +104,12 @@ def formation(run: MeasuredRun) -> Formation:
         )
     main += induction + _accuracy_events(found.behaviour, run.record.scores, n_future)
     return Formation(
-        run=run.id, n_future=n_future, seed=run.record.seed, main=tuple(main),
+        run=run.id,
+        n_future=n_future,
+        seed=run.record.seed,
+        main=tuple(main),
         heads=tuple(event for events in heads.values() for event in events),
-    )  # fmt: skip
+    )
 
 
 def ahead_name(k: int) -> str:
@@ -130,9 +133,15 @@ def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -
         times = [(_time(a.half), _time(b.half)) for a, b in pairs if a is not None and b is not None]
         times = [(a, b) for a, b in times if np.isfinite(min(a, b))]
         rows.append(
-            {"first": first, "second": second, "before": sum(a < b for a, b in times),
-             "together": sum(a == b for a, b in times), "after": sum(a > b for a, b in times), "runs": len(times)}
-        )  # fmt: skip
+            {
+                "first": first,
+                "second": second,
+                "before": sum(a < b for a, b in times),
+                "together": sum(a == b for a, b in times),
+                "after": sum(a > b for a, b in times),
+                "runs": len(times),
+            }
+        )
     return rows
 
 
@@ -157,11 +166,20 @@ def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str |
             pairs = [] if label == baseline else sorted(times.keys() & base.keys())
             ratio = ratio_interval(np.array([times[seed] for seed in pairs]), np.array([base[seed] for seed in pairs]))
             rows.append(
-                {"event": name, "group": label, "runs": len(times), "not reached": int(np.isinf(list(times.values())).sum()),
-                 "median tokens": _finite(median), "low": _finite(low), "high": _finite(high), "pairs": len(pairs),
-                 f"ratio to {baseline}": _finite(ratio[0]), "ratio low": _finite(ratio[1]),
-                 "ratio high": _finite(ratio[2])}
-            )  # fmt: skip
+                {
+                    "event": name,
+                    "group": label,
+                    "runs": len(times),
+                    "not reached": int(np.isinf(list(times.values())).sum()),
+                    "median tokens": _finite(median),
+                    "low": _finite(low),
+                    "high": _finite(high),
+                    "pairs": len(pairs),
+                    f"ratio to {baseline}": _finite(ratio[0]),
+                    "ratio low": _finite(ratio[1]),
+                    "ratio high": _finite(ratio[2]),
+                }
+            )
     return rows
 
 
@@ -245,7 +263,14 @@ def _event(
     final, start = values[-1], values[0]
     least = null + FORMED * (ceiling - null) if np.isfinite(ceiling) else null
     return Event(
-        name=name, subject=subject, start=start, null=null, ceiling=ceiling, final=final, seen=int(tokens[-1]),
+        name=name,
+        subject=subject,
+        start=start,
+        null=null,
+        ceiling=ceiling,
+        final=final,
+        seen=int(tokens[-1]),
         half=reached(start, final, 0.5) if final > max(least, start) else None,
-        t50=reached(null, ceiling, 0.5), t90=reached(null, ceiling, 0.9),
-    )  # fmt: skip
+        t50=reached(null, ceiling, 0.5),
+        t90=reached(null, ceiling, 0.9),
+    )

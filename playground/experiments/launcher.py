@@ -127,9 +127,15 @@ def start_job(
         entries = _entries(Path(runs_dir), preset, models, **options)
         job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
         job = Job(
-            id=job_id, created=time.time(), parallel=parallel, threads=each, device=device, stacked=stacked,
-            entries=entries, path=(folder / f"{job_id}.json").resolve(),
-        )  # fmt: skip
+            id=job_id,
+            created=time.time(),
+            parallel=parallel,
+            threads=each,
+            device=device,
+            stacked=stacked,
+            entries=entries,
+            path=(folder / f"{job_id}.json").resolve(),
+        )
         _start_worker(job)
     return job
 
@@ -161,9 +167,14 @@ def _start_worker(job: Job) -> None:
         job.write()
         with job.path.with_suffix(".log").open("wb") as log:
             subprocess.Popen(
-                [sys.executable, "-m", "playground.experiments.worker", str(job.path)], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, cwd=PROJECT, pass_fds=(lock,),
-            )  # fmt: skip
+                [sys.executable, "-m", "playground.experiments.worker", str(job.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=PROJECT,
+                pass_fds=(lock,),
+            )
     except BaseException:
         job.path.unlink(missing_ok=True)
         raise

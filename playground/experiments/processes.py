@@ -42,9 +42,14 @@ class _Training:
 
 
 def train_in_processes(
-    configs: Sequence[RunConfig], ids: Sequence[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str],
-    *, most: int | None = None,
-) -> list[Run]:  # fmt: skip
+    configs: Sequence[RunConfig],
+    ids: Sequence[str],
+    folder: Path,
+    reporter: Reporter,
+    should_stop: Callable[[], str],
+    *,
+    most: int | None = None,
+) -> list[Run]:
     """Train each configuration in a process of its own, and wait; the runs of those that began, in order.
 
     At most `most` at a time, by default as many as there are cores for. Threads are shared out: with k trainings at a time on

@@ -150,10 +150,25 @@ def _new_record(config: RunConfig, task: Task, run: str, device: torch.device, b
     n_threads = threads(config.train.threads)
     stands_on = {"base": base.id, "base_config_hash": base.config.hash(), "base_step": base.record.step} if base else {}
     return RunRecord(
-        run=run, format=FORMAT, status="running", task=config.task.name, preset=config.preset, n_future=config.model.n_future,
-        control=config.model.control, future_heads=config.model.future_heads, seed=config.seed,
-        config_hash=config.hash(), steps=config.steps,
-        created=time.time(), parameters={part: getattr(counts, part) for part in parts},
-        next_token_depth=config.model.next_token_depth, threads=n_threads, device=describe_device(device, n_threads),
-        matmul_flops=matmul_rate(device, n_threads), data_hash=_data_hash(task), **stands_on, **this_process(), **environment(),
-    )  # fmt: skip
+        run=run,
+        format=FORMAT,
+        status="running",
+        task=config.task.name,
+        preset=config.preset,
+        n_future=config.model.n_future,
+        control=config.model.control,
+        future_heads=config.model.future_heads,
+        seed=config.seed,
+        config_hash=config.hash(),
+        steps=config.steps,
+        created=time.time(),
+        parameters={part: getattr(counts, part) for part in parts},
+        next_token_depth=config.model.next_token_depth,
+        threads=n_threads,
+        device=describe_device(device, n_threads),
+        matmul_flops=matmul_rate(device, n_threads),
+        data_hash=_data_hash(task),
+        **stands_on,
+        **this_process(),
+        **environment(),
+    )

@@ -53,9 +53,16 @@ class Session:
     """One process's work on one run. What is done when, and together with which other runs, side_by_side.py says."""
 
     def __init__(
-        self, path: Path, config: RunConfig, task: Task, record: RunRecord, device: torch.device, reporter: Reporter,
-        *, fresh: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        config: RunConfig,
+        task: Task,
+        record: RunRecord,
+        device: torch.device,
+        reporter: Reporter,
+        *,
+        fresh: bool = True,
+    ) -> None:
         self.path, self.config, self.task, self.record = path, config, task, record
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
@@ -261,9 +268,12 @@ class Session:
         state, seconds = self.state, self.state.clock.seconds
         rate = state.tokens / seconds if state.step else 0.0
         return {
-            "step": state.step, "tokens": state.tokens, "seconds": seconds, "tokens_per_second": rate,
+            "step": state.step,
+            "tokens": state.tokens,
+            "seconds": seconds,
+            "tokens_per_second": rate,
             "peak_memory": peak_memory(self.device),
-        }  # fmt: skip
+        }
 
 
 PROGRESS_EVERY = 1.0
@@ -301,10 +311,15 @@ def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:
 
 def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
     return tuple(
-        ScoreInfo(name=score.name, chance=score.chance, ceiling=score.ceiling, unit=score.unit,
-                  higher_is_better=score.higher_is_better)
+        ScoreInfo(
+            name=score.name,
+            chance=score.chance,
+            ceiling=score.ceiling,
+            unit=score.unit,
+            higher_is_better=score.higher_is_better,
+        )
         for score in result.scores
-    )  # fmt: skip
+    )
 
 
 def _describe(error: BaseException) -> str:

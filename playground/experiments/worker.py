@@ -72,10 +72,23 @@ class Worker:
         entry, entries = self.job.entries[group[0]], [self.job.entries[index] for index in group]
         seeds = ",".join(str(one.seed) for one in entries)
         options = [
-            "--preset", entry.preset, "--n-future", str(entry.n_future), "--control", entry.control,
-            "--seed" if len(group) == 1 else "--seeds", seeds, "--steps", str(entry.steps),
-            "--threads", str(self.job.threads), "--device", self.job.device, "--run-id", ",".join(one.run for one in entries),
-        ]  # fmt: skip
+            "--preset",
+            entry.preset,
+            "--n-future",
+            str(entry.n_future),
+            "--control",
+            entry.control,
+            "--seed" if len(group) == 1 else "--seeds",
+            seeds,
+            "--steps",
+            str(entry.steps),
+            "--threads",
+            str(self.job.threads),
+            "--device",
+            self.job.device,
+            "--run-id",
+            ",".join(one.run for one in entries),
+        ]
         self.running[group] = Child(options, self.path.parents[1], self._log_of(entry))
         for index in group:
             self._update(index, status="running")

@@ -31,9 +31,12 @@ class Limits:
 
 
 def before_after_figure(
-    effect: AblationEffects, *, controls: Mapping[int, AblationEffects] | None = None, limits: Limits | None = None,
+    effect: AblationEffects,
+    *,
+    controls: Mapping[int, AblationEffects] | None = None,
+    limits: Limits | None = None,
     style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """A row for each offset: whole model -> without the parts, which `effect` holds as its only component.
 
     `controls` holds, by offset, draws of as many random other heads, one a component: what taking out any heads would do.
@@ -57,9 +60,14 @@ def before_after_figure(
             "nticks": 6,
         }
         layout[f"yaxis{at}"] = {
-            "anchor": f"x{at}", "domain": domain, "range": [n_offsets - 0.45, -0.75], "showgrid": False, "ticks": "",
-            "tickvals": list(range(n_offsets)), "ticktext": [f"offset {k + 1}" for k in range(n_offsets)],
-        }  # fmt: skip
+            "anchor": f"x{at}",
+            "domain": domain,
+            "range": [n_offsets - 0.45, -0.75],
+            "showgrid": False,
+            "ticks": "",
+            "tickvals": list(range(n_offsets)),
+            "ticktext": [f"offset {k + 1}" for k in range(n_offsets)],
+        }
         axes = {"xaxis": f"x{at}", "yaxis": f"y{at}"}
         traces += [trace | axes for trace in _dumbbells(effect, controls, quantity)]
         _texts(layout, effect, quantity, at)
@@ -88,22 +96,39 @@ def alone_figure(effects: AblationEffects, offset: int = 1, *, style: Style = "s
         spread = getattr(effects, f"{quantity}_spread")[:, offset - 1]
         clean = float(measured_mean(getattr(effects, f"clean_{quantity}")[:, offset - 1]))
         layout[f"xaxis{at}"] = {
-            "anchor": f"y{at}", "domain": [0, 0.48] if index == 0 else [0.52, 1], "nticks": 5, "zeroline": True,
-            "zerolinecolor": GREY, "zerolinewidth": 1.5,
+            "anchor": f"y{at}",
+            "domain": [0, 0.48] if index == 0 else [0.52, 1],
+            "nticks": 5,
+            "zeroline": True,
+            "zerolinecolor": GREY,
+            "zerolinewidth": 1.5,
             "title": {"text": f"change in {quantity}<br>({unit}; whole model {clean:.3g})", "font": {"size": 12}},
-        }  # fmt: skip
+        }
         layout[f"yaxis{at}"] = {
-            "anchor": f"x{at}", "range": [len(names) - 0.4, -0.6], "tickvals": list(range(len(names))),
-            "ticktext": names, "showticklabels": index == 0, "showgrid": False, "ticks": "", "tickfont": {"size": 11},
-        } | ({"matches": "y"} if index else {})  # fmt: skip
+            "anchor": f"x{at}",
+            "range": [len(names) - 0.4, -0.6],
+            "tickvals": list(range(len(names))),
+            "ticktext": names,
+            "showticklabels": index == 0,
+            "showgrid": False,
+            "ticks": "",
+            "tickfont": {"size": 11},
+        } | ({"matches": "y"} if index else {})
         traces.append(
-            {"type": "bar", "orientation": "h", "x": change, "y": list(range(len(names))), "marker": {"color": colors},
-             "error_x": {"type": "data", "array": spread, "color": INK, "thickness": 1.2, "width": 3},
-             "customdata": np.stack([np.array(names, dtype=object), spread], axis=1),
-             "hovertemplate": f"<b>without %{{customdata[0]}}</b><br>{quantity} of offset {offset} %{{x:+.4f}} ± "
-                              "%{customdata[1]:.4f} (standard deviation over batches)<extra></extra>",
-             "xaxis": f"x{at}", "yaxis": f"y{at}"}
-        )  # fmt: skip
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": change,
+                "y": list(range(len(names))),
+                "marker": {"color": colors},
+                "error_x": {"type": "data", "array": spread, "color": INK, "thickness": 1.2, "width": 3},
+                "customdata": np.stack([np.array(names, dtype=object), spread], axis=1),
+                "hovertemplate": f"<b>without %{{customdata[0]}}</b><br>{quantity} of offset {offset} %{{x:+.4f}} ± "
+                "%{customdata[1]:.4f} (standard deviation over batches)<extra></extra>",
+                "xaxis": f"x{at}",
+                "yaxis": f"y{at}",
+            }
+        )
     return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
@@ -128,10 +153,16 @@ def _dumbbells(effect: AblationEffects, controls: Mapping[int, AblationEffects],
     rows = np.arange(len(clean))
     after = clean + change
     traces: list[dict[str, Any]] = [
-        {"type": "scatter", "mode": "lines", "x": [before, now], "y": [row, row], "hoverinfo": "skip",
-         "line": {"color": see_through(offset_color(row + 1), 0.6), "width": 4}}
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [before, now],
+            "y": [row, row],
+            "hoverinfo": "skip",
+            "line": {"color": see_through(offset_color(row + 1), 0.6), "width": 4},
+        }
         for row, before, now in zip(rows.tolist(), clean, after, strict=True)
-    ]  # fmt: skip
+    ]
     traces += [_control(control, offset, quantity) for offset, control in controls.items()]
     colors = [offset_color(row + 1) for row in rows.tolist()]
     told = [
@@ -143,9 +174,11 @@ def _dumbbells(effect: AblationEffects, controls: Mapping[int, AblationEffects],
     ring = {"symbol": "circle-open", "size": 12, "color": colors, "line": {"width": 2.5}}
     before = {"mode": "markers", "x": clean, "marker": ring}
     now = {
-        "mode": "markers", "x": after, "marker": {"symbol": "circle", "size": 11, "color": colors},
+        "mode": "markers",
+        "x": after,
+        "marker": {"symbol": "circle", "size": 11, "color": colors},
         "error_x": {"type": "data", "array": spread, "color": INK, "thickness": 1.4, "width": 4},
-    }  # fmt: skip
+    }
     return [*traces, common | before, common | now]
 
 
@@ -156,22 +189,35 @@ def _texts(layout: Layout, effect: AblationEffects, quantity: str, at: str) -> N
     for row, (before, rise, wide) in enumerate(zip(clean, change, spread, strict=True)):
         text = f"{before:.3f} → {before + rise:.3f} ({rise:+.3f} ± {wide:.3f})".replace("-", "−")
         layout["annotations"].append(
-            {"text": text if np.isfinite(rise) else "no token of these rows is scored at this offset",
-             "x": 0.5, "xref": f"x{at} domain", "xanchor": "center", "y": row - 0.16, "yref": f"y{at}", "yanchor": "bottom",
-             "showarrow": False, "font": {"size": 12}}
-        )  # fmt: skip
+            {
+                "text": text if np.isfinite(rise) else "no token of these rows is scored at this offset",
+                "x": 0.5,
+                "xref": f"x{at} domain",
+                "xanchor": "center",
+                "y": row - 0.16,
+                "yref": f"y{at}",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 12},
+            }
+        )
 
 
 def _control(control: AblationEffects, offset: int, quantity: str) -> dict[str, Any]:
     """A tick for each draw of random other heads."""
     values = measured_mean(getattr(control, quantity)[:, :, offset - 1], axis=1)
     return {
-        "type": "scatter", "mode": "markers", "x": values, "y": [offset - 1 + 0.24] * len(values),
+        "type": "scatter",
+        "mode": "markers",
+        "x": values,
+        "y": [offset - 1 + 0.24] * len(values),
         "marker": {"symbol": "line-ns-open", "size": 10, "color": INK, "line": {"width": 1.6}},
-        "hovertext": [f"control: without {_set_title(names)}<br>offset {offset}, {quantity} {value:.4f}"
-                      for names, value in zip(control.components, values, strict=True)],
+        "hovertext": [
+            f"control: without {_set_title(names)}<br>offset {offset}, {quantity} {value:.4f}"
+            for names, value in zip(control.components, values, strict=True)
+        ],
         "hovertemplate": "%{hovertext}<extra></extra>",
-    }  # fmt: skip
+    }
 
 
 def _set_title(component: str) -> str:
@@ -186,13 +232,30 @@ def _limits(layout: Layout, limits: Limits, n_offsets: int) -> None:
             continue
         for row in range(n_offsets):  # beside the marks only, so that it crosses no number
             layout["shapes"].append(
-                {"type": "line", "xref": "x", "yref": "y", "x0": value, "x1": value, "y0": row - 0.14, "y1": row + 0.42,
-                 "line": {"color": GREY, "width": 1.3, "dash": "dot" if name == "chance" else "solid"}}
-            )  # fmt: skip
+                {
+                    "type": "line",
+                    "xref": "x",
+                    "yref": "y",
+                    "x0": value,
+                    "x1": value,
+                    "y0": row - 0.14,
+                    "y1": row + 0.42,
+                    "line": {"color": GREY, "width": 1.3, "dash": "dot" if name == "chance" else "solid"},
+                }
+            )
         layout["annotations"].append(
-            {"text": f"{name} {value:.2g}", "x": value, "xref": "x", "y": 1, "yref": "y domain", "yanchor": "bottom",
-             "xanchor": "center" if value < 0.9 else "right", "showarrow": False, "font": {"size": 11, "color": GREY}}
-        )  # fmt: skip
+            {
+                "text": f"{name} {value:.2g}",
+                "x": value,
+                "xref": "x",
+                "y": 1,
+                "yref": "y domain",
+                "yanchor": "bottom",
+                "xanchor": "center" if value < 0.9 else "right",
+                "showarrow": False,
+                "font": {"size": 11, "color": GREY},
+            }
+        )
 
 
 def _key(controlled: bool) -> dict[str, Any]:
@@ -200,9 +263,19 @@ def _key(controlled: bool) -> dict[str, Any]:
     if controlled:
         text += "<br>| control: as many random other heads, one tick a draw"
     return {
-        "text": text, "xref": "paper", "x": 0, "xshift": 8 - MARGIN["l"], "xanchor": "left", "yref": "paper", "y": 0,
-        "yshift": 4 - MARGIN["b"], "yanchor": "bottom", "showarrow": False, "font": {"size": 11}, "align": "left",
-    }  # fmt: skip
+        "text": text,
+        "xref": "paper",
+        "x": 0,
+        "xshift": 8 - MARGIN["l"],
+        "xanchor": "left",
+        "yref": "paper",
+        "y": 0,
+        "yshift": 4 - MARGIN["b"],
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11},
+        "align": "left",
+    }
 
 
 def _component_color(name: str) -> str:

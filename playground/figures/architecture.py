@@ -30,9 +30,13 @@ def architecture_figure(*, n_future: int, n_trunk_layers: int, style: Style = "s
         _arrow(figure, x, top + 1.45, x, top + 2.3)
         ahead = "next token" if offset == 1 else f"{offset} tokens ahead"
         figure.add_annotation(
-            x=x, y=top + 2.42, text=f"<b>x<sub>t+{offset}</sub></b><br>offset {offset}<br>{ahead}", showarrow=False,
-            yanchor="bottom", font={"size": 13},
-        )  # fmt: skip
+            x=x,
+            y=top + 2.42,
+            text=f"<b>x<sub>t+{offset}</sub></b><br>offset {offset}<br>{ahead}",
+            showarrow=False,
+            yanchor="bottom",
+            font={"size": 13},
+        )
     _box(figure, middle, top + 1.45, max(half, width * n_future / 2 - 0.1), "norm and unembedding, shared", GREY)
     apply_style(figure, style)
     reach = max(half, width * n_future / 2) + 0.3
@@ -45,15 +49,29 @@ def architecture_figure(*, n_future: int, n_trunk_layers: int, style: Style = "s
 
 def _box(figure: go.Figure, x: float, y: float, half: float, text: str, color: str) -> None:
     figure.add_shape(
-        type="rect", x0=x - half, x1=x + half, y0=y - BOX_HEIGHT / 2, y1=y + BOX_HEIGHT / 2,
-        line={"color": color, "width": 1.6}, fillcolor=see_through(color, 0.18),
-    )  # fmt: skip
+        type="rect",
+        x0=x - half,
+        x1=x + half,
+        y0=y - BOX_HEIGHT / 2,
+        y1=y + BOX_HEIGHT / 2,
+        line={"color": color, "width": 1.6},
+        fillcolor=see_through(color, 0.18),
+    )
     figure.add_annotation(x=x, y=y, text=text, showarrow=False, font={"size": 13})
 
 
 def _arrow(figure: go.Figure, x_from: float, y_from: float, x_to: float, y_to: float) -> None:
     """From the top of a box to the bottom of another."""
     figure.add_annotation(
-        x=x_to, y=y_to - BOX_HEIGHT / 2, ax=x_from, ay=y_from + BOX_HEIGHT / 2, axref="x", ayref="y", text="",
-        showarrow=True, arrowhead=2, arrowwidth=1.4, arrowcolor=GREY,
-    )  # fmt: skip
+        x=x_to,
+        y=y_to - BOX_HEIGHT / 2,
+        ax=x_from,
+        ay=y_from + BOX_HEIGHT / 2,
+        axref="x",
+        ayref="y",
+        text="",
+        showarrow=True,
+        arrowhead=2,
+        arrowwidth=1.4,
+        arrowcolor=GREY,
+    )

@@ -50,13 +50,18 @@ def attention_data(
     return {
         "tokens": [visible(token) for token in tokens],
         "heads": [
-            {"name": visible(head.name), "title": visible(head.title), "note": visible(head.note), "color": head.color,
-             "weights": [_rounded(head.pattern[query, : query + 1]) for query in range(length)]}
+            {
+                "name": visible(head.name),
+                "title": visible(head.title),
+                "note": visible(head.note),
+                "color": head.color,
+                "weights": [_rounded(head.pattern[query, : query + 1]) for query in range(length)],
+            }
             for head in heads
         ],
         "ideal": [np.nonzero(targets[query])[0].tolist() if targets is not None else [] for query in range(length)],
         "start": length - 1 if start is None else start,
-    }  # fmt: skip
+    }
 
 
 def attention_html(data: dict[str, Any], title: str = "Attention") -> str:

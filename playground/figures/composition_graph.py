@@ -36,9 +36,15 @@ MARGIN = {"t": 62, "b": 80, "l": 66, "r": 12}
 
 
 def composition_figure(
-    composition: Composition, scores: AttentionScores, *, kind: Kind = "k", score: str = "prefix_matching",
-    widest: float | None = None, title: str = "", style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+    composition: Composition,
+    scores: AttentionScores,
+    *,
+    kind: Kind = "k",
+    score: str = "prefix_matching",
+    widest: float | None = None,
+    title: str = "",
+    style: Style = "screen",
+) -> go.Figure:
     """The graph of one run at one step. `scores` colours the nodes; `widest` is the value of the widest edge (the largest
     one by default), so that graphs of several steps or runs share their widths.
     """
@@ -55,13 +61,21 @@ def composition_figure(
     height = LAYER * max(1, levels - 1) + 60
     layout = {
         "title": {"text": f"<b>{wrapped(title, 60)}</b>", "font": {"size": 13}, "x": 0.5, "xanchor": "center"},
-        "coloraxis": _bar(score), "showlegend": False, "margin": MARGIN,
+        "coloraxis": _bar(score),
+        "showlegend": False,
+        "margin": MARGIN,
         "height": height + MARGIN["t"] + MARGIN["b"],
         "xaxis": {"visible": False, "range": [-0.5, slots - 0.5], "fixedrange": True},
-        "yaxis": {"range": [-0.35, levels - 0.6], "showgrid": False, "showline": False, "ticks": "", "fixedrange": True,
-                  **_levels(composition.receivers)},
+        "yaxis": {
+            "range": [-0.35, levels - 0.6],
+            "showgrid": False,
+            "showline": False,
+            "ticks": "",
+            "fixedrange": True,
+            **_levels(composition.receivers),
+        },
         "annotations": [*_groups(places), _key(composition, kind, widest, len(edges))],
-    }  # fmt: skip
+    }
     return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
@@ -101,9 +115,13 @@ def _edge(places: dict[Head, tuple[float, float]], edge: tuple[Head, Head, float
     xs, ys = _curve(places[sender], places[receiver])
     share = min(1.0, value / widest)
     return {
-        "type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip",
+        "type": "scatter",
+        "mode": "lines",
+        "x": xs,
+        "y": ys,
+        "hoverinfo": "skip",
         "line": {"color": see_through(head_color(receiver), 0.25 + 0.6 * share), "width": 0.8 + 8 * share},
-    }  # fmt: skip
+    }
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float], points: int = 16) -> tuple[list[float], list[float]]:
@@ -116,8 +134,11 @@ def _curve(start: tuple[float, float], end: tuple[float, float], points: int = 1
 
 
 def _edge_hover(
-    places: dict[Head, tuple[float, float]], edges: Sequence[tuple[Head, Head, float]], composition: Composition, kind: Kind
-) -> dict[str, Any]:  # fmt: skip
+    places: dict[Head, tuple[float, float]],
+    edges: Sequence[tuple[Head, Head, float]],
+    composition: Composition,
+    kind: Kind,
+) -> dict[str, Any]:
     """Unseen marks along the edges, for the pointer."""
     xs: list[float] = []
     ys: list[float] = []
@@ -138,9 +159,15 @@ def _edge_hover(
             ys.append(curve[1][point])
             told.append(text)
     return {
-        "type": "scatter", "mode": "markers", "x": xs, "y": ys, "hovertext": told, "opacity": 0,
-        "marker": {"size": 12}, "hovertemplate": "%{hovertext}<extra></extra>",
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "markers",
+        "x": xs,
+        "y": ys,
+        "hovertext": told,
+        "opacity": 0,
+        "marker": {"size": 12},
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
 
 
 def _nodes(places: dict[Head, tuple[float, float]], scores: AttentionScores, score: str, size: float) -> dict[str, Any]:
@@ -148,12 +175,16 @@ def _nodes(places: dict[Head, tuple[float, float]], scores: AttentionScores, sco
     values = {head: float(value) for head, value in zip(scores.heads, scores.score(score).ravel(), strict=True)}
     shown = np.array([values.get(head, np.nan) for head in heads])
     return {
-        "type": "scatter", "mode": "markers+text" if size >= NAMED else "markers",
-        "x": [places[head][0] for head in heads], "y": [places[head][1] for head in heads],
-        "text": [plain(head.short) for head in heads], "textfont": {"size": LETTER, "color": letters_on(shown).tolist()},
+        "type": "scatter",
+        "mode": "markers+text" if size >= NAMED else "markers",
+        "x": [places[head][0] for head in heads],
+        "y": [places[head][1] for head in heads],
+        "text": [plain(head.short) for head in heads],
+        "textfont": {"size": LETTER, "color": letters_on(shown).tolist()},
         "marker": {"size": size, "color": shown, "coloraxis": "coloraxis", "line": {"color": GREY, "width": 1}},
-        "hovertext": [_told(head, scores) for head in heads], "hovertemplate": "%{hovertext}<extra></extra>",
-    }  # fmt: skip
+        "hovertext": [_told(head, scores) for head in heads],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
 
 
 def _told(head: Head, scores: AttentionScores) -> str:
@@ -180,10 +211,16 @@ def _groups(places: dict[Head, tuple[float, float]]) -> list[dict[str, Any]]:
         members = [place for head, place in places.items() if head.layer == layer]
         offset = int(layer.partition(".")[2]) + 1
         found.append(
-            {"text": f"offset {offset}", "x": float(np.mean([x for x, _ in members])), "y": members[0][1],
-             "yshift": NODE / 2 + 4, "yanchor": "bottom", "showarrow": False,
-             "font": {"size": 11, "color": head_color(Head(layer, 0))}}
-        )  # fmt: skip
+            {
+                "text": f"offset {offset}",
+                "x": float(np.mean([x for x, _ in members])),
+                "y": members[0][1],
+                "yshift": NODE / 2 + 4,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 11, "color": head_color(Head(layer, 0))},
+            }
+        )
     return found
 
 
@@ -204,12 +241,28 @@ def _key(composition: Composition, kind: Kind, widest: float, count: int) -> dic
         f"({least}{most}); widest line {widest:.2f};<br>colour of a line: the future head that reads it, or the trunk"
     )
     return {
-        "text": text, "xref": "paper", "x": 0, "xshift": 8 - MARGIN["l"], "xanchor": "left", "yref": "paper", "y": 0,
-        "yshift": 8 - MARGIN["b"], "yanchor": "bottom", "showarrow": False, "font": {"size": 11}, "align": "left",
-    }  # fmt: skip
+        "text": text,
+        "xref": "paper",
+        "x": 0,
+        "xshift": 8 - MARGIN["l"],
+        "xanchor": "left",
+        "yref": "paper",
+        "y": 0,
+        "yshift": 8 - MARGIN["b"],
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11},
+        "align": "left",
+    }
 
 
 def _bar(score: str) -> dict[str, Any]:
-    bar = {"title": {"text": plain(score_title(score)).replace(" ", "<br>") + "<br>(1 ideal)", "font": {"size": 12}},
-           "thickness": 12, "tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "outlinewidth": 0, "xpad": 4}  # fmt: skip
+    bar = {
+        "title": {"text": plain(score_title(score)).replace(" ", "<br>") + "<br>(1 ideal)", "font": {"size": 12}},
+        "thickness": 12,
+        "tickvals": [0, 0.5, 1],
+        "ticktext": ["0", ".5", "1"],
+        "outlinewidth": 0,
+        "xpad": 4,
+    }
     return {"colorscale": SCALE, "cmin": 0, "cmax": 1, "colorbar": bar}

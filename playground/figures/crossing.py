@@ -65,17 +65,26 @@ def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -
         if middle is not None and len(group) > 1:
             traces.append(
                 {
-                    "type": "scatter", "x": [middle], "y": [plain(label)], "mode": "markers", "showlegend": False,
+                    "type": "scatter",
+                    "x": [middle],
+                    "y": [plain(label)],
+                    "mode": "markers",
+                    "showlegend": False,
                     "marker": {"symbol": "line-ns", "size": 26, "line": {"color": color, "width": 3}},
                     "hovertemplate": f"<b>{plain(label)}</b>: median %{{x:.4s}} tokens<extra></extra>",
                 }
-            )  # fmt: skip
+            )
     layout = {
-        "xaxis": {"title": {"text": "training tokens to half way from chance to ceiling"}, "tickformat": "~s",
-                  "rangemode": "tozero"},
+        "xaxis": {
+            "title": {"text": "training tokens to half way from chance to ceiling"},
+            "tickformat": "~s",
+            "rangemode": "tozero",
+        },
         "yaxis": {"categoryorder": "array", "categoryarray": [plain(label) for label in groups][::-1]},
-        "height": 110 + 44 * max(1, len(groups)), "showlegend": False, "margin": {"t": 16},
-    }  # fmt: skip
+        "height": 110 + 44 * max(1, len(groups)),
+        "showlegend": False,
+        "margin": {"t": 16},
+    }
     return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
@@ -84,9 +93,12 @@ def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: 
     for row, item in zip(told, items, strict=True):
         row[:] = item.seed, plain(item.run)
     return {
-        "type": "scatter", "x": np.array([item.seen if item.tokens is None else item.tokens for item in items]),
-        "y": np.full(len(items), plain(label), dtype=object), "mode": "markers", "showlegend": False,
+        "type": "scatter",
+        "x": np.array([item.seen if item.tokens is None else item.tokens for item in items]),
+        "y": np.full(len(items), plain(label), dtype=object),
+        "mode": "markers",
+        "showlegend": False,
         "marker": {"color": color, "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
         "customdata": told,
         "hovertemplate": f"<b>{plain(label)}</b>, seed %{{customdata[0]}}<br>{says}<br>%{{customdata[1]}}<extra></extra>",
-    }  # fmt: skip
+    }

@@ -167,15 +167,18 @@ def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = Fa
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
     seed, run = (first.seed, f"<br>{plain(first.run)}") if len(curves) == 1 else ("%{customdata[2]}", "")
     return {
-        "mode": "lines", "x": table[:, 0], "y": np.concatenate(values)[:-1],
-        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash}, "opacity": 1.0 if bold else 0.4,
+        "mode": "lines",
+        "x": table[:, 0],
+        "y": np.concatenate(values)[:-1],
+        "line": {"color": color, "width": 2.2 if bold else 1.0, "dash": dash},
+        "opacity": 1.0 if bold else 0.4,
         "customdata": table[:, 1:],
         "hovertemplate": (
             f"<b>n = {first.n_future}, {plain(first.control)}, seed {seed}</b>{' (1 seed, no interval)' if bold else ''}<br>"
             f"{quantity} %{{y:.4g}}<br>"
             f"step %{{customdata[0]:,}}, %{{customdata[1]:.3s}} tokens{run}<extra></extra>"
         ),
-    }  # fmt: skip
+    }
 
 
 def _ends(curves: Sequence[Curve], x: X, quantity: str) -> dict[str, Any]:
@@ -187,14 +190,17 @@ def _ends(curves: Sequence[Curve], x: X, quantity: str) -> dict[str, Any]:
         seed, why, run = str(first.seed), plain(first.ended), f"<br>{plain(first.run)}"
         where = f"step {numbers[0, 1]:,}, {numbers[0, 2]:,} tokens"
     return {
-        "mode": "markers", "x": np.array([curve.at(x)[at] for curve, at in last]),
-        "y": np.array([curve.values[at] for curve, at in last]), "line": {"width": 0}, "customdata": numbers,
+        "mode": "markers",
+        "x": np.array([curve.at(x)[at] for curve, at in last]),
+        "y": np.array([curve.values[at] for curve, at in last]),
+        "line": {"width": 0},
+        "customdata": numbers,
         "marker": {"symbol": "x", "size": 8, "color": color_of(first.n_future, first.variant)},
         "hovertemplate": (
             f"<b>n = {first.n_future}, {plain(first.control)}, seed {seed}: {why}</b><br>its last value: "
             f"{quantity} %{{y:.4g}}<br>{where}{run}<extra></extra>"
         ),
-    }  # fmt: skip
+    }
 
 
 def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[dict[str, Any]]:
@@ -203,20 +209,26 @@ def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[d
     first, whole, several = group[0], len(part.curves) == len(group), len(part.curves) > 1
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
     band = {
-        "mode": "lines", "x": np.concatenate([part.places, part.places[::-1]]),
-        "y": np.concatenate([high, low[::-1]]), "fill": "toself",
-        "fillcolor": see_through(color, 0.18 if whole else 0.1), "line": {"width": 0}, "hoverinfo": "skip",
-    }  # fmt: skip
+        "mode": "lines",
+        "x": np.concatenate([part.places, part.places[::-1]]),
+        "y": np.concatenate([high, low[::-1]]),
+        "fill": "toself",
+        "fillcolor": see_through(color, 0.18 if whole else 0.1),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
     interval = "95% t interval of the mean: %{customdata[0]:.4g} to %{customdata[1]:.4g}" if several else "no interval"
     line = {
-        "mode": "lines", "x": part.places, "y": middle,
+        "mode": "lines",
+        "x": part.places,
+        "y": middle,
         "line": {"color": color, "width": 3 if whole else 1.8, "dash": dash},
         "customdata": np.stack([low, high], axis=1),
         "hovertemplate": (
             f"<b>{plain(first.label)}: mean of {_behind(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
             "at %{x:.3s}<extra></extra>"
         ),
-    }  # fmt: skip
+    }
     return [band, line] if several else [line]
 
 
@@ -242,8 +254,13 @@ def _draw(layout: Layout, reference: Reference, index: int, y_range: tuple[float
     )
     layout["annotations"].append(
         {
-            "text": f"{reference.name} {reference.value:.3g}", "font": {"size": 11, "color": GREY}, "showarrow": False,
-            "x": 1 if reference.side == "right" else 0, "xanchor": reference.side, "y": reference.value,
-            "yanchor": "bottom" if above else "top", **where,
+            "text": f"{reference.name} {reference.value:.3g}",
+            "font": {"size": 11, "color": GREY},
+            "showarrow": False,
+            "x": 1 if reference.side == "right" else 0,
+            "xanchor": reference.side,
+            "y": reference.value,
+            "yanchor": "bottom" if above else "top",
+            **where,
         }
-    )  # fmt: skip
+    )

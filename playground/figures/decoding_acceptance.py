@@ -65,9 +65,11 @@ def acceptance_figure(shown: Sequence[ShownAcceptance], *, style: Style = "scree
     traces.insert(0, _key())
     _name_once(traces)
     layout |= {
-        "height": PLOT + above + BESIDE, "bargap": 0.35, "margin": {"t": above + 44, "r": 16, "b": BESIDE - 44},
+        "height": PLOT + above + BESIDE,
+        "bargap": 0.35,
+        "margin": {"t": above + 44, "r": 16, "b": BESIDE - 44},
         "legend": {"orientation": "h", "y": 1 + (above + 4) / PLOT, "yanchor": "bottom", "x": 0},
-    }  # fmt: skip
+    }
     return apply_style(go.Figure({"data": traces, "layout": layout}), style)
 
 
@@ -93,17 +95,27 @@ def _bars(run: ShownAcceptance) -> dict[str, Any]:
     rate = found.conditional
     colors = [offset_color(offset) for offset in found.offsets]
     return {
-        "type": "bar", "name": CONDITIONAL, "legendgroup": "bars",
-        "x": list(found.offsets), "y": rate,
+        "type": "bar",
+        "name": CONDITIONAL,
+        "legendgroup": "bars",
+        "x": list(found.offsets),
+        "y": rate,
         "marker": {"color": [see_through(color, 0.75) for color in colors], "line": {"color": colors, "width": 1.5}},
-        "error_y": {"type": "data", "symmetric": False, "array": edges[:, 1] - rate, "arrayminus": rate - edges[:, 0],
-                    "color": INK, "thickness": 1.4, "width": 5},
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": edges[:, 1] - rate,
+            "arrayminus": rate - edges[:, 0],
+            "color": INK,
+            "thickness": 1.4,
+            "width": 5,
+        },
         "customdata": np.stack([found.accepted, found.tried, edges[:, 0], edges[:, 1]], axis=1),
         "hovertemplate": (
             "<b>offset %{x}</b><br>conditional acceptance %{y:.3f}<br>%{customdata[0]:,.0f} of %{customdata[1]:,.0f} tried"
             "<br>95% %{customdata[2]:.2f} to %{customdata[3]:.2f}<extra></extra>"
         ),
-    }  # fmt: skip
+    }
 
 
 def _key() -> dict[str, Any]:
@@ -121,22 +133,32 @@ def _key() -> dict[str, Any]:
 def _marks(marginal: MarginalAcceptance, offsets: Sequence[int]) -> dict[str, Any]:
     chosen = [index for index, offset in enumerate(marginal.offsets) if offset in offsets]
     return {
-        "type": "scatter", "mode": "markers", "name": MARGINAL, "legendgroup": "marginal",
-        "x": [marginal.offsets[index] for index in chosen], "y": marginal.rate[chosen],
+        "type": "scatter",
+        "mode": "markers",
+        "name": MARGINAL,
+        "legendgroup": "marginal",
+        "x": [marginal.offsets[index] for index in chosen],
+        "y": marginal.rate[chosen],
         "marker": {"symbol": "diamond", "size": 11, "color": "white", "line": {"color": INK, "width": 2}},
         "customdata": np.full(len(chosen), marginal.count),
         "hovertemplate": (
             "<b>offset %{x}</b><br>marginal acceptance %{y:.3f}<br>over %{customdata:,} positions<extra></extra>"
         ),
-    }  # fmt: skip
+    }
 
 
 def _level(value: float, name: str, dash: str) -> dict[str, Any]:
     """A horizontal line across all offsets, named in the legend: beside short bars there is no room for its name."""
     return {
-        "type": "scatter", "mode": "lines", "x": [0, 100], "y": [value, value], "name": name, "legendgroup": name,
-        "line": {"color": GREY, "width": 1.4, "dash": dash}, "hovertemplate": f"{name}<extra></extra>",
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 100],
+        "y": [value, value],
+        "name": name,
+        "legendgroup": name,
+        "line": {"color": GREY, "width": 1.4, "dash": dash},
+        "hovertemplate": f"{name}<extra></extra>",
+    }
 
 
 def _name_once(traces: Sequence[dict[str, Any]]) -> None:

@@ -81,10 +81,17 @@ def _curves(run: Formed, score: str, axis: TokenAxis) -> list[dict[str, Any]]:
     ]
     heights = apart([float(values[-1, last.heads.index(head)]) for head in named], 0.055)
     ends = {
-        "type": "scatter", "mode": "text", "x": [places[-1]] * len(named), "y": heights, "hoverinfo": "skip",
-        "text": [f" {plain(head.short)}" for head in named], "textposition": "middle right", "cliponaxis": False,
-        "textfont": {"size": 12, "color": [head_color(head) for head in named]}, "showlegend": False,
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "text",
+        "x": [places[-1]] * len(named),
+        "y": heights,
+        "hoverinfo": "skip",
+        "text": [f" {plain(head.short)}" for head in named],
+        "textposition": "middle right",
+        "cliponaxis": False,
+        "textfont": {"size": 12, "color": [head_color(head) for head in named]},
+        "showlegend": False,
+    }
     return [*traces, ends]
 
 
@@ -94,15 +101,21 @@ def _curve(
     history = run.history
     null = float(history.results[-1].null(score).ravel()[history.results[-1].heads.index(head)])
     return {
-        "type": "scatter", "mode": "lines", "x": points[0], "y": points[1], "name": plain(head.title), "showlegend": False,
-        "line": {"color": head_color(head), "width": 2.2 if bold else 1.0}, "opacity": 1.0 if bold else 0.45,
+        "type": "scatter",
+        "mode": "lines",
+        "x": points[0],
+        "y": points[1],
+        "name": plain(head.title),
+        "showlegend": False,
+        "line": {"color": head_color(head), "width": 2.2 if bold else 1.0},
+        "opacity": 1.0 if bold else 0.45,
         "customdata": np.stack([history.steps, history.tokens], axis=1),
         "hovertemplate": (
             f"<b>{plain(head.short)}: {plain(head.title)}</b><br>{plain(score_title(score))} %{{y:.3f}}<br>null band (99%) "
             f"{null:.3f}, ideal {history.results[-1].ideal:.0f}<br>"
             f"step %{{customdata[0]:,}}, %{{customdata[1]:,}} tokens<extra></extra>"
         ),
-    }  # fmt: skip
+    }
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:
@@ -129,16 +142,40 @@ def _limits(layout: Layout, history: AttentionHistory, score: str, index: int) -
     null = float(np.nanmax(last.null(score)))
     where = {"xref": f"x{at} domain", "yref": f"y{at}"}
     layout["shapes"] += [
-        {"type": "rect", "x0": 0, "x1": 1, "y0": 0, "y1": null, "fillcolor": see_through(GREY, 0.22),
-         "line": {"width": 0}, "layer": "below", **where},
-        {"type": "line", "x0": 0, "x1": 1, "y0": last.ideal, "y1": last.ideal,
-         "line": {"color": GREY, "width": 1.3, "dash": "longdash"}, **where},
-    ]  # fmt: skip
+        {
+            "type": "rect",
+            "x0": 0,
+            "x1": 1,
+            "y0": 0,
+            "y1": null,
+            "fillcolor": see_through(GREY, 0.22),
+            "line": {"width": 0},
+            "layer": "below",
+            **where,
+        },
+        {
+            "type": "line",
+            "x0": 0,
+            "x1": 1,
+            "y0": last.ideal,
+            "y1": last.ideal,
+            "line": {"color": GREY, "width": 1.3, "dash": "longdash"},
+            **where,
+        },
+    ]
     for text, y, anchor in (("ideal head", last.ideal, "top"), (f"null band, up to {null:.2f}", null, "bottom")):
         layout["annotations"].append(
-            {"text": text, "x": 0.01, "xanchor": "left", "y": y, "yanchor": anchor, "showarrow": False,
-             "font": {"size": 11, "color": GREY}, **where}
-        )  # fmt: skip
+            {
+                "text": text,
+                "x": 0.01,
+                "xanchor": "left",
+                "y": y,
+                "yanchor": anchor,
+                "showarrow": False,
+                "font": {"size": 11, "color": GREY},
+                **where,
+            }
+        )
 
 
 def _place(
@@ -149,8 +186,11 @@ def _place(
     across = domain(index, count, GAP)
     first = index == 0
     layout[f"xaxis{at}"] = {
-        "domain": across, "anchor": f"y{at}", "title": {"text": "training tokens"}, **axis.layout,
-    } | ({} if first else {"matches": "x"})  # fmt: skip
+        "domain": across,
+        "anchor": f"y{at}",
+        "title": {"text": "training tokens"},
+        **axis.layout,
+    } | ({} if first else {"matches": "x"})
     layout[f"yaxis{at}"] = {
         "domain": [0, split[0]],
         "anchor": f"x{at}",
@@ -160,22 +200,42 @@ def _place(
     if not names:
         return
     layout[f"xaxis{lane}"] = {
-        "domain": across, "anchor": f"y{lane}", "matches": "x", **axis.layout, "showticklabels": False, "ticks": "",
-        "showgrid": False, "showline": False,
-    }  # fmt: skip
+        "domain": across,
+        "anchor": f"y{lane}",
+        "matches": "x",
+        **axis.layout,
+        "showticklabels": False,
+        "ticks": "",
+        "showgrid": False,
+        "showline": False,
+    }
     layout[f"yaxis{lane}"] = {
-        "domain": [split[1], 1], "anchor": f"x{lane}", "range": [-0.6, len(names) - 0.4], "showline": False,
-        "tickvals": list(range(len(names))), "ticktext": [plain(name) for name in names[::-1]], "showticklabels": first,
-        "ticks": "", "tickfont": {"size": 12}, "fixedrange": True,
-    }  # fmt: skip
+        "domain": [split[1], 1],
+        "anchor": f"x{lane}",
+        "range": [-0.6, len(names) - 0.4],
+        "showline": False,
+        "tickvals": list(range(len(names))),
+        "ticktext": [plain(name) for name in names[::-1]],
+        "showticklabels": first,
+        "ticks": "",
+        "tickfont": {"size": 12},
+        "fixedrange": True,
+    }
 
 
 def _title(index: int, text: str, lane: bool) -> dict[str, Any]:
     at = suffix(2 * index + lane)
     return {
-        "text": f"<b>{wrapped(text)}</b>", "x": 0.5, "xref": f"x{at} domain", "xanchor": "center", "y": 1,
-        "yref": f"y{at} domain", "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
-    }  # fmt: skip
+        "text": f"<b>{wrapped(text)}</b>",
+        "x": 0.5,
+        "xref": f"x{at} domain",
+        "xanchor": "center",
+        "y": 1,
+        "yref": f"y{at} domain",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 13},
+    }
 
 
 def _axes(index: int, *, lane: bool) -> dict[str, str]:

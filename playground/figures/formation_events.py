@@ -28,9 +28,15 @@ def event_rows(formation: Formation, names: Sequence[str], axis: TokenAxis) -> l
         if event.t50 is not None:
             end = event.seen if event.t90 is None else event.t90
             traces.append(
-                {"type": "scatter", "mode": "lines", "x": axis.at(np.array([event.t50, end])), "y": [rows[event.name]] * 2,
-                 "line": {"color": see_through(INK, 0.55), "width": 5}, "hoverinfo": "skip"}
-            )  # fmt: skip
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": axis.at(np.array([event.t50, end])),
+                    "y": [rows[event.name]] * 2,
+                    "line": {"color": see_through(INK, 0.55), "width": 5},
+                    "hoverinfo": "skip",
+                }
+            )
     for symbol, events in (("diamond", reached), ("triangle-right-open", missed)):
         if events:
             traces.append(_marks(events, rows, axis, {"symbol": symbol, "size": 9, "color": INK}))
@@ -44,12 +50,18 @@ def _marks(events: Sequence[Event], rows: dict[str, int], axis: TokenAxis, marke
         axis.share(place) > (0.5 if event.t50 is None else 0.12) for place, event in zip(places, events, strict=True)
     ]
     return {
-        "type": "scatter", "mode": "markers+text", "x": places, "y": [rows[event.name] for event in events],
-        "marker": marker, "text": [f" {plain(subject(event))} " for event in events],
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": places,
+        "y": [rows[event.name] for event in events],
+        "marker": marker,
+        "text": [f" {plain(subject(event))} " for event in events],
         "textposition": ["middle left" if left else "middle right" for left in to_left],
-        "textfont": {"size": 10}, "cliponaxis": False,
-        "hovertext": [_told(event) for event in events], "hovertemplate": "%{hovertext}<extra></extra>",
-    }  # fmt: skip
+        "textfont": {"size": 10},
+        "cliponaxis": False,
+        "hovertext": [_told(event) for event in events],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
 
 
 def subject(event: Event) -> str:
@@ -81,15 +93,31 @@ def event_ticks(layout: Layout, formation: Formation, index: int, axis: TokenAxi
         if event.half is not None:
             x = float(axis.at(event.half))
             layout["shapes"].append(
-                {"type": "line", "xref": f"x{at}", "x0": x, "x1": x, "yref": f"y{at} domain", "y0": 0, "y1": 1,
-                 "line": {"color": see_through(INK, 0.6), "width": 1, "dash": "dot"}}
-            )  # fmt: skip
+                {
+                    "type": "line",
+                    "xref": f"x{at}",
+                    "x0": x,
+                    "x1": x,
+                    "yref": f"y{at} domain",
+                    "y0": 0,
+                    "y1": 1,
+                    "line": {"color": see_through(INK, 0.6), "width": 1, "dash": "dot"},
+                }
+            )
 
 
 def event_key(left: int, below: int) -> Layout:
     """What the marks mean; in the corner of the margins `left` and `below`, where it pushes nothing aside."""
     return {
         "text": "◆ half of its final value&nbsp; ▬ t50 to t90 (or end), chance to ideal&nbsp; ▷ not reached",
-        "xref": "paper", "x": 0, "xshift": 8 - left, "xanchor": "left", "yref": "paper", "y": 0,
-        "yshift": 6 - below, "yanchor": "bottom", "showarrow": False, "font": {"size": 11},
-    }  # fmt: skip
+        "xref": "paper",
+        "x": 0,
+        "xshift": 8 - left,
+        "xanchor": "left",
+        "yref": "paper",
+        "y": 0,
+        "yshift": 6 - below,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11},
+    }

@@ -79,18 +79,30 @@ def spread(values: NDArray[Any], rows: Sequence[int | None], blank: Any) -> NDAr
 def heat_map(cells: Cells) -> dict[str, Any]:
     """The colours, as a plotly trace."""
     return {
-        "type": "heatmap", "z": cells.values, "coloraxis": "coloraxis2" if cells.signed else "coloraxis",
-        "xgap": 2, "ygap": 2, "hoverongaps": False, "text": cells.hover, "hovertemplate": "%{text}<extra></extra>",
-    }  # fmt: skip
+        "type": "heatmap",
+        "z": cells.values,
+        "coloraxis": "coloraxis2" if cells.signed else "coloraxis",
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": False,
+        "text": cells.hover,
+        "hovertemplate": "%{text}<extra></extra>",
+    }
 
 
 def letters(cells: Cells) -> dict[str, Any]:
     """The numbers on the colours, as a plotly trace; black or white, whichever reads better on the cell."""
     places, texts, colors = numbers(cells)
     return {
-        "type": "scatter", "mode": "text", "x": places[:, 1], "y": places[:, 0], "text": texts, "hoverinfo": "skip",
-        "textfont": {"size": LETTERS, "color": colors}, "showlegend": False,
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "text",
+        "x": places[:, 1],
+        "y": places[:, 0],
+        "text": texts,
+        "hoverinfo": "skip",
+        "textfont": {"size": LETTERS, "color": colors},
+        "showlegend": False,
+    }
 
 
 def numbers(cells: Cells) -> tuple[NDArray[np.int64], list[str], list[str]]:
@@ -98,9 +110,11 @@ def numbers(cells: Cells) -> tuple[NDArray[np.int64], list[str], list[str]]:
     told = cells.told & np.isfinite(cells.values) & (cells.values.shape[1] <= MOST_NUMBERS)
     values = cells.values[told]
     scale, low = (DIVERGING, -1.0) if cells.signed else (SCALE, 0.0)
-    return np.argwhere(told), [brief(value, signed=cells.signed) for value in values], letters_on(
-        values, scale, low
-    ).tolist()  # fmt: skip
+    return (
+        np.argwhere(told),
+        [brief(value, signed=cells.signed) for value in values],
+        letters_on(values, scale, low).tolist(),
+    )
 
 
 def brief(value: float, *, signed: bool = False) -> str:

@@ -46,9 +46,12 @@ def difference_cells(
             )
     rows = [shared.index(layer) if layer in shared else None for layer in layers]
     return Cells(
-        layers=tuple(layers), values=spread(values, rows, np.nan), told=spread(told, rows, False),
-        hover=spread(hover, rows, ""), signed=True,
-    )  # fmt: skip
+        layers=tuple(layers),
+        values=spread(values, rows, np.nan),
+        told=spread(told, rows, False),
+        hover=spread(hover, rows, ""),
+        signed=True,
+    )
 
 
 def _ordered(scores: AttentionScores, name: str, layer: str, pairing: Pairing) -> list[Head]:

@@ -56,20 +56,33 @@ def head_map_figure(
     cells = score_cells(newest, score, newest.layers, history.steps[-1])
     n_layers, n_heads = cells.values.shape
     layout = place(0, 0, 0, (1, 1), (0, 0)) | {
-        "coloraxis": {**_score_bar(), "showscale": False}, "uirevision": "keep",
-        "height": SMALL_CELL * n_layers + 28 + 44, "margin": {"l": 40, "r": 4, "t": 28, "b": 44}, "font": {"size": 11},
-        "title": {"text": f"{plain(title)}, step {history.steps[-1]:,}", "font": {"size": 12}, "x": 0.5, "xanchor": "center",
-                  "y": 1, "yanchor": "top", "pad": {"t": 6}},
+        "coloraxis": {**_score_bar(), "showscale": False},
+        "uirevision": "keep",
+        "height": SMALL_CELL * n_layers + 28 + 44,
+        "margin": {"l": 40, "r": 4, "t": 28, "b": 44},
+        "font": {"size": 11},
+        "title": {
+            "text": f"{plain(title)}, step {history.steps[-1]:,}",
+            "font": {"size": 12},
+            "x": 0.5,
+            "xanchor": "center",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 6},
+        },
         "annotations": _small_numbers(cells) if n_heads <= SMALL_MOST_NUMBERS else [],
-    }  # fmt: skip
+    }
     _label_axes(layout, cells, 0, "attention head")
     return apply_style(go.Figure({"data": [heat_map(cells)], "layout": layout}), style)
 
 
 def heads_figure(
-    histories: Mapping[str, AttentionHistory], *, scores: Sequence[str] = ("prefix_matching", "previous_token"),
-    difference: Pairing | None = None, style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+    histories: Mapping[str, AttentionHistory],
+    *,
+    scores: Sequence[str] = ("prefix_matching", "previous_token"),
+    difference: Pairing | None = None,
+    style: Style = "screen",
+) -> go.Figure:
     """Heat-maps, a row for each run and a column for each score, with a slider through training; opens at the last step.
 
     With `difference`, which takes exactly two runs (the second minus the first), their difference stands below them, heads
@@ -110,9 +123,12 @@ class _Panels:
     """What each panel holds at each step, row by row."""
 
     def __init__(
-        self, histories: Mapping[str, AttentionHistory], scores: Sequence[str], layers: tuple[str, ...],
+        self,
+        histories: Mapping[str, AttentionHistory],
+        scores: Sequence[str],
+        layers: tuple[str, ...],
         difference: Pairing | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.histories, self.scores, self.layers = histories, scores, layers
         self.difference: Pairing | None = difference
         self.n_rows = len(histories) + (difference is not None)
@@ -171,9 +187,17 @@ def _small_numbers(cells: Cells) -> list[dict[str, Any]]:
 def _title(index: int, lines: Sequence[str]) -> dict[str, Any]:
     at = suffix(index)
     return {
-        "text": "<br>".join(lines), "x": 0.5, "xref": f"x{at} domain", "xanchor": "center", "y": 1,
-        "yref": f"y{at} domain", "yanchor": "bottom", "showarrow": False, "font": {"size": 12}, "yshift": 2,
-    }  # fmt: skip
+        "text": "<br>".join(lines),
+        "x": 0.5,
+        "xref": f"x{at} domain",
+        "xanchor": "center",
+        "y": 1,
+        "yref": f"y{at} domain",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 12},
+        "yshift": 2,
+    }
 
 
 def _label_axes(layout: Layout, cells: Cells, index: int, x_title: str) -> None:
@@ -181,13 +205,18 @@ def _label_axes(layout: Layout, cells: Cells, index: int, x_title: str) -> None:
     n_layers, n_heads = cells.values.shape
     at = suffix(index)
     layout[f"xaxis{at}"] |= {
-        "title": {"text": x_title, "standoff": 2, "font": {"size": 12}}, "tickvals": list(range(n_heads)),
-        "range": [-0.5, n_heads - 0.5], "showgrid": False, "tickangle": 0,
-    }  # fmt: skip
+        "title": {"text": x_title, "standoff": 2, "font": {"size": 12}},
+        "tickvals": list(range(n_heads)),
+        "range": [-0.5, n_heads - 0.5],
+        "showgrid": False,
+        "tickangle": 0,
+    }
     layout[f"yaxis{at}"] |= {
-        "tickvals": list(range(n_layers)), "ticktext": [short_layer(layer) for layer in cells.layers],
-        "range": [-0.5, n_layers - 0.5], "showgrid": False,
-    }  # fmt: skip
+        "tickvals": list(range(n_layers)),
+        "ticktext": [short_layer(layer) for layer in cells.layers],
+        "range": [-0.5, n_layers - 0.5],
+        "showgrid": False,
+    }
     n_trunk = sum(layer.startswith("blocks.") for layer in cells.layers)
     if 0 < n_trunk < n_layers:
         ends = {"x0": -0.5, "x1": n_heads - 0.5, "y0": n_trunk - 0.5, "y1": n_trunk - 0.5}
@@ -198,8 +227,14 @@ def _label_axes(layout: Layout, cells: Cells, index: int, x_title: str) -> None:
 
 
 def _score_bar() -> dict[str, Any]:
-    bar = {"title": {"text": "score"}, "tickvals": [0, 0.25, 0.5, 0.75, 1], "thickness": 12, "outlinewidth": 0,
-           "ticktext": ["0", ".25", ".5", ".75", "1 ideal"], "xpad": 4}  # fmt: skip
+    bar = {
+        "title": {"text": "score"},
+        "tickvals": [0, 0.25, 0.5, 0.75, 1],
+        "thickness": 12,
+        "outlinewidth": 0,
+        "ticktext": ["0", ".25", ".5", ".75", "1 ideal"],
+        "xpad": 4,
+    }
     return {"colorscale": SCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
 
 
@@ -207,8 +242,16 @@ def _two_bars(layout: Layout, n_rows: int, gap: float) -> None:
     """Put the bar of the scores beside the runs, and that of the differences beside theirs."""
     step = (1 + gap) / n_rows
     layout["coloraxis"]["colorbar"] |= {"y": 1, "yanchor": "top", "len": 1 - step}
-    bar = {"title": {"text": "difference"}, "tickvals": [-1, 0, 1], "ticktext": ["−1", "0", "+1"], "thickness": 12,
-           "outlinewidth": 0, "xpad": 4, "y": 0, "yanchor": "bottom",
-           "len": step - gap}  # fmt: skip
+    bar = {
+        "title": {"text": "difference"},
+        "tickvals": [-1, 0, 1],
+        "ticktext": ["−1", "0", "+1"],
+        "thickness": 12,
+        "outlinewidth": 0,
+        "xpad": 4,
+        "y": 0,
+        "yanchor": "bottom",
+        "len": step - gap,
+    }
     scale = [list(stop) for stop in DIVERGING]
     layout["coloraxis2"] = {"colorscale": scale, "cmin": -1, "cmax": 1, "cmid": 0, "colorbar": bar}

@@ -62,9 +62,12 @@ class Reading:
 
 
 def lens_figure(
-    readings: Sequence[Reading], *, color_by: ColorBy = "top", window: tuple[int, int] | None = None,
+    readings: Sequence[Reading],
+    *,
+    color_by: ColorBy = "top",
+    window: tuple[int, int] | None = None,
     style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """A map for each reading, one below the other so that their positions line up; `window` are the positions shown.
 
     The likeliest token is written where there is room, a dot marks where it is right, and a triangle above a column what
@@ -133,17 +136,30 @@ def _traces(reading: Reading, index: int, color_by: ColorBy, window: tuple[int, 
     layers, positions = np.nonzero(reading.right[:, start:stop])
     corner = (0.36, 0.32) if written else (0.0, 0.0)
     dots = {
-        "type": "scatter", "mode": "markers", "x": start + positions + corner[0], "y": layers - corner[1],
-        "name": "right", "legendgroup": "right", "showlegend": index == 0, "hoverinfo": "skip",
+        "type": "scatter",
+        "mode": "markers",
+        "x": start + positions + corner[0],
+        "y": layers - corner[1],
+        "name": "right",
+        "legendgroup": "right",
+        "showlegend": index == 0,
+        "hoverinfo": "skip",
         "marker": {"size": 6 if written else 4, "color": "white", "line": {"color": "black", "width": 1}},
-    } | axes  # fmt: skip
+    } | axes
     scored = start + np.nonzero(reading.scored[start:stop])[0]
     marks = {
-        "type": "scatter", "mode": "markers", "x": scored if len(scored) else [None], "xaxis": f"x{above}",
-        "y": np.full(max(1, len(scored)), len(reading.layers) - 0.3), "yaxis": axes["yaxis"], "hoverinfo": "skip",
-        "name": "scored by the task", "legendgroup": "scored", "showlegend": index == 0 and len(scored) > 0,
+        "type": "scatter",
+        "mode": "markers",
+        "x": scored if len(scored) else [None],
+        "xaxis": f"x{above}",
+        "y": np.full(max(1, len(scored)), len(reading.layers) - 0.3),
+        "yaxis": axes["yaxis"],
+        "hoverinfo": "skip",
+        "name": "scored by the task",
+        "legendgroup": "scored",
+        "showlegend": index == 0 and len(scored) > 0,
         "marker": {"symbol": "triangle-down", "size": 9 if written else 5, "color": MARKED},
-    }  # fmt: skip
+    }
     values = _values(reading, color_by)[:, start:stop]
     letters = _letters(reading, values, color_by, window) if written else []
     return [_map(reading, values, window) | axes, *(trace | axes for trace in letters), dots, marks]
@@ -162,10 +178,16 @@ def _map(reading: Reading, values: NDArray[np.float64], window: tuple[int, int])
     start, stop = window
     layers = range(len(reading.layers))
     return {
-        "type": "heatmap", "z": values, "x": list(range(start, stop)), "y": list(layers), "coloraxis": "coloraxis",
-        "xgap": 1 if stop - start < 100 else 0, "ygap": 2, "hovertemplate": "%{hovertext}<extra></extra>",
+        "type": "heatmap",
+        "z": values,
+        "x": list(range(start, stop)),
+        "y": list(layers),
+        "coloraxis": "coloraxis",
+        "xgap": 1 if stop - start < 100 else 0,
+        "ygap": 2,
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "hovertext": [[_hover(reading, layer, position) for position in range(start, stop)] for layer in layers],
-    }  # fmt: skip
+    }
 
 
 def _letters(
@@ -187,12 +209,22 @@ def _letters(
         others = np.flatnonzero(colors != color)
         text = np.where(colors == color, words, "")
         text.flat[others[:1]] = largest
-        drawn.append({
-            "type": "heatmap", "z": np.zeros(values.shape), "x": list(range(start, stop)),
-            "y": list(range(len(values))), "text": text, "texttemplate": "%{text}", "textfont": {"color": color},
-            "showscale": False, "colorscale": [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]], "hoverinfo": "skip",
-            "xgap": 1, "ygap": 2,
-        })  # fmt: skip
+        drawn.append(
+            {
+                "type": "heatmap",
+                "z": np.zeros(values.shape),
+                "x": list(range(start, stop)),
+                "y": list(range(len(values))),
+                "text": text,
+                "texttemplate": "%{text}",
+                "textfont": {"color": color},
+                "showscale": False,
+                "colorscale": [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]],
+                "hoverinfo": "skip",
+                "xgap": 1,
+                "ygap": 2,
+            }
+        )
     return drawn
 
 
@@ -224,9 +256,14 @@ def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], win
     positions = list(range(start, min(stop, len(reading.tokens))))
     positions = positions[:: -(-len(positions) * 10 // WIDTH) or 1]
     common = {
-        "range": [start - 0.5, stop - 0.5], "tickvals": positions, "showgrid": False, "tickfont": {"size": 11},
-        "tickangle": -90 if _is_upright([reading], start, stop) else 0, "anchor": f"y{beside}", "automargin": False,
-    }  # fmt: skip
+        "range": [start - 0.5, stop - 0.5],
+        "tickvals": positions,
+        "showgrid": False,
+        "tickfont": {"size": 11},
+        "tickangle": -90 if _is_upright([reading], start, stop) else 0,
+        "anchor": f"y{beside}",
+        "automargin": False,
+    }
     here = [plain(cropped(reading.tokens[position], LONGEST_LABEL)) for position in positions]
     there = [plain(cropped(reading.true[position] or "", LONGEST_LABEL)) for position in positions]
     there = [
@@ -234,30 +271,54 @@ def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], win
     ]
     layout[f"xaxis{at}"] = common | {"ticktext": here}
     layout[f"xaxis{above}"] = common | {
-        "ticktext": there, "side": "top", "overlaying": f"x{at}", "matches": f"x{at}",
-    }  # fmt: skip
+        "ticktext": there,
+        "side": "top",
+        "overlaying": f"x{at}",
+        "matches": f"x{at}",
+    }
     n_layers = len(reading.layers)
     layout[f"yaxis{beside}"] = {
-        "domain": shares, "anchor": f"x{at}", "range": [-0.5, n_layers - 0.1], "tickvals": list(range(n_layers)),
-        "ticktext": [plain(layer) for layer in reading.layers], "tickfont": {"size": 12}, "showgrid": False, "automargin": True,
+        "domain": shares,
+        "anchor": f"x{at}",
+        "range": [-0.5, n_layers - 0.1],
+        "tickvals": list(range(n_layers)),
+        "ticktext": [plain(layer) for layer in reading.layers],
+        "tickfont": {"size": 12},
+        "showgrid": False,
+        "automargin": True,
         "title": {"text": "read behind", "font": {"size": 12}},
-    }  # fmt: skip
+    }
 
 
 def _title(reading: Reading, index: int, label: float) -> dict[str, Any]:
     return {
-        "text": reading.title, "x": 0, "xref": f"x{suffix(2 * index)} domain", "xanchor": "left", "align": "left", "y": 1,
-        "yref": f"y{suffix(index)} domain", "yanchor": "bottom", "yshift": label + 2, "showarrow": False,
+        "text": reading.title,
+        "x": 0,
+        "xref": f"x{suffix(2 * index)} domain",
+        "xanchor": "left",
+        "align": "left",
+        "y": 1,
+        "yref": f"y{suffix(index)} domain",
+        "yanchor": "bottom",
+        "yshift": label + 2,
+        "showarrow": False,
         "font": {"size": 13},
-    }  # fmt: skip
+    }
 
 
 def _headers(reading: Reading, index: int, label: float) -> list[dict[str, Any]]:
     """What the two rows of tokens are, at their left."""
     beside = {
-        "x": 0, "xref": f"x{suffix(2 * index)} domain", "xanchor": "right", "xshift": -8, "showarrow": False,
-        "yref": f"y{suffix(index)} domain", "yanchor": "middle", "font": {"size": 11}, "align": "right",
-    }  # fmt: skip
+        "x": 0,
+        "xref": f"x{suffix(2 * index)} domain",
+        "xanchor": "right",
+        "xshift": -8,
+        "showarrow": False,
+        "yref": f"y{suffix(index)} domain",
+        "yanchor": "middle",
+        "font": {"size": 11},
+        "align": "right",
+    }
     comes = "next token" if reading.offset == 1 else f"{reading.offset} ahead"
     return [
         beside | {"text": f"{comes}:", "y": 1, "yshift": label / 2 + 2},
@@ -284,9 +345,17 @@ def _label_height(readings: Sequence[Reading], start: int, stop: int) -> int:
 def _color_axis(color_by: ColorBy, y: float) -> dict[str, Any]:
     """The colours, with a bar below the maps."""
     bar: dict[str, Any] = {
-        "title": {"text": COLOR_TITLES[color_by], "side": "top", "font": {"size": 12}}, "thickness": 10, "outlinewidth": 0,
-        "orientation": "h", "x": 0, "xanchor": "left", "len": 0.6, "y": y, "yanchor": "top", "tickfont": {"size": 11},
-    }  # fmt: skip
+        "title": {"text": COLOR_TITLES[color_by], "side": "top", "font": {"size": 12}},
+        "thickness": 10,
+        "outlinewidth": 0,
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "len": 0.6,
+        "y": y,
+        "yanchor": "top",
+        "tickfont": {"size": 11},
+    }
     if color_by == "right":
         bar |= {"tickvals": [0.25, 0.75], "ticktext": ["wrong", "right"]}
         return {"colorscale": RIGHT_OR_WRONG, "cmin": 0, "cmax": 1, "colorbar": bar}

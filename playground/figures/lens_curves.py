@@ -39,9 +39,12 @@ class LensCurve:
 
 
 def lens_curves_figure(
-    curves: Sequence[LensCurve], *, chance: Mapping[int, float] | None = None, uniform_loss: float | None = None,
+    curves: Sequence[LensCurve],
+    *,
+    chance: Mapping[int, float] | None = None,
+    uniform_loss: float | None = None,
     style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Accuracy above, loss below, a panel for each offset; solid through the future head, dashed directly.
 
     `chance` is the accuracy of a model that has learned nothing, by offset, `uniform_loss` the loss of the uniform guess.
@@ -107,19 +110,31 @@ def _lines(curve: LensCurve, field: str, offset: int, depth: int) -> list[dict[s
     common = {"type": "scatter", "mode": "lines+markers", "hovertemplate": "%{hovertext}<extra></extra>"}
     drawn = [
         ("through its future head", sites, through[:, offset - 1], names, "solid", "circle"),
-        ("directly", [*sites, depth + 1], np.append(direct[:, offset - 1], own), [*names, f"future head {offset}"],
-         "dot", "circle-open"),
-    ]  # fmt: skip
+        (
+            "directly",
+            [*sites, depth + 1],
+            np.append(direct[:, offset - 1], own),
+            [*names, f"future head {offset}"],
+            "dot",
+            "circle-open",
+        ),
+    ]
     return [
-        common | {
-            "x": x, "y": y, "name": f"{title}, {way}", "legendgroup": f"{title}, {way}",
+        common
+        | {
+            "x": x,
+            "y": y,
+            "name": f"{title}, {way}",
+            "legendgroup": f"{title}, {way}",
             "line": {"color": color, "width": 2.4 if dash == "solid" else 1.6, "dash": dash},
             "marker": {"symbol": symbol, "size": 7, "color": color},
-            "hovertext": [f"<b>{title}</b><br>behind {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
-                          for name, value in zip(layers, y, strict=True)],
+            "hovertext": [
+                f"<b>{title}</b><br>behind {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
+                for name, value in zip(layers, y, strict=True)
+            ],
         }
         for way, x, y, layers, dash, symbol in drawn
-    ]  # fmt: skip
+    ]
 
 
 def _label(layout: Layout, index: int, field: str, depth: int, *, is_left: bool, is_low: bool) -> None:
@@ -141,15 +156,26 @@ def _name_once(data: Sequence[dict[str, Any]]) -> None:
 def _nothing(index: int) -> dict[str, Any]:
     at = suffix(index)
     return {
-        "text": "nothing<br>is scored<br>here", "x": 0.5, "xref": f"x{at} domain", "y": 0.5, "yref": f"y{at} domain",
-        "showarrow": False, "font": {"size": 12, "color": GREY},
-    }  # fmt: skip
+        "text": "nothing<br>is scored<br>here",
+        "x": 0.5,
+        "xref": f"x{at} domain",
+        "y": 0.5,
+        "yref": f"y{at} domain",
+        "showarrow": False,
+        "font": {"size": 12, "color": GREY},
+    }
 
 
 def _reference(value: float, name: str, depth: int) -> dict[str, Any]:
     """A grey line across a panel, named with its value in the legend."""
     return {
-        "type": "scatter", "mode": "lines", "x": [-0.3, depth + 1.3], "y": [value, value], "name": f"{name} {value:.3g}",
-        "legendgroup": f"{name} {value:.3g}", "line": {"color": GREY, "width": 1.3, "dash": "dash"},
-        "hovertemplate": f"{name} {value:.3g}<extra></extra>", "legendrank": 2000,
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "lines",
+        "x": [-0.3, depth + 1.3],
+        "y": [value, value],
+        "name": f"{name} {value:.3g}",
+        "legendgroup": f"{name} {value:.3g}",
+        "line": {"color": GREY, "width": 1.3, "dash": "dash"},
+        "hovertemplate": f"{name} {value:.3g}<extra></extra>",
+        "legendrank": 2000,
+    }

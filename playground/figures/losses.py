@@ -18,8 +18,13 @@ def offset_name(offset: int) -> str:
 
 
 def loss_figure(
-    curves: Sequence[Curve], *, quantity: str = "test loss", unit: str = "nats per token", x: X = "tokens",
-    height: int = 340, style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+    curves: Sequence[Curve],
+    *,
+    quantity: str = "test loss",
+    unit: str = "nats per token",
+    x: X = "tokens",
+    height: int = 340,
+    style: Style = "screen",
+) -> go.Figure:
     """Loss per offset; `curves` carry the name of their offset as their panel."""
     return curves_figure(curves, y_title=f"{quantity} ({unit})", x=x, height=height, style=style)

@@ -117,10 +117,12 @@ class _Shared:
         self._rows = [_rows_of(curve, self.steps) for curve in curves]
         self._there = np.array([rows >= 0 for rows in self._rows])
         # Without a value a row is -1, and what it finds is never looked at.
-        self._values = np.array([
-            curve.values[rows] if len(curve.values) else np.full(len(rows), np.nan)
-            for curve, rows in zip(curves, self._rows, strict=True)
-        ])  # fmt: skip
+        self._values = np.array(
+            [
+                curve.values[rows] if len(curve.values) else np.full(len(rows), np.nan)
+                for curve, rows in zip(curves, self._rows, strict=True)
+            ]
+        )
 
     def part(
         self, left: Sequence[int], x: X, *, joint: int = -1, after: int = -1, until: int | None = None

@@ -26,9 +26,13 @@ class ByOperations:
 
 
 def operations_figure(
-    runs: Sequence[ByOperations], chance: Mapping[int, float], *, trained_up_to: int | None = None, height: int = 360,
+    runs: Sequence[ByOperations],
+    chance: Mapping[int, float],
+    *,
+    trained_up_to: int | None = None,
+    height: int = 360,
     style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """A line for each group of seeds, with the interval of its mean; m beyond `trained_up_to` is shaded."""
     figure = go.Figure()
     for label in dict.fromkeys(run.label for run in runs):
@@ -36,18 +40,25 @@ def operations_figure(
     if chance:
         figure.add_trace(
             go.Scatter(
-                x=list(chance), y=list(chance.values()), mode="lines", name="chance",
+                x=list(chance),
+                y=list(chance.values()),
+                mode="lines",
+                name="chance",
                 line={"color": GREY, "dash": "dot", "width": 1.3},
                 hovertemplate="chance for m = %{x}: %{y:.3g}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     numbers = sorted({m for run in runs for m in run.values})
     if trained_up_to is not None and numbers and max(numbers) > trained_up_to:
         figure.add_vrect(
-            x0=trained_up_to + 0.5, x1=max(numbers) + 0.5, fillcolor=GREY, opacity=0.12, line_width=0,
+            x0=trained_up_to + 0.5,
+            x1=max(numbers) + 0.5,
+            fillcolor=GREY,
+            opacity=0.12,
+            line_width=0,
             annotation={"text": "more than in training", "font": {"size": 11, "color": GREY}},
             annotation_position="top left",
-        )  # fmt: skip
+        )
     apply_style(figure, style)
     figure.update_xaxes(title_text="operations in the expression, m", dtick=1)
     figure.update_yaxes(title_text="exact match (share of expressions)", range=[-0.05, 1.09])
@@ -66,7 +77,11 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
     interval = "95% t interval of the mean: %{customdata[0]:.3f} to %{customdata[1]:.3f}" if several else "no interval"
     figure.add_trace(
         go.Scatter(
-            x=numbers, y=mean, mode="lines+markers", name=f"{plain(first.label)} ({behind})", legendgroup=first.label,
+            x=numbers,
+            y=mean,
+            mode="lines+markers",
+            name=f"{plain(first.label)} ({behind})",
+            legendgroup=first.label,
             customdata=np.stack([low, high], axis=1),
             line={"color": color_of(first.n_future, first.variant), "dash": dash_of(first.control), "width": 2.5},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
@@ -75,4 +90,4 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
                 f"{interval}<extra></extra>"
             ),
         )
-    )  # fmt: skip
+    )

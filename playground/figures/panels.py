@@ -37,6 +37,13 @@ def panel_title(index: int, text: str) -> Layout:
     """An annotation above a panel."""
     at = suffix(index)
     return {
-        "text": text, "x": 0.5, "xref": f"x{at} domain", "xanchor": "center", "y": 1, "yref": f"y{at} domain",
-        "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
-    }  # fmt: skip
+        "text": text,
+        "x": 0.5,
+        "xref": f"x{at} domain",
+        "xanchor": "center",
+        "y": 1,
+        "yref": f"y{at} domain",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 13},
+    }

@@ -18,9 +18,13 @@ FRAME, RIM = "#ff9e2c", "#10151a"
 
 
 def pattern_figure(
-    pattern: NDArray[np.floating], tokens: Sequence[str], *, targets: NDArray[np.bool_] | None = None,
-    title: str = "", style: Style = "screen",
-) -> go.Figure:  # fmt: skip
+    pattern: NDArray[np.floating],
+    tokens: Sequence[str],
+    *,
+    targets: NDArray[np.bool_] | None = None,
+    title: str = "",
+    style: Style = "screen",
+) -> go.Figure:
     """`pattern[query, key]` with the tokens written along both axes; rows sum to 1.
 
     `title` is plotly's markup. `targets[query, key]` marks with frames where an ideal induction head looks.
@@ -29,7 +33,12 @@ def pattern_figure(
     visible = np.where(np.tril(np.ones_like(pattern, dtype=bool)), pattern, np.nan)
     figure = go.Figure(
         go.Heatmap(
-            z=visible, zmin=0, zmax=1, colorscale=SCALE, hoverongaps=False, showlegend=False,
+            z=visible,
+            zmin=0,
+            zmax=1,
+            colorscale=SCALE,
+            hoverongaps=False,
+            showlegend=False,
             colorbar={"title": {"text": "attention"}, "thickness": 12, "outlinewidth": 0, "tickvals": [0, 0.5, 1]},
             customdata=_pairs(tokens),
             hovertemplate=(
@@ -37,25 +46,37 @@ def pattern_figure(
                 "%{customdata[3]})<br>attention %{z:.3f}<extra></extra>"
             ),
         )
-    )  # fmt: skip
+    )
     if targets is not None and targets.any():
         _frames(figure, targets, length)
     apply_style(figure, style)
     every = -(-length // MOST_LABELS)
     positions = list(range(0, length, every))
     ticks = {
-        "tickvals": positions, "ticktext": [plain(tokens[position]) for position in positions], "showgrid": False,
+        "tickvals": positions,
+        "ticktext": [plain(tokens[position]) for position in positions],
+        "showgrid": False,
         "tickfont": {"size": 8 if length > MOST_LABELS // 2 else 11},
-    }  # fmt: skip
+    }
     key = "key: the token looked at" + (f" (every {ORDINALS.get(every, f'{every}th')} is named)" if every > 1 else "")
     figure.update_xaxes(title_text=key, range=[-0.5, length - 0.5], tickangle=-90, **ticks)
     figure.update_yaxes(title_text="query: the token that looks", range=[length - 0.5, -0.5], **ticks)
     return figure.update_layout(
-        title={"text": title, "font": {"size": 13}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
-               "yref": "container", "yanchor": "top", "pad": {"l": 8, "t": 12}},
-        height=max(560, CELL * length + 190), margin={"t": 100, "l": 60, "r": 8},
+        title={
+            "text": title,
+            "font": {"size": 13},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"l": 8, "t": 12},
+        },
+        height=max(560, CELL * length + 190),
+        margin={"t": 100, "l": 60, "r": 8},
         legend={"x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "font": {"size": 12}},
-    )  # fmt: skip
+    )
 
 
 def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
@@ -67,10 +88,15 @@ def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
     for color, width, named in ((RIM, rim, False), (FRAME, 0.5 * rim, True)):
         figure.add_trace(
             go.Scatter(
-                x=(keys[:, None] + across).ravel(), y=(queries[:, None] + down).ravel(), mode="lines", hoverinfo="skip",
-                name="where an ideal induction head looks", showlegend=named, line={"color": color, "width": width},
+                x=(keys[:, None] + across).ravel(),
+                y=(queries[:, None] + down).ravel(),
+                mode="lines",
+                hoverinfo="skip",
+                name="where an ideal induction head looks",
+                showlegend=named,
+                line={"color": color, "width": width},
             )
-        )  # fmt: skip
+        )
 
 
 def _pairs(tokens: Sequence[str]) -> NDArray[np.object_]:

@@ -19,19 +19,32 @@ def player(names: Sequence[str], labels: Sequence[str], prefix: str, plot_height
     }
     under = -below / plot_height
     slider = {
-        "active": max(0, len(names) - 1), "x": 0, "len": 1, "y": under, "yanchor": "top", "pad": {"t": 28, "l": 4, "r": 4},
+        "active": max(0, len(names) - 1),
+        "x": 0,
+        "len": 1,
+        "y": under,
+        "yanchor": "top",
+        "pad": {"t": 28, "l": 4, "r": 4},
         "currentvalue": {"prefix": prefix, "xanchor": "right"},
         "steps": [
             {"label": label, "method": "animate", "args": [[name], still]}
             for name, label in zip(names, labels, strict=True)
         ],
-    }  # fmt: skip
+    }
     buttons = [
         {"label": "Play", "method": "animate", "args": [None, playing]},
         {"label": "Pause", "method": "animate", "args": [[None], still]},
     ]
     menu = {
-        "type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": under, "yanchor": "top",
-        "showactive": False, "buttons": buttons, "bgcolor": "rgba(128, 136, 144, 0.15)", "pad": {"t": 8},
-    }  # fmt: skip
+        "type": "buttons",
+        "direction": "right",
+        "x": 0,
+        "xanchor": "left",
+        "y": under,
+        "yanchor": "top",
+        "showactive": False,
+        "buttons": buttons,
+        "bgcolor": "rgba(128, 136, 144, 0.15)",
+        "pad": {"t": 8},
+    }
     return {"sliders": [slider], "updatemenus": [menu]}

@@ -50,6 +50,11 @@ def strongest_head_figure(
     if null is not None:
         references.append(Reference(name="null band", value=null))
     return curves_figure(
-        curves, y_title="largest prefix matching", x=x, references=references, y_range=(-0.06, 1.06),
-        height=height, style=style,
-    )  # fmt: skip
+        curves,
+        y_title="largest prefix matching",
+        x=x,
+        references=references,
+        y_range=(-0.06, 1.06),
+        height=height,
+        style=style,
+    )

@@ -41,9 +41,11 @@ class TokenAxis:
         decades = [10.0**power for power in range(math.ceil(math.log10(self.first)), math.floor(high) + 1)]
         texts = ["0", *(short_count(tokens) for tokens in decades)]
         return {
-            "type": "log", "range": [low - 0.02 * (high - low), high + ROOM * (high - low)],
-            "tickvals": [self.first / 2, *decades], "ticktext": texts,
-        }  # fmt: skip
+            "type": "log",
+            "range": [low - 0.02 * (high - low), high + ROOM * (high - low)],
+            "tickvals": [self.first / 2, *decades],
+            "ticktext": texts,
+        }
 
 
 def short_count(tokens: float) -> str:

@@ -22,10 +22,30 @@ PROGRAMS = 264
 
 @triton.jit
 def _mix_parts(
-    q, k, v, mask, top, total, mixed, n_queries, n_keys, n_heads, part_length,
-    q_row, q_head, q_token, k_row, k_head, k_slot, mask_row, mask_token,
-    SCALE: tl.constexpr, D_HEAD: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
-):  # fmt: skip
+    q,
+    k,
+    v,
+    mask,
+    top,
+    total,
+    mixed,
+    n_queries,
+    n_keys,
+    n_heads,
+    part_length,
+    q_row,
+    q_head,
+    q_token,
+    k_row,
+    k_head,
+    k_slot,
+    mask_row,
+    mask_token,
+    SCALE: tl.constexpr,
+    D_HEAD: tl.constexpr,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+):
     """One part of the keys, for all queries of one row and attention head."""
     place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     row, head = (place // n_heads).to(tl.int64), place % n_heads
@@ -93,11 +113,36 @@ def split_attention(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask
     q_strides = (q_BHTE.stride(0), q_BHTE.stride(1), q_BHTE.stride(2))
     k_strides = (keys_BHSE.stride(0), keys_BHSE.stride(1), keys_BHSE.stride(2))
     _mix_parts[(rows * heads, parts)](
-        q_BHTE, keys_BHSE, values_BHSE, mask, top, total, mixed, queries, slots, heads, length,
-        *q_strides, *k_strides, mask.stride(0), mask.stride(2), SCALE=width**-0.5, D_HEAD=width, QUERIES=padded, KEYS=KEYS,
-    )  # fmt: skip
+        q_BHTE,
+        keys_BHSE,
+        values_BHSE,
+        mask,
+        top,
+        total,
+        mixed,
+        queries,
+        slots,
+        heads,
+        length,
+        *q_strides,
+        *k_strides,
+        mask.stride(0),
+        mask.stride(2),
+        SCALE=width**-0.5,
+        D_HEAD=width,
+        QUERIES=padded,
+        KEYS=KEYS,
+    )
     _join_parts[(rows * heads, queries)](
-        top, total, mixed, z_BTHE, parts, queries, heads, D_HEAD=width, QUERIES=padded,
+        top,
+        total,
+        mixed,
+        z_BTHE,
+        parts,
+        queries,
+        heads,
+        D_HEAD=width,
+        QUERIES=padded,
         PARTS=triton.next_power_of_2(parts),
-    )  # fmt: skip
+    )
     return z_BTHE.transpose(1, 2)

@@ -66,9 +66,12 @@ class Decoder:
             batch.forward()
         ended = time.perf_counter()
         return Decoding(
-            decoded=tuple(trace.result() for trace in batch.traces), speculative=self.config.drafts.speculative,
-            exact=self.config.rule == "exact", prefill_seconds=begun - started, decode_seconds=ended - begun,
-        )  # fmt: skip
+            decoded=tuple(trace.result() for trace in batch.traces),
+            speculative=self.config.drafts.speculative,
+            exact=self.config.rule == "exact",
+            prefill_seconds=begun - started,
+            decode_seconds=ended - begun,
+        )
 
     def make_engine(self, rows: int) -> Engine:
         """Caches for so many rows; a subclass may draft in another way."""

@@ -37,9 +37,11 @@ def marginal_acceptance(
     all_right_BTK = right_BTK.cumprod(dim=2).bool()
     before_BTK = torch.cat([torch.ones_like(counts_BTK[..., :1]), all_right_BTK[..., :-1]], dim=2) & counts_BTK
     return MarginalAcceptance(
-        offsets=tuple(range(2, model.n_future + 1)), rate=_share(right_BTK, counts_BTK),
-        conditional=_share(all_right_BTK, before_BTK), count=int(counts_BTK[..., :1].sum()),
-    )  # fmt: skip
+        offsets=tuple(range(2, model.n_future + 1)),
+        rate=_share(right_BTK, counts_BTK),
+        conditional=_share(all_right_BTK, before_BTK),
+        count=int(counts_BTK[..., :1].sum()),
+    )
 
 
 def candidate_hits(

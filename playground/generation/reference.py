@@ -46,9 +46,12 @@ def generate_uncached(
             if on_step is not None:
                 on_step(row, forward.step())
     return Decoding(
-        decoded=tuple(trace.result() for trace in traces), speculative=config.drafts.speculative,
-        exact=config.rule == "exact", prefill_seconds=prefill, decode_seconds=decode,
-    )  # fmt: skip
+        decoded=tuple(trace.result() for trace in traces),
+        speculative=config.drafts.speculative,
+        exact=config.rule == "exact",
+        prefill_seconds=prefill,
+        decode_seconds=decode,
+    )
 
 
 class _Writer:

@@ -33,12 +33,16 @@ class Forward(NamedTuple):
         index = {node: place for place, node in enumerate([0, *judged], -1)}
         return DecodingStep(
             drafts=tuple(
-                Draft(token=self.drafts[node - 1], offset=int(tree.depths[node]) + 1, accepted=node in accepted,
-                      parent=index[int(tree.parents[node])])
+                Draft(
+                    token=self.drafts[node - 1],
+                    offset=int(tree.depths[node]) + 1,
+                    accepted=node in accepted,
+                    parent=index[int(tree.parents[node])],
+                )
                 for node in judged
             ),
             emitted=tuple(self.emitted),
-        )  # fmt: skip
+        )
 
 
 @dataclass(kw_only=True)
@@ -78,6 +82,9 @@ class Trace:
     def result(self) -> DecodedRow:
         """The finished row."""
         return DecodedRow(
-            prompt=self.prompt, tokens=tuple(self.tokens), offsets=tuple(self.offsets),
-            steps=tuple(forward.step() for forward in self.forwards), ended="stop" if self.ended == "stop" else "length",
-        )  # fmt: skip
+            prompt=self.prompt,
+            tokens=tuple(self.tokens),
+            offsets=tuple(self.offsets),
+            steps=tuple(forward.step() for forward in self.forwards),
+            ended="stop" if self.ended == "stop" else "length",
+        )

@@ -129,13 +129,25 @@ def _config(model: MTPTransformer, offset: int) -> TransformerBridgeConfig:
     rms = c.normalization == "RMS"
     config = TransformerBridgeConfig(
         n_layers=len(model.blocks) + len(model.path(offset)),
-        n_heads=c.n_heads, d_model=c.d_model, d_head=c.d_head, d_mlp=c.d_mlp,
-        n_ctx=model.n_ctx, d_vocab=model.unembed.out_features, default_prepend_bos=False,
-        attn_only=c.mlp == "none", gated_mlp=c.mlp == "gated", act_fn="silu" if c.mlp == "gated" else "gelu",
-        normalization_type=c.normalization, uses_rms_norm=rms, final_rms=rms, eps=c.eps,
-        positional_embedding_type=c.positions, rotary_dim=c.d_head,
-        init_weights=False, device=str(model.W_E.device),
-    )  # fmt: skip
+        n_heads=c.n_heads,
+        d_model=c.d_model,
+        d_head=c.d_head,
+        d_mlp=c.d_mlp,
+        n_ctx=model.n_ctx,
+        d_vocab=model.unembed.out_features,
+        default_prepend_bos=False,
+        attn_only=c.mlp == "none",
+        gated_mlp=c.mlp == "gated",
+        act_fn="silu" if c.mlp == "gated" else "gelu",
+        normalization_type=c.normalization,
+        uses_rms_norm=rms,
+        final_rms=rms,
+        eps=c.eps,
+        positional_embedding_type=c.positions,
+        rotary_dim=c.d_head,
+        init_weights=False,
+        device=str(model.W_E.device),
+    )
     config.rotary_base = c.rotary_base  # type: ignore[assignment]  # as an argument it would be cut to a whole number
     return config
 

@@ -205,6 +205,8 @@ class StackedNorm(Norm):
 
 
 STACKED: dict[type[nn.Module], Callable[[nn.Module, Sequence[nn.Module]], nn.Module]] = {
-    nn.Linear: StackedLinear, nn.Embedding: StackedEmbedding, Norm: StackedNorm,
-}  # fmt: skip
+    nn.Linear: StackedLinear,
+    nn.Embedding: StackedEmbedding,
+    Norm: StackedNorm,
+}
 """The modules that have parameters, and what stands in for them."""

@@ -241,9 +241,14 @@ def ablate(
     whole = np.stack(clean)
     without = np.stack([np.stack(found) for found in ablated]) if components else np.zeros((0, *whole.shape))
     return AblationEffects(
-        components=tuple(components), method=method, patterns="frozen" if freeze_patterns else "free",
-        clean_loss=whole[:, 0], clean_accuracy=whole[:, 1], loss=without[:, :, 0], accuracy=without[:, :, 1],
-    )  # fmt: skip
+        components=tuple(components),
+        method=method,
+        patterns="frozen" if freeze_patterns else "free",
+        clean_loss=whole[:, 0],
+        clean_accuracy=whole[:, 1],
+        loss=without[:, :, 0],
+        accuracy=without[:, :, 1],
+    )
 
 
 def frozen_patterns(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> list[Hook]:
@@ -291,6 +296,10 @@ def induction_after_ablation(
             torch.cat([masked_attention(pattern.cpu(), mask) for pattern in patterns.values()]).double().numpy()
         )
     return InductionAfterAblation(
-        ablated=chosen, heads=clean.heads, before=clean.prefix_matching.ravel(), null=clean.null_prefix_matching.ravel(),
-        after=np.stack(after) if after else np.zeros((0, len(clean.heads))), paths=model.config.paths,
-    )  # fmt: skip
+        ablated=chosen,
+        heads=clean.heads,
+        before=clean.prefix_matching.ravel(),
+        null=clean.null_prefix_matching.ravel(),
+        after=np.stack(after) if after else np.zeros((0, len(clean.heads))),
+        paths=model.config.paths,
+    )

@@ -166,10 +166,15 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
         backs = slice(0, self.most_ahead)
         duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
         return AttentionScores(
-            layers=layer_names(model), rows_from=self.rows_from,
-            back=score[backs], duplicate_token=score[duplicate], ahead=score[aheads],
-            null_back=band[backs], null_duplicate_token=band[duplicate], null_ahead=band[aheads],
-        )  # fmt: skip
+            layers=layer_names(model),
+            rows_from=self.rows_from,
+            back=score[backs],
+            duplicate_token=score[duplicate],
+            ahead=score[aheads],
+            null_back=band[backs],
+            null_duplicate_token=band[duplicate],
+            null_ahead=band[aheads],
+        )
 
 
 def _sources(tokens: Tensor, ahead: int, queries: Tensor, real: Tensor) -> Tensor:

@@ -48,9 +48,13 @@ class BehaviourProbe(RepeatedProbe[Behaviour]):
         early, late = self.stretches
         loss, score_loss, accuracy, early_loss, late_loss = figures.T
         return Behaviour(
-            loss=loss, score_loss=score_loss, accuracy=accuracy, early=early, late=late,
+            loss=loss,
+            score_loss=score_loss,
+            accuracy=accuracy,
+            early=early,
+            late=late,
             in_context=late_loss - early_loss,
-        )  # fmt: skip
+        )
 
 
 def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -83,9 +83,17 @@ class CompositionProbe(RepeatedProbe[Composition]):
         qk, ov = (rotated_bands(spectra[1][list(sends)], own, corners, later) for own in spectra)
         q, k, v = (np.where(later, share - random, np.nan) for share in shares.reshape(3, *sizes))
         return Composition(
-            senders=tuple(receivers[index] for index in sends), receivers=receivers, q=q, k=k, v=v, random=(random,) * 3,
-            null_qk=qk[0] - random, strongest_qk=qk[1] - random, null_v=ov[0] - random, strongest_v=ov[1] - random,
-        )  # fmt: skip
+            senders=tuple(receivers[index] for index in sends),
+            receivers=receivers,
+            q=q,
+            k=k,
+            v=v,
+            random=(random,) * 3,
+            null_qk=qk[0] - random,
+            strongest_qk=qk[1] - random,
+            null_v=ov[0] - random,
+            strongest_v=ov[1] - random,
+        )
 
     def _corners_of(self, d_model: int, d_head: int, senders: int) -> Float[np.ndarray, "sender draw e f"]:
         """Drawn once for each size, from a copy of the generator, so that no size depends on those before it."""

@@ -54,12 +54,18 @@ def copying(model: MTPTransformer, generator: torch.Generator | None = None) -> 
     scores_N, through_N = _eigenvalues(w, orders_NV)
     top1_N, through_top1_N = _direct_top1(w, orders_NV), _through_top1(w, model.config.n_heads, orders_NV)
     return Copying(
-        heads=w.heads, via=w.heads[w.n_trunk :], chance_top1=1 / len(tokens),
-        direct_eigenvalues=scores_N[0], direct_eigenvalues_null=band_of(scores_N[1:]),
-        direct_top1=top1_N[0], direct_top1_null=band_of(top1_N[1:]),
-        through_eigenvalues=through_N[0], through_eigenvalues_null=band_of(through_N[1:]),
-        through_top1=through_top1_N[0], through_top1_null=band_of(through_top1_N[1:]),
-    )  # fmt: skip
+        heads=w.heads,
+        via=w.heads[w.n_trunk :],
+        chance_top1=1 / len(tokens),
+        direct_eigenvalues=scores_N[0],
+        direct_eigenvalues_null=band_of(scores_N[1:]),
+        direct_top1=top1_N[0],
+        direct_top1_null=band_of(top1_N[1:]),
+        through_eigenvalues=through_N[0],
+        through_eigenvalues_null=band_of(through_N[1:]),
+        through_top1=through_top1_N[0],
+        through_top1_null=band_of(through_top1_N[1:]),
+    )
 
 
 def eigenvalue_score(matrices: Float[Tensor, "n side side"]) -> Float[np.ndarray, " n"]:

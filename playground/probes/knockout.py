@@ -47,12 +47,16 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
     clean = effects.clean_accuracy[:, 0]
     found = [next(accuracies) if heads else clean for heads in sets]
     return Knockout(
-        induction=induction, previous_token=previous, others=others, accuracy=float(measured_mean(clean)),
+        induction=induction,
+        previous_token=previous,
+        others=others,
+        accuracy=float(measured_mean(clean)),
         without_induction=float(measured_mean(found[0])),
         without_induction_spread=float(measured_spread(found[0], axis=0)),
         without_previous=float(measured_mean(found[1])),
-        without_others=np.array([float(measured_mean(part)) for part in found[2:]]), n_control=n_control,
-    )  # fmt: skip
+        without_others=np.array([float(measured_mean(part)) for part in found[2:]]),
+        n_control=n_control,
+    )
 
 
 def _draw(heads: Sequence[Head], count: int, generator: torch.Generator) -> tuple[Head, ...]:

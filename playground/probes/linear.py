@@ -77,11 +77,13 @@ def token_targets(train: Batch, test: Batch, most_ahead: int, counted: Batch | N
     """The tokens 1 to `most_ahead` ahead, in the same document and where the task trains on them."""
     return tuple(
         ProbeTarget(
-            name=f"token +{ahead}", train=future_targets(train, ahead), test=future_targets(test, ahead),
+            name=f"token +{ahead}",
+            train=future_targets(train, ahead),
+            test=future_targets(test, ahead),
             counted=None if counted is None else future_targets(counted, ahead),
         )
         for ahead in range(1, most_ahead + 1)
-    )  # fmt: skip
+    )
 
 
 def value_targets(task: Polynomial, train: Batch, test: Batch, counted: Batch | None = None) -> tuple[ProbeTarget, ...]:
@@ -94,11 +96,13 @@ def value_targets(task: Polynomial, train: Batch, test: Batch, counted: Batch | 
     first, second, third = labels(train), labels(test), None if counted is None else labels(counted)
     return tuple(
         ProbeTarget(
-            name=f"value of a subexpression, coefficient {c}", train=first[c], test=second[c],
+            name=f"value of a subexpression, coefficient {c}",
+            train=first[c],
+            test=second[c],
             counted=None if third is None else third[c],
         )
         for c in range(len(first))
-    )  # fmt: skip
+    )
 
 
 def linear_probes(
@@ -152,20 +156,31 @@ class LinearProbe:
             raise ValueError("counted rows need targets with labels of them: write token_targets(.., counted=counted)")
         known = [examples(*_counted(target, train, counted)) for target in targets]
         self.counted = np.array([len(own) for own in known])
-        self.baseline = np.array([
-            ngram_accuracy(own, examples(test, target.test)) for own, target in zip(known, targets, strict=True)
-        ])  # fmt: skip
+        self.baseline = np.array(
+            [ngram_accuracy(own, examples(test, target.test)) for own, target in zip(known, targets, strict=True)]
+        )
 
     def __call__(self, model: MTPTransformer) -> LinearProbes:
         train, test = self._train.streams(model), self._test.streams(model)
         columns = (self._train.labels, self._shuffled, self._test.labels)
-        accuracy, shuffled = np.moveaxis(np.array([
-            [_accuracies(train[site], test[site], *labels) for labels in zip(*columns, strict=True)] for site in train
-        ]), 2, 0)  # fmt: skip
+        accuracy, shuffled = np.moveaxis(
+            np.array(
+                [
+                    [_accuracies(train[site], test[site], *labels) for labels in zip(*columns, strict=True)]
+                    for site in train
+                ]
+            ),
+            2,
+            0,
+        )
         return LinearProbes(
-            sites=tuple(train), targets=self.names, accuracy=accuracy, shuffled=shuffled, baseline=self.baseline,
+            sites=tuple(train),
+            targets=self.names,
+            accuracy=accuracy,
+            shuffled=shuffled,
+            baseline=self.baseline,
             counted=self.counted,
-        )  # fmt: skip
+        )
 
 
 def _counted(target: ProbeTarget, train: Batch, counted: Batch | None) -> tuple[Batch, Tensor]:

@@ -53,8 +53,12 @@ class LogisticRegression:
     def _fit(self, x_ND: Tensor, classes_N: Tensor) -> None:
         optimizer = torch.optim.LBFGS(
             [self.weight.requires_grad_()],
-            max_iter=STEPS, tolerance_grad=0, tolerance_change=0, history_size=20, line_search_fn="strong_wolfe",
-        )  # fmt: skip
+            max_iter=STEPS,
+            tolerance_grad=0,
+            tolerance_change=0,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
 
         @torch.enable_grad()
         def loss() -> Tensor:

@@ -127,9 +127,14 @@ def make_pairs(
     sources_BS = sources_BTS[row_B, query_B]
     exchanged_BS = sources_BS if corrupt == "answer" else sources_BS.roll(-offset, dims=1)
     return Pairs(
-        clean=tokens_BT[row_B], corrupted=torch.where(exchanged_BS, new_B[:, None], tokens_BT[row_B]),
-        sources=sources_BS, query=query_B, answer=answers_BT[row_B, query_B], wrong=wrong_B, offset=offset,
-    )  # fmt: skip
+        clean=tokens_BT[row_B],
+        corrupted=torch.where(exchanged_BS, new_B[:, None], tokens_BT[row_B]),
+        sources=sources_BS,
+        query=query_B,
+        answer=answers_BT[row_B, query_B],
+        wrong=wrong_B,
+        offset=offset,
+    )
 
 
 def source_mask(batch: Batch, offset: int = 1) -> Bool[Tensor, "batch pos pos"]:

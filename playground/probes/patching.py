@@ -61,10 +61,15 @@ def patch_positions(
         patched_BT[rows_N, positions_N] = patched_differences(model, pairs, runs.corrupted, patch)
         columns.append(patched_BT)
     return PositionPatching(
-        sites=sites, offset=pairs.offset, recovery=runs.recovery(torch.stack(columns, dim=1)), roles=pairs.roles(),
+        sites=sites,
+        offset=pairs.offset,
+        recovery=runs.recovery(torch.stack(columns, dim=1)),
+        roles=pairs.roles(),
         clean_difference=runs.clean.difference.cpu().numpy(),
-        corrupted_difference=runs.corrupted.difference.cpu().numpy(), rows_given=runs.given, rows_counted=runs.counted,
-    )  # fmt: skip
+        corrupted_difference=runs.corrupted.difference.cpu().numpy(),
+        rows_given=runs.given,
+        rows_counted=runs.counted,
+    )
 
 
 def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = None) -> HeadPatching:
@@ -81,11 +86,17 @@ def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = Non
     columns = []
     for layer, name in enumerate(layers):
         patch = Patch(
-            layer=layer, point="attn.hook_z", values=runs.clean.activations[f"{name}.attn.hook_z"],
-            rows=rows_N, place=(slice(None), heads_N),
-        )  # fmt: skip
+            layer=layer,
+            point="attn.hook_z",
+            values=runs.clean.activations[f"{name}.attn.hook_z"],
+            rows=rows_N,
+            place=(slice(None), heads_N),
+        )
         columns.append(patched_differences(model, runs.pairs, runs.corrupted, patch).view(n_rows, n_heads))
     return HeadPatching(
-        heads=heads_of(layers, n_heads), offset=runs.pairs.offset, recovery=runs.recovery(torch.cat(columns, dim=1)),
-        rows_given=runs.given, rows_counted=runs.counted,
-    )  # fmt: skip
+        heads=heads_of(layers, n_heads),
+        offset=runs.pairs.offset,
+        recovery=runs.recovery(torch.cat(columns, dim=1)),
+        rows_given=runs.given,
+        rows_counted=runs.counted,
+    )

@@ -71,9 +71,14 @@ def path_patching(
                 values = frozen.activations[f"{layers[layer]}.attn.hook_{kind}"]
                 effects[kind][i, here] = _effects(model, runs, layer, kind, values, heads)
     return PathPatching(
-        senders=tuple(senders), receivers=tuple(receivers), offset=runs.pairs.offset, to_logits=to_logits,
-        rows_given=runs.given, rows_counted=runs.counted, **effects,
-    )  # fmt: skip
+        senders=tuple(senders),
+        receivers=tuple(receivers),
+        offset=runs.pairs.offset,
+        to_logits=to_logits,
+        rows_given=runs.given,
+        rows_counted=runs.counted,
+        **effects,
+    )
 
 
 def frozen_run(model: MTPTransformer, runs: Runs, sender: Head) -> Run:
@@ -102,10 +107,12 @@ def _effects(
     """Run 3 of the module for some heads of one layer: mean effect of each."""
     n_rows, device = len(values), values.device
     patch = Patch(
-        layer=layer, point=f"attn.hook_{kind}", values=values,
+        layer=layer,
+        point=f"attn.hook_{kind}",
+        values=values,
         rows=torch.arange(n_rows, device=device).repeat_interleave(len(heads)),
         place=(slice(None), torch.tensor(heads, device=device).repeat(n_rows)),
-    )  # fmt: skip
+    )
     patched_BH = patched_differences(model, runs.pairs, runs.clean, patch).view(n_rows, len(heads))
     return 1 - runs.recovery(patched_BH).mean(axis=0)
 

@@ -35,9 +35,14 @@ class AttentionScores(Result):
 
     sort_by: ClassVar[str] = "induction"
     dims: ClassVar[dict[str, str]] = {
-        "layers": "layer", "back": "back layer head", "duplicate_token": "layer head", "ahead": "ahead layer head",
-        "null_back": "back layer head", "null_duplicate_token": "layer head", "null_ahead": "ahead layer head",
-    }  # fmt: skip
+        "layers": "layer",
+        "back": "back layer head",
+        "duplicate_token": "layer head",
+        "ahead": "ahead layer head",
+        "null_back": "back layer head",
+        "null_duplicate_token": "layer head",
+        "null_ahead": "ahead layer head",
+    }
 
     layers: tuple[str, ...]
     """Names of the layers in order: `blocks.0`, .., `future_heads.0`, .."""
@@ -109,8 +114,10 @@ class AttentionScores(Result):
     def rows(self) -> list[Row]:
         """A line for each head with all its scores; below them the largest null band of all heads, and the ideal."""
         columns = {name: score_title(name) for name in self.names}
-        lines = {str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}
-                 for i, head in enumerate(self.heads)}  # fmt: skip
+        lines = {
+            str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}
+            for i, head in enumerate(self.heads)
+        }
         lines["null band (99%), largest"] = {
             name: float(np.fmax.reduce(self.null(name), axis=None)) for name in self.names
         }

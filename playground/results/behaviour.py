@@ -25,8 +25,13 @@ class Behaviour(Result):
     """Teacher-forced loss and accuracy on fixed rows of the task, one figure an offset k = 1..n_future."""
 
     dims: ClassVar[dict[str, str]] = {
-        "loss": "offset", "score_loss": "offset", "accuracy": "offset", "early": "2", "late": "2", "in_context": "offset",
-    }  # fmt: skip
+        "loss": "offset",
+        "score_loss": "offset",
+        "accuracy": "offset",
+        "early": "2",
+        "late": "2",
+        "in_context": "offset",
+    }
 
     loss: NDArray[np.float64]
     """`[offset]`, nats per token, over all targets."""
@@ -44,7 +49,12 @@ class Behaviour(Result):
     def rows(self) -> list[Row]:
         """A line for each offset."""
         return [
-            {"offset": k + 1, "loss": float(self.loss[k]), "scored loss": float(self.score_loss[k]),
-             "scored accuracy": float(self.accuracy[k]), "late - early loss": float(self.in_context[k])}
+            {
+                "offset": k + 1,
+                "loss": float(self.loss[k]),
+                "scored loss": float(self.score_loss[k]),
+                "scored accuracy": float(self.accuracy[k]),
+                "late - early loss": float(self.in_context[k]),
+            }
             for k in range(len(self.loss))
-        ]  # fmt: skip
+        ]

@@ -20,9 +20,12 @@ class AblationEffects(Result):
 
     sort_by: ClassVar[str] = "accuracy change"
     dims: ClassVar[dict[str, str]] = {
-        "components": "component", "clean_loss": "batch offset", "clean_accuracy": "batch offset",
-        "loss": "component batch offset", "accuracy": "component batch offset",
-    }  # fmt: skip
+        "components": "component",
+        "clean_loss": "batch offset",
+        "clean_accuracy": "batch offset",
+        "loss": "component batch offset",
+        "accuracy": "component batch offset",
+    }
 
     components: tuple[str, ...]
     """What was taken out: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; joined by ` + ` a set."""
@@ -66,13 +69,21 @@ class AblationEffects(Result):
         loss_change, accuracy_change = self.loss_change, self.accuracy_change
         loss_spread, accuracy_spread = self.loss_spread, self.accuracy_spread
         return [
-            {"ablated": component, "method": self.method, "patterns": self.patterns, "offset": k + 1,
-             "loss": float(loss[k]), "loss change": float(loss_change[i, k]), "loss spread": float(loss_spread[i, k]),
-             "accuracy": float(accuracy[k]), "accuracy change": float(accuracy_change[i, k]),
-             "accuracy spread": float(accuracy_spread[i, k])}
+            {
+                "ablated": component,
+                "method": self.method,
+                "patterns": self.patterns,
+                "offset": k + 1,
+                "loss": float(loss[k]),
+                "loss change": float(loss_change[i, k]),
+                "loss spread": float(loss_spread[i, k]),
+                "accuracy": float(accuracy[k]),
+                "accuracy change": float(accuracy_change[i, k]),
+                "accuracy spread": float(accuracy_spread[i, k]),
+            }
             for i, component in enumerate(self.components)
             for k in range(self.clean_loss.shape[1])
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +92,12 @@ class InductionAfterAblation(Result):
 
     sort_by: ClassVar[str] = "change"
     dims: ClassVar[dict[str, str]] = {
-        "ablated": "ablated", "heads": "head", "before": "head", "after": "ablated head", "null": "head",
-    }  # fmt: skip
+        "ablated": "ablated",
+        "heads": "head",
+        "before": "head",
+        "after": "ablated head",
+        "null": "head",
+    }
 
     ablated: tuple[Head, ...]
     heads: tuple[Head, ...]
@@ -98,13 +113,18 @@ class InductionAfterAblation(Result):
     def rows(self) -> list[Row]:
         """A line for each ablated head and each head that it could move."""
         return [
-            {"ablated": str(ablated), "head": str(head), "prefix matching": float(self.before[j]),
-             "after": float(self.after[i, j]), "change": float(self.after[i, j] - self.before[j]),
-             "null 99%": float(self.null[j])}
+            {
+                "ablated": str(ablated),
+                "head": str(head),
+                "prefix matching": float(self.before[j]),
+                "after": float(self.after[i, j]),
+                "change": float(self.after[i, j] - self.before[j]),
+                "null 99%": float(self.null[j]),
+            }
             for i, ablated in enumerate(self.ablated)
             for j, head in enumerate(self.heads)
             if head.comes_after(ablated, self.paths)
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +176,25 @@ class Knockout(Result):
         drops = self.accuracy - self.without_others
         worst = float(drops.max()) if len(drops) else float("nan")
         return [
-            {"ablated": "induction heads", "heads": names(self.induction), "accuracy": self.without_induction,
-             "drop": self.drop, "worst draw": None},
-            {"ablated": "previous-token heads", "heads": names(self.previous_token), "accuracy": self.without_previous,
-             "drop": self.accuracy - self.without_previous, "worst draw": None},
-            {"ablated": f"{self.n_control} random other heads", "heads": f"of {names(self.others)}",
-             "accuracy": self.accuracy - self.control_drop, "drop": self.control_drop, "worst draw": worst},
-        ]  # fmt: skip
+            {
+                "ablated": "induction heads",
+                "heads": names(self.induction),
+                "accuracy": self.without_induction,
+                "drop": self.drop,
+                "worst draw": None,
+            },
+            {
+                "ablated": "previous-token heads",
+                "heads": names(self.previous_token),
+                "accuracy": self.without_previous,
+                "drop": self.accuracy - self.without_previous,
+                "worst draw": None,
+            },
+            {
+                "ablated": f"{self.n_control} random other heads",
+                "heads": f"of {names(self.others)}",
+                "accuracy": self.accuracy - self.control_drop,
+                "drop": self.control_drop,
+                "worst draw": worst,
+            },
+        ]

@@ -18,10 +18,18 @@ class Composition(Result):
 
     sort_by: ClassVar[str] = "K"
     dims: ClassVar[dict[str, str]] = {
-        "senders": "sender", "receivers": "receiver", "q": "sender receiver", "k": "sender receiver", "v": "sender receiver",
-        "random": "3", "null": "3", "null_qk": "sender receiver", "null_v": "sender receiver", "strongest_qk": "receiver",
+        "senders": "sender",
+        "receivers": "receiver",
+        "q": "sender receiver",
+        "k": "sender receiver",
+        "v": "sender receiver",
+        "random": "3",
+        "null": "3",
+        "null_qk": "sender receiver",
+        "null_v": "sender receiver",
+        "strongest_qk": "receiver",
         "strongest_v": "receiver",
-    }  # fmt: skip
+    }
 
     senders: tuple[Head, ...]
     """Trunk heads, and those of future heads that other future heads read."""
@@ -71,12 +79,18 @@ class Composition(Result):
         pairs = [(i, j) for i in range(len(self.senders)) for j in range(len(self.receivers))]
         band, strongest = self.band("k"), self.band_of_strongest("k")
         return [
-            {"sender": str(self.senders[i]), "receiver": str(self.receivers[j]), "Q": float(self.q[i, j]),
-             "K": float(self.k[i, j]), "V": float(self.v[i, j]), "K null 99%": float(band[i, j]),
-             "of strongest sender": float(strongest[j])}
+            {
+                "sender": str(self.senders[i]),
+                "receiver": str(self.receivers[j]),
+                "Q": float(self.q[i, j]),
+                "K": float(self.k[i, j]),
+                "V": float(self.v[i, j]),
+                "K null 99%": float(band[i, j]),
+                "of strongest sender": float(strongest[j]),
+            }
             for i, j in pairs
             if np.isfinite(self.k[i, j])
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +103,17 @@ class Copying(Result):
 
     sort_by: ClassVar[str] = "eigenvalue copying"
     dims: ClassVar[dict[str, str]] = {
-        "heads": "head", "direct_eigenvalues": "head", "direct_top1": "head", "via": "via", "through_eigenvalues": "head via",
-        "through_top1": "head via", "direct_eigenvalues_null": "head", "direct_top1_null": "head",
-        "through_eigenvalues_null": "head via", "through_top1_null": "head via",
-    }  # fmt: skip
+        "heads": "head",
+        "direct_eigenvalues": "head",
+        "direct_top1": "head",
+        "via": "via",
+        "through_eigenvalues": "head via",
+        "through_top1": "head via",
+        "direct_eigenvalues_null": "head",
+        "direct_top1_null": "head",
+        "through_eigenvalues_null": "head via",
+        "through_top1_null": "head via",
+    }
 
     heads: tuple[Head, ...]
     direct_eigenvalues: NDArray[np.float64]
@@ -132,9 +153,12 @@ class Copying(Result):
             return float("nan") if found is None else float(found[place])
 
         return {
-            "eigenvalue copying": value("eigenvalues"), "eigenvalue null 99%": value("eigenvalues_null"),
-            "top-1 copying": value("top1"), "top-1 null 99%": value("top1_null"), "chance of top-1": self.chance_top1,
-        }  # fmt: skip
+            "eigenvalue copying": value("eigenvalues"),
+            "eigenvalue null 99%": value("eigenvalues_null"),
+            "top-1 copying": value("top1"),
+            "top-1 null 99%": value("top1_null"),
+            "chance of top-1": self.chance_top1,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

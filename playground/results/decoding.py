@@ -108,10 +108,15 @@ class Decoding(Result):
     def rows(self) -> list[Row]:
         """One line per row of the batch."""
         return [
-            {"row": index, "new tokens": len(row.tokens), "forwards": row.forwards,
-             "tokens per forward": row.emitted / row.forwards if row.forwards else None, "ended": row.ended}
+            {
+                "row": index,
+                "new tokens": len(row.tokens),
+                "forwards": row.forwards,
+                "tokens per forward": row.emitted / row.forwards if row.forwards else None,
+                "ended": row.ended,
+            }
             for index, row in enumerate(self.decoded)
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

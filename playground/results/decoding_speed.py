@@ -82,13 +82,21 @@ class DecodingSpeed(Result):
         """One line: acceptance per offset in percent, ms per forward, speed-up, and whether plain decoding gives the same."""
         low, high = self.spread
         return [
-            {"K": self.speculative, "nodes": self.nodes, "batch": self.batch, "tokens per forward": self.tokens_per_forward,
-             "conditional": _percent(self.acceptance.conditional),
-             "marginal": _percent(self.marginal.rate[: self.speculative - 1]),
-             "ms": 1000 * self.speculative_seconds_per_forward, "plain ms": 1000 * self.plain_seconds_per_forward,
-             "by parts": self.speedup_by_parts, "speed-up": self.speedup, "spread": f"{low:.2f}-{high:.2f}",
-             "same": _yes(self.identical)}
-        ]  # fmt: skip
+            {
+                "K": self.speculative,
+                "nodes": self.nodes,
+                "batch": self.batch,
+                "tokens per forward": self.tokens_per_forward,
+                "conditional": _percent(self.acceptance.conditional),
+                "marginal": _percent(self.marginal.rate[: self.speculative - 1]),
+                "ms": 1000 * self.speculative_seconds_per_forward,
+                "plain ms": 1000 * self.plain_seconds_per_forward,
+                "by parts": self.speedup_by_parts,
+                "speed-up": self.speedup,
+                "spread": f"{low:.2f}-{high:.2f}",
+                "same": _yes(self.identical),
+            }
+        ]
 
     def summary(self) -> dict[str, Any]:
         """`to_dict` with what is computed from it, for JSON that is read elsewhere."""
@@ -147,12 +155,20 @@ class Completions(Result):
     def rows(self) -> list[Row]:
         """One line per score."""
         return [
-            {"score": "bytes as in the text", "of": self.windows * self.new_bytes, "share": self.byte_share,
-             "chance": self.chance},
+            {
+                "score": "bytes as in the text",
+                "of": self.windows * self.new_bytes,
+                "share": self.byte_share,
+                "chance": self.chance,
+            },
             {"score": "whole lines", "of": self.lines, "share": self.line_share, "chance": None},
-            {"score": "whole lines, rest of the prompt's last line", "of": self.first_lines, "share": self.first_line_share,
-             "chance": None},
-        ]  # fmt: skip
+            {
+                "score": "whole lines, rest of the prompt's last line",
+                "of": self.first_lines,
+                "share": self.first_line_share,
+                "chance": None,
+            },
+        ]
 
 
 def _ratio(above: float, below: float) -> float:

@@ -32,9 +32,19 @@ class Event(Result):
     def rows(self) -> list[Row]:
         """One line."""
         return [
-            {"event": self.name, "of": self.subject, "start": self.start, "null": self.null, "ceiling": self.ceiling,
-             "final": self.final, "half of final": self.half, "t50": self.t50, "t90": self.t90, "seen": self.seen}
-        ]  # fmt: skip
+            {
+                "event": self.name,
+                "of": self.subject,
+                "start": self.start,
+                "null": self.null,
+                "ceiling": self.ceiling,
+                "final": self.final,
+                "half of final": self.half,
+                "t50": self.t50,
+                "t90": self.t90,
+                "seen": self.seen,
+            }
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,12 @@ class Lens(Result):
     """Loss and accuracy when the residual stream behind each layer is read early."""
 
     dims: ClassVar[dict[str, str]] = {
-        "sites": "site", "loss": "site offset", "accuracy": "site offset", "direct_loss": "site offset",
+        "sites": "site",
+        "loss": "site offset",
+        "accuracy": "site offset",
+        "direct_loss": "site offset",
         "direct_accuracy": "site offset",
-    }  # fmt: skip
+    }
 
     sites: tuple[str, ...]
     """`embed`, then the trunk layers `blocks.0`, ..; the last is the trunk's output z."""
@@ -32,11 +35,17 @@ class Lens(Result):
     def rows(self) -> list[Row]:
         """A line for each site and offset."""
         return [
-            {"site": site, "offset": k + 1, "loss": float(self.loss[i, k]), "accuracy": float(self.accuracy[i, k]),
-             "direct loss": float(self.direct_loss[i, k]), "direct accuracy": float(self.direct_accuracy[i, k])}
+            {
+                "site": site,
+                "offset": k + 1,
+                "loss": float(self.loss[i, k]),
+                "accuracy": float(self.accuracy[i, k]),
+                "direct loss": float(self.direct_loss[i, k]),
+                "direct accuracy": float(self.direct_accuracy[i, k]),
+            }
             for i, site in enumerate(self.sites)
             for k in range(self.loss.shape[1])
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +53,13 @@ class LensView(Result):
     """What every layer would predict at every position of one row."""
 
     dims: ClassVar[dict[str, str]] = {
-        "sites": "site", "tokens": "position", "through": "site offset position rank",
-        "probability": "site offset position rank", "direct": "site position rank", "direct_probability": "site position rank",
-    }  # fmt: skip
+        "sites": "site",
+        "tokens": "position",
+        "through": "site offset position rank",
+        "probability": "site offset position rank",
+        "direct": "site position rank",
+        "direct_probability": "site position rank",
+    }
 
     sites: tuple[str, ...]
     tokens: tuple[int, ...]
@@ -62,12 +75,18 @@ class LensView(Result):
         """A line for each site, offset and position."""
         n_sites, n_offsets, length, _ = self.through.shape
         return [
-            {"site": self.sites[i], "offset": k + 1, "position": t, "token": self.tokens[t],
-             "predicts": int(self.through[i, k, t, 0]), "probability": float(self.probability[i, k, t, 0])}
+            {
+                "site": self.sites[i],
+                "offset": k + 1,
+                "position": t,
+                "token": self.tokens[t],
+                "predicts": int(self.through[i, k, t, 0]),
+                "probability": float(self.probability[i, k, t, 0]),
+            }
             for i in range(n_sites)
             for k in range(n_offsets)
             for t in range(length)
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +94,13 @@ class LinearProbes(Result):
     """Accuracy of linear read-outs from each layer, on held-out rows, beside what needs no model at all."""
 
     dims: ClassVar[dict[str, str]] = {
-        "sites": "site", "targets": "target", "accuracy": "site target", "shuffled": "site target", "baseline": "target",
+        "sites": "site",
+        "targets": "target",
+        "accuracy": "site target",
+        "shuffled": "site target",
+        "baseline": "target",
         "counted": "target",
-    }  # fmt: skip
+    }
 
     sites: tuple[str, ...]
     targets: tuple[str, ...]
@@ -105,13 +128,18 @@ class LinearProbes(Result):
     def rows(self) -> list[Row]:
         """A line for each site and target."""
         return [
-            {"site": site, "target": target, "accuracy": float(self.accuracy[i, j]), "n-gram": float(self.baseline[j]),
-             "above n-gram": float(self.accuracy[i, j] - self.baseline[j]),
-             "counted on": None if self.counted is None else int(self.counted[j]),
-             "shuffled labels": float(self.shuffled[i, j])}
+            {
+                "site": site,
+                "target": target,
+                "accuracy": float(self.accuracy[i, j]),
+                "n-gram": float(self.baseline[j]),
+                "above n-gram": float(self.accuracy[i, j] - self.baseline[j]),
+                "counted on": None if self.counted is None else int(self.counted[j]),
+                "shuffled labels": float(self.shuffled[i, j]),
+            }
             for i, site in enumerate(self.sites)
             for j, target in enumerate(self.targets)
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +161,7 @@ class GradientShares(Result):
             {"offset": k + 1, "loss": float(self.loss[k]), "share of the gradient": float(self.share[k])}
             | {f"cosine with {j + 1}": float(self.cosine[k, j]) for j in range(len(self.share))}
             for k in range(len(self.share))
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +180,11 @@ class OffsetAgreement(Result):
     def rows(self) -> list[Row]:
         """A line for each offset."""
         return [
-            {"offset": k + 1, "agreement": float(self.agreement[k]), "chance": float(self.chance[k]),
-             "count": int(self.count[k])}
+            {
+                "offset": k + 1,
+                "agreement": float(self.agreement[k]),
+                "chance": float(self.chance[k]),
+                "count": int(self.count[k]),
+            }
             for k in range(len(self.agreement))
-        ]  # fmt: skip
+        ]

@@ -21,9 +21,12 @@ class PositionPatching(Result):
 
     sort_by: ClassVar[str] = "recovery"
     dims: ClassVar[dict[str, str]] = {
-        "sites": "site", "recovery": "row site position", "roles": "row", "clean_difference": "row",
+        "sites": "site",
+        "recovery": "row site position",
+        "roles": "row",
+        "clean_difference": "row",
         "corrupted_difference": "row",
-    }  # fmt: skip
+    }
 
     sites: tuple[str, ...]
     """Hook names of the patched activations, in the order of the layers."""
@@ -89,10 +92,15 @@ class HeadPatching(Result):
     def rows(self) -> list[Row]:
         """A line for each head: mean and standard deviation over rows."""
         return [
-            {"patched": str(head), "offset": self.offset, "recovery": float(self.recovery[:, i].mean()),
-             "spread over rows": float(self.recovery[:, i].std())} | _of_rows(self)
+            {
+                "patched": str(head),
+                "offset": self.offset,
+                "recovery": float(self.recovery[:, i].mean()),
+                "spread over rows": float(self.recovery[:, i].std()),
+            }
+            | _of_rows(self)
             for i, head in enumerate(self.heads)
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +113,13 @@ class PathPatching(Result):
 
     sort_by: ClassVar[str] = "effect"
     dims: ClassVar[dict[str, str]] = {
-        "senders": "sender", "receivers": "receiver", "q": "sender receiver", "k": "sender receiver", "v": "sender receiver",
+        "senders": "sender",
+        "receivers": "receiver",
+        "q": "sender receiver",
+        "k": "sender receiver",
+        "v": "sender receiver",
         "to_logits": "sender",
-    }  # fmt: skip
+    }
 
     senders: tuple[Head, ...]
     receivers: tuple[Head, ...]
@@ -130,19 +142,31 @@ class PathPatching(Result):
     def rows(self) -> list[Row]:
         """A line for each path."""
         found: list[Row] = [
-            {"sender": str(sender), "receiver": "logits", "input": "", "offset": self.offset,
-             "effect": float(self.to_logits[i])} | _of_rows(self)
+            {
+                "sender": str(sender),
+                "receiver": "logits",
+                "input": "",
+                "offset": self.offset,
+                "effect": float(self.to_logits[i]),
+            }
+            | _of_rows(self)
             for i, sender in enumerate(self.senders)
-        ]  # fmt: skip
+        ]
         for kind in ("q", "k", "v"):
             values = getattr(self, kind)
             found += [
-                {"sender": str(sender), "receiver": str(receiver), "input": kind, "offset": self.offset,
-                 "effect": float(values[i, j])} | _of_rows(self)
+                {
+                    "sender": str(sender),
+                    "receiver": str(receiver),
+                    "input": kind,
+                    "offset": self.offset,
+                    "effect": float(values[i, j]),
+                }
+                | _of_rows(self)
                 for i, sender in enumerate(self.senders)
                 for j, receiver in enumerate(self.receivers)
                 if np.isfinite(values[i, j])
-            ]  # fmt: skip
+            ]
         return found
 
 

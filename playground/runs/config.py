@@ -49,11 +49,14 @@ def read_config(path: Path, record: RunRecord | None = None) -> RunConfig:
 
 def _compare(values: dict[str, Any], steps: int, record: RunRecord, file: Path) -> None:
     told = {
-        "task": (values["task"]["name"], record.task), "n_future": (values["model"]["n_future"], record.n_future),
-        "control": (values["model"]["control"], record.control), "seed": (values["seed"], record.seed),
-        "steps": (steps, record.steps), "preset": (values["preset"], record.preset),
+        "task": (values["task"]["name"], record.task),
+        "n_future": (values["model"]["n_future"], record.n_future),
+        "control": (values["model"]["control"], record.control),
+        "seed": (values["seed"], record.seed),
+        "steps": (steps, record.steps),
+        "preset": (values["preset"], record.preset),
         "hash": (hash_values(values), record.config_hash),
-    }  # fmt: skip
+    }
     for name, (ours, theirs) in told.items():
         if ours != theirs:
             raise Damaged(

@@ -22,13 +22,20 @@ def choose_look() -> Look:
     """Two switches that hold for all figures of a page."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         image = st.segmented_control(
-            "Camera button saves", ["PNG", "SVG"], default="PNG", required=True, key="image_format",
-            persist_state="session", help="The camera stands at the top right of every figure when the pointer is on it.",
-        )  # fmt: skip
+            "Camera button saves",
+            ["PNG", "SVG"],
+            default="PNG",
+            required=True,
+            key="image_format",
+            persist_state="session",
+            help="The camera stands at the top right of every figure when the pointer is on it.",
+        )
         paper = st.toggle(
-            "White background", key="paper", persist_state="session",
+            "White background",
+            key="paper",
+            persist_state="session",
             help="Black on white, for a figure that goes into a document.",
-        )  # fmt: skip
+        )
     return Look(style="paper" if paper else "screen", image_format="svg" if image == "SVG" else "png")
 
 
@@ -49,6 +56,12 @@ def html_download(build: Callable[[], go.Figure], name: str) -> None:
         return build().to_html(include_plotlyjs=True, auto_play=False)
 
     st.download_button(
-        "Save as HTML", contents, f"{file_name(name)}.html", "text/html", key=f"{name}-html", on_click="ignore",
-        type="tertiary", help="An interactive file that opens in any browser, without a network.",
-    )  # fmt: skip
+        "Save as HTML",
+        contents,
+        f"{file_name(name)}.html",
+        "text/html",
+        key=f"{name}-html",
+        on_click="ignore",
+        type="tertiary",
+        help="An interactive file that opens in any browser, without a network.",
+    )

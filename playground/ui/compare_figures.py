@@ -62,10 +62,16 @@ class Chosen:
             if row.score is not None:
                 found.append(
                     Crossing(
-                        run=run.id, label=group.label, n_future=group.n_future, seed=row.seed, variant=group.variant,
-                        tokens=row.t50_tokens, seen=row.measured_tokens, running=run.record.state == "running",
+                        run=run.id,
+                        label=group.label,
+                        n_future=group.n_future,
+                        seed=row.seed,
+                        variant=group.variant,
+                        tokens=row.t50_tokens,
+                        seen=row.measured_tokens,
+                        running=run.record.state == "running",
                     )
-                )  # fmt: skip
+                )
         return found
 
     def marked(self, curves: Sequence[Curve | None]) -> list[Curve]:
@@ -124,9 +130,16 @@ def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
         group = chosen.groups[run.id]
         if values:
             rows.append(
-                ByOperations(run=run.id, label=group.label, n_future=group.n_future, control=group.control,
-                             seed=run.record.seed, variant=group.variant, values=values)
-            )  # fmt: skip
+                ByOperations(
+                    run=run.id,
+                    label=group.label,
+                    n_future=group.n_future,
+                    control=group.control,
+                    seed=run.record.seed,
+                    variant=group.variant,
+                    values=values,
+                )
+            )
     limits = {run.config.get("task", {}).get("max_operations") for run in chosen.runs}
     limit = limits.pop() if len(limits) == 1 else None
     return operations_figure(rows, dict(sorted(chance.items())), trained_up_to=limit, style=style) if rows else None

@@ -83,9 +83,12 @@ def choose_models(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> lis
         "Run", ids, index=ids.index((drafting or ids)[0]), format_func=names.__getitem__, key="decode-run"
     )
     second = places[1].selectbox(
-        "Beside it", [ALONE, *ids], format_func=lambda name: names.get(name, "no other run"), key="decode-beside",
+        "Beside it",
+        [ALONE, *ids],
+        format_func=lambda name: names.get(name, "no other run"),
+        key="decode-beside",
         help="Another run on the same prompt: another n, another seed or control, or the same run at another step.",
-    )  # fmt: skip
+    )
     chosen: list[tuple[StoredRun, int]] = []
     for side, place, name in (("run", places[0], first), ("beside", places[1], second)):
         if name not in by_id:
@@ -105,16 +108,26 @@ def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
     )
     if source == SOURCES[1]:
         text = st.text_area(
-            "Prompt", task.decode(sample_prompt(task, 0)), key=f"decode-text-{task.config.name}", height=88,
-            persist_state="session", help="As this task writes its tokens. Change it, then press Ctrl + Enter.",
-        )  # fmt: skip
+            "Prompt",
+            task.decode(sample_prompt(task, 0)),
+            key=f"decode-text-{task.config.name}",
+            height=88,
+            persist_state="session",
+            help="As this task writes its tokens. Change it, then press Ctrl + Enter.",
+        )
         return _typed(shown, text)
     most = n_samples(task, MOST_SAMPLES)
     number = place.number_input(
-        "Sample", 1, most, 1, key="decode-sample", persist_state="session", width=160,
+        "Sample",
+        1,
+        most,
+        1,
+        key="decode-sample",
+        persist_state="session",
+        width=160,
         help=f"The first {most} rows of the test set, each up to the first token that the task scores, or half of it. "
         "Minus and plus go to the previous and the next one.",
-    )  # fmt: skip
+    )
     prompts = [sample_prompt(item.loaded.task, int(number) - 1) for item in shown]
     if len(set(prompts)) > 1:
         st.info(
@@ -130,16 +143,26 @@ def choose_settings(shown: Sequence[Shown]) -> Settings:
     task = shown[0].loaded.task
     place = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     new_tokens = place.number_input(
-        "New tokens", 1, MOST_NEW_TOKENS, usual_length(task), key=f"decode-new-{task.config.name}", persist_state="session",
+        "New tokens",
+        1,
+        MOST_NEW_TOKENS,
+        usual_length(task),
+        key=f"decode-new-{task.config.name}",
+        persist_state="session",
         width=140,
-    )  # fmt: skip
+    )
     speculative, nodes = _choose_drafts(place, most) if most > 1 else (1, None)
     slide = place.toggle("Sliding context", key="decode-slide", persist_state="session", help=SLIDE_HELP)
     sampling, seed, typical = _choose_sampling(drafting=most > 1)
     return Settings(
-        new_tokens=int(new_tokens), speculative=speculative, nodes=nodes, sampling=sampling, seed=seed, typical=typical,
+        new_tokens=int(new_tokens),
+        speculative=speculative,
+        nodes=nodes,
+        sampling=sampling,
+        seed=seed,
+        typical=typical,
         slide=slide,
-    )  # fmt: skip
+    )
 
 
 def room(item: Shown, prompt: Sequence[int], settings: Settings) -> int:
@@ -157,10 +180,13 @@ def config_for(item: Shown, settings: Settings, new_tokens: int) -> DecodingConf
         with st.spinner("Choosing the tree"):
             tree = tree_of(item.loaded, settings.nodes, cached=item.cached)
     return DecodingConfig(
-        max_new_tokens=new_tokens, sampling=settings.sampling,
-        speculative=speculative if speculative > 1 and tree is None else None, tree=tree,
-        rule="typical" if settings.typical and speculative > 1 else "exact", overflow="slide" if settings.slide else "error",
-    )  # fmt: skip
+        max_new_tokens=new_tokens,
+        sampling=settings.sampling,
+        speculative=speculative if speculative > 1 and tree is None else None,
+        tree=tree,
+        rule="typical" if settings.typical and speculative > 1 else "exact",
+        overflow="slide" if settings.slide else "error",
+    )
 
 
 def _choose_step(place: DeltaGenerator, run: StoredRun, side: str) -> int:
@@ -198,44 +224,85 @@ def _typed(shown: Sequence[Shown], text: str) -> list[tuple[int, ...] | None]:
 def _choose_drafts(place: DeltaGenerator, most: int) -> tuple[int, int | None]:
     """K, and the size of the tree if there is to be one."""
     drafts = place.segmented_control(
-        "Drafts", list(DRAFTS), default="chain", required=True, format_func=DRAFTS.__getitem__, key="decode-drafts",
-        persist_state="session", help=DRAFTS_HELP,
-    )  # fmt: skip
+        "Drafts",
+        list(DRAFTS),
+        default="chain",
+        required=True,
+        format_func=DRAFTS.__getitem__,
+        key="decode-drafts",
+        persist_state="session",
+        help=DRAFTS_HELP,
+    )
     if drafts == "tree":
         nodes = place.number_input(
-            "Tokens in the tree", 2, MOST_NODES, NODES, key="decode-nodes", persist_state="session", width=160,
+            "Tokens in the tree",
+            2,
+            MOST_NODES,
+            NODES,
+            key="decode-nodes",
+            persist_state="session",
+            width=160,
             help="The token written last and its drafts, all fed in one forward. The tree is the one that accepts most behind "
             f"{TREE_PROMPTS} test prompts.",
-        )  # fmt: skip
+        )
         return most, int(nodes)
     speculative = place.segmented_control(
-        "Furthest offset that drafts, K", list(range(2, most + 1)), default=most, required=True, key=f"decode-k-{most}",
+        "Furthest offset that drafts, K",
+        list(range(2, most + 1)),
+        default=most,
+        required=True,
+        key=f"decode-k-{most}",
         persist_state="session",
         help="The offsets 2 to K draft, and a forward writes 1 to K tokens. A run with fewer offsets uses all it has.",
-    )  # fmt: skip
+    )
     return int(speculative or most), None
 
 
 def _choose_sampling(*, drafting: bool) -> tuple[Sampling, int, bool]:
     place = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     choice = place.segmented_control(
-        "Next token", list(CHOICES), default="greedy", required=True, format_func=CHOICES.__getitem__, key="decode-choice",
+        "Next token",
+        list(CHOICES),
+        default="greedy",
+        required=True,
+        format_func=CHOICES.__getitem__,
+        key="decode-choice",
         persist_state="session",
-    )  # fmt: skip
+    )
     if choice != "sampled":
         return Sampling(), 0, False
     temperature = place.number_input(
-        "Temperature", 0.05, 5.0, 0.8, 0.05, key="decode-temperature", persist_state="session", width=140,
+        "Temperature",
+        0.05,
+        5.0,
+        0.8,
+        0.05,
+        key="decode-temperature",
+        persist_state="session",
+        width=140,
         help="Logits are divided by it: below 1 the likely tokens become likelier.",
-    )  # fmt: skip
+    )
     top_k = place.number_input(
-        "Top-k", 0, 1000, 0, key="decode-top-k", persist_state="session", width=130,
+        "Top-k",
+        0,
+        1000,
+        0,
+        key="decode-top-k",
+        persist_state="session",
+        width=130,
         help="Only the k likeliest tokens are drawn from; 0 is all.",
-    )  # fmt: skip
+    )
     top_p = place.number_input(
-        "Top-p", 0.05, 1.0, 1.0, 0.05, key="decode-top-p", persist_state="session", width=130,
+        "Top-p",
+        0.05,
+        1.0,
+        1.0,
+        0.05,
+        key="decode-top-p",
+        persist_state="session",
+        width=130,
         help="Only the likeliest tokens that together reach this probability are drawn from; 1 is all.",
-    )  # fmt: skip
+    )
     seed = place.number_input("Seed", 0, 9999, 0, key="decode-seed", persist_state="session", width=130)
     typical = drafting and place.toggle(
         "Typical acceptance (not exact)", key="decode-typical", persist_state="session", help=TYPICAL_HELP

@@ -27,11 +27,14 @@ def numbers_view(written: Sequence[Written]) -> None:
     st.subheader("Which drafts were accepted", anchor=False)
     shown = [
         ShownAcceptance(
-            title=one.item.title, drafts=drafts_title(one.config), acceptance=speed.acceptance, marginal=speed.marginal,
+            title=one.item.title,
+            drafts=drafts_title(one.config),
+            acceptance=speed.acceptance,
+            marginal=speed.marginal,
             d_vocab=one.item.loaded.task.d_vocab,
         )
         for one, speed in measured
-    ]  # fmt: skip
+    ]
     st.caption(
         "Bars: of the forwards in which all drafts before were accepted, the share in which a draft of offset k was too; "
         "whiskers are 95% intervals, as if forwards were independent. Diamonds: at every position of the plain greedy text, "
@@ -66,16 +69,28 @@ def facts(speed: DecodingSpeed) -> list[tuple[str, str, str]]:
     repeats = len(speed.plain_seconds)
     spread = f"{low:.2f} to {high:.2f} in {plural(repeats, 'repeat')}" if repeats > 1 else "timed once"
     return [
-        ("Forwards", f"{speed.speculative_forwards}",
-         f"Times the model ran behind the prefill. Plain decoding: {speed.plain_forwards}."),
-        ("Tokens per forward", f"{speed.tokens_per_forward:.2f}",
-         f"Tokens written over forwards. Plain decoding: 1; at most K = {speed.speculative}."),
-        ("Speed-up by parts", f"{speed.speedup_by_parts:.2f}×",
-         f"Tokens per forward over what a forward costs: {plural(speed.nodes, 'token')} at once took {relative:.2f} times as "
-         "long as one. It takes the measured speed-up apart and is no prediction of it."),
-        ("Measured speed-up", f"{speed.speedup:.2f}×",
-         f"Seconds of plain over seconds of speculative decoding, behind the prefill; {spread}. 1 is no gain."),
-    ]  # fmt: skip
+        (
+            "Forwards",
+            f"{speed.speculative_forwards}",
+            f"Times the model ran behind the prefill. Plain decoding: {speed.plain_forwards}.",
+        ),
+        (
+            "Tokens per forward",
+            f"{speed.tokens_per_forward:.2f}",
+            f"Tokens written over forwards. Plain decoding: 1; at most K = {speed.speculative}.",
+        ),
+        (
+            "Speed-up by parts",
+            f"{speed.speedup_by_parts:.2f}×",
+            f"Tokens per forward over what a forward costs: {plural(speed.nodes, 'token')} at once took {relative:.2f} times "
+            "as long as one. It takes the measured speed-up apart and is no prediction of it.",
+        ),
+        (
+            "Measured speed-up",
+            f"{speed.speedup:.2f}×",
+            f"Seconds of plain over seconds of speculative decoding, behind the prefill; {spread}. 1 is no gain.",
+        ),
+    ]
 
 
 def slower(speed: DecodingSpeed) -> str:

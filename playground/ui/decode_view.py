@@ -83,9 +83,15 @@ def text_view(written: Sequence[Written]) -> None:
     _component(data)
     title = ", ".join(dict.fromkeys(one.item.title for one in written))
     st.download_button(
-        "Save as HTML", lambda: decoding_html(data, title), "decoding.html", "text/html", key="decoding-html",
-        on_click="ignore", type="tertiary", help="A page that works as this one does, in any browser, without a network.",
-    )  # fmt: skip
+        "Save as HTML",
+        lambda: decoding_html(data, title),
+        "decoding.html",
+        "text/html",
+        key="decoding-html",
+        on_click="ignore",
+        type="tertiary",
+        help="A page that works as this one does, in any browser, without a network.",
+    )
 
 
 def verdict(written: Written) -> str:
@@ -140,9 +146,13 @@ def _texts(written: Written) -> list[ShownText]:
     def shown(decoding: Decoding, how: str) -> ShownText:
         row = decoding.decoded[0]
         return ShownText(
-            title=f"{written.item.title}: {how}", row=row, speculative=decoding.speculative, strings=strings, spaced=spaced,
+            title=f"{written.item.title}: {how}",
+            row=row,
+            speculative=decoding.speculative,
+            strings=strings,
+            spaced=spaced,
             drawn=not written.config.sampling.is_greedy,
-        )  # fmt: skip
+        )
 
     names = ("plain", f"speculative, {drafts_title(written.config)}")
     return [shown(decoding, how) for decoding, how in zip(both, names, strict=False)]

@@ -123,9 +123,14 @@ def estimate(
     shared = device == "cuda"
     seconds, one = (_makespan(_processes(each, count, shared, plan.tokens), plan.parallel) for count in (seeds, 1))
     return Estimate(
-        seconds=START_UP + seconds, models=models, parallel=max(1, min(plan.parallel, models)), seeds=seeds,
-        measured=measured and bool(each), cost=seconds / one if one else 1.0, shared=shared,
-    )  # fmt: skip
+        seconds=START_UP + seconds,
+        models=models,
+        parallel=max(1, min(plan.parallel, models)),
+        seeds=seeds,
+        measured=measured and bool(each),
+        cost=seconds / one if one else 1.0,
+        shared=shared,
+    )
 
 
 def _processes(each: Sequence[float], seeds: int, shared: bool, tokens: int) -> list[float]:

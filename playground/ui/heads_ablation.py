@@ -53,9 +53,14 @@ def ablation_view(shown: Shown) -> None:
     scores = scores_at(run, step, loaded)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         method: AblationMethod = st.segmented_control(
-            "Replaced by", METHODS, default="mean", required=True, key="ablation-method", persist_state="session",
+            "Replaced by",
+            METHODS,
+            default="mean",
+            required=True,
+            key="ablation-method",
+            persist_state="session",
             help=METHOD_HELP,
-        )  # fmt: skip
+        )
     parts = _switches(run, loaded, scores)
     look = _effect(run, loaded, scores, parts, method)
     st.subheader("Predictions on one row", anchor=False)
@@ -93,10 +98,13 @@ def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[
         rest = [f"{layer}.mlp"] if has_mlps(loaded) else []
         labels = {str(head): head.short for head in heads} | {f"{layer}.mlp": "MLP", layer: "whole layer"}
         chosen += st.pills(
-            plain(layer_title(layer)), [*names, *rest, layer], selection_mode="multi",
+            plain(layer_title(layer)),
+            [*names, *rest, layer],
+            selection_mode="multi",
             format_func=lambda part, labels=labels: plain(labels[part]),
-            key=_key(run, layer), persist_state="session",
-        )  # fmt: skip
+            key=_key(run, layer),
+            persist_state="session",
+        )
     return tuple(chosen)
 
 
@@ -115,9 +123,13 @@ def _buttons(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> None:
     with st.container(horizontal=True, gap="small"):
         for name, heads in sets.items():
             st.button(
-                plain(name) if name == "none" else f"{plain(name)} ({len(heads)})", key=f"ablate-{name}", on_click=choose,
-                args=(heads,), disabled=not heads and name != "none", help=HELP.get(name),
-            )  # fmt: skip
+                plain(name) if name == "none" else f"{plain(name)} ({len(heads)})",
+                key=f"ablate-{name}",
+                on_click=choose,
+                args=(heads,),
+                disabled=not heads and name != "none",
+                help=HELP.get(name),
+            )
 
 
 def _key(run: StoredRun, layer: str) -> str:
@@ -173,11 +185,13 @@ def _predictions(loaded: Loaded, row: ChosenRow, parts: tuple[str, ...], method:
     before, after = (predicted(loaded, row.tokens, which, method, row.places, row.number) for which in ((), parts))
     shown = [
         Predictions(
-            offset=offset, before=_at_target(before[offset - 1], offset), after=_at_target(after[offset - 1], offset),
+            offset=offset,
+            before=_at_target(before[offset - 1], offset),
+            after=_at_target(after[offset - 1], offset),
             scored=np.array(row.scored[offset - 1], dtype=bool),
         )
         for offset in range(1, loaded.model.n_future + 1)
-    ]  # fmt: skip
+    ]
     used = sorted({int(token) for found in shown for token in (*found.before, *found.after) if token >= 0})
     names = dict(zip(used, loaded.task.token_strings(used), strict=True))
     st.html(predictions_html(np.array(row.tokens), row.strings, names, shown))
@@ -198,9 +212,13 @@ def _alone(run: StoredRun, step: int, loaded: Loaded, look: Look) -> None:
     offset = 1
     if loaded.model.n_future > 1:
         offset = st.segmented_control(
-            "Offset", list(range(1, loaded.model.n_future + 1)), default=1, required=True, key=f"alone-offset-{run.id}",
+            "Offset",
+            list(range(1, loaded.model.n_future + 1)),
+            default=1,
+            required=True,
+            key=f"alone-offset-{run.id}",
             persist_state="session",
-        )  # fmt: skip
+        )
     st.caption(
         f"Each bar is one part replaced by its mean, all others in place, step {step:,}; 0 is no change, whiskers are the "
         "standard deviation over batches. Parts that do the same work can stand in for one another: then each alone costs "
@@ -224,9 +242,10 @@ def _measured_alone(run: StoredRun, step: int, loaded: Loaded) -> AblationEffect
     expected = seconds_to_measure(loaded) * len(parts)
     if expected > AT_ONCE and not st.session_state.get(key):
         st.button(
-            f"Measure {len(parts)} parts, one at a time (about {duration(expected)})", key=f"measure-{key}",
+            f"Measure {len(parts)} parts, one at a time (about {duration(expected)})",
+            key=f"measure-{key}",
             on_click=lambda: st.session_state.update({key: True}),
-        )  # fmt: skip
+        )
         return None
     with st.spinner("Measuring every part alone"):
         return without(loaded, parts, "mean")

@@ -45,15 +45,23 @@ def attention_view(shown: Shown) -> None:
         "earlier occurrences of the same token. Pale tokens come later, where no head can look."
     )
     data = attention_data(
-        row.strings, [_shown_head(head, scores, loaded, row) for head in heads],
-        targets=induction_targets(row.tokens), start=_start(row),
-    )  # fmt: skip
+        row.strings,
+        [_shown_head(head, scores, loaded, row) for head in heads],
+        targets=induction_targets(row.tokens),
+        start=_start(row),
+    )
     _component(data)
     title = f"{run.id}, step {step:,}, {row.name}"
     st.download_button(
-        "Save as HTML", lambda: attention_html(data, title), "attention.html", "text/html", key="attention-html",
-        on_click="ignore", type="tertiary", help="A page that works as this one does, in any browser, without a network.",
-    )  # fmt: skip
+        "Save as HTML",
+        lambda: attention_html(data, title),
+        "attention.html",
+        "text/html",
+        key="attention-html",
+        on_click="ignore",
+        type="tertiary",
+        help="A page that works as this one does, in any browser, without a network.",
+    )
     st.subheader("One head as a map", anchor=False)
     _map(run, step, loaded, row, scores)
 
@@ -93,10 +101,15 @@ def head_note(head: Head, scores: AttentionScores) -> str:
 def _choose_heads(run: StoredRun, scores: AttentionScores) -> list[Head]:
     options = [str(head) for head in scores.heads]
     chosen = st.multiselect(
-        "Heads", options, default=[str(head) for head in typical_heads(scores)][:MOST_HEADS], max_selections=MOST_HEADS,
-        format_func=lambda name: _option(Head.parse(name), scores), key=f"attention-heads-{run.id}", persist_state="session",
+        "Heads",
+        options,
+        default=[str(head) for head in typical_heads(scores)][:MOST_HEADS],
+        max_selections=MOST_HEADS,
+        format_func=lambda name: _option(Head.parse(name), scores),
+        key=f"attention-heads-{run.id}",
+        persist_state="session",
         help="At first the strongest head of each kind.",
-    )  # fmt: skip
+    )
     return [Head.parse(name) for name in chosen or options[:1]]
 
 
@@ -131,18 +144,25 @@ def _map(run: StoredRun, step: int, loaded: Loaded, row: ChosenRow, scores: Atte
     order = np.argsort(-np.nan_to_num(scores.prefix_matching), axis=None, kind="stable")
     heads = [str(scores.heads[index]) for index in order]
     name = st.selectbox(
-        "Head", heads, format_func=lambda item: _long_option(Head.parse(item), scores), key=f"pattern-head-{run.id}",
-        persist_state="session", help="The strongest induction head first.", width=420,
-    )  # fmt: skip
+        "Head",
+        heads,
+        format_func=lambda item: _long_option(Head.parse(item), scores),
+        key=f"pattern-head-{run.id}",
+        persist_state="session",
+        help="The strongest induction head first.",
+        width=420,
+    )
     head = Head.parse(name)
     st.caption(
         "Each row is a token that looks back; bright cells are what it looks at. Framed: where an ideal induction head "
         "looks, with weight 1 in all the frames of a row together."
     )
     figure = pattern_figure(
-        patterns(loaded, row.tokens)[head.layer][head.index], row.strings, targets=induction_targets(row.tokens),
+        patterns(loaded, row.tokens)[head.layer][head.index],
+        row.strings,
+        targets=induction_targets(row.tokens),
         title=figure_text(f"{head.title}, step {step:,}, {row.name}") + f"<br>{figure_text(run.id)}",
-    )  # fmt: skip
+    )
     chart(figure, "pattern", look=Look())
 
 

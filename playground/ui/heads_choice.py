@@ -70,9 +70,14 @@ def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
         run = next(iter(having.values()))
         if len(having) > 1:
             chosen = st.segmented_control(
-                "Run", list(having), default=run.id, required=True, key="model-run", persist_state="session",
+                "Run",
+                list(having),
+                default=run.id,
+                required=True,
+                key="model-run",
+                persist_state="session",
                 format_func=lambda name: plain(shown.titles[name]),
-            )  # fmt: skip
+            )
             run = having[chosen or run.id]
         steps = run.checkpoints
         step = steps[-1]
@@ -89,14 +94,24 @@ def choose_row(run: StoredRun, loaded: Loaded) -> ChosenRow | None:
     task = run.record.task
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         source = st.segmented_control(
-            "Tokens from", list(SOURCES), default="test", required=True, format_func=SOURCES.__getitem__, key="row-from",
-            persist_state="session", help=SOURCE_HELP,
-        )  # fmt: skip
+            "Tokens from",
+            list(SOURCES),
+            default="test",
+            required=True,
+            format_func=SOURCES.__getitem__,
+            key="row-from",
+            persist_state="session",
+            help=SOURCE_HELP,
+        )
         if source == "typed":
             text = st.text_input(
-                "Your own tokens", value=_example(loaded), key=f"row-text-{task}", persist_state="session", width=480,
+                "Your own tokens",
+                value=_example(loaded),
+                key=f"row-text-{task}",
+                persist_state="session",
+                width=480,
                 help="Words of the task's vocabulary, as its rows show them.",
-            )  # fmt: skip
+            )
             return _typed(loaded, text)
         if source == "fresh":
             number = int(st.number_input("Sample", 0, 9999, 0, key="row-fresh", persist_state="session", width=140))
@@ -120,9 +135,12 @@ def _typed(loaded: Loaded, text: str) -> ChosenRow | None:
     kept = tokens[:most]
     none = ((False,) * len(kept),) * loaded.model.n_future
     return ChosenRow(
-        tokens=tuple(kept), strings=tuple(loaded.task.token_strings(kept)), scored=none, name="own tokens",
+        tokens=tuple(kept),
+        strings=tuple(loaded.task.token_strings(kept)),
+        scored=none,
+        name="own tokens",
         places=_own_places(loaded, kept),
-    )  # fmt: skip
+    )
 
 
 def _own_places(loaded: Loaded, tokens: list[int]) -> tuple[int, ...]:
@@ -164,6 +182,9 @@ def _row(loaded: Loaded, batch: "Batch", number: int, name: str) -> ChosenRow:
         before = (score_targets(row, offset)[0] != IGNORED).tolist()
         scored.append(tuple(([False] * offset + before)[: len(tokens)]))
     return ChosenRow(
-        tokens=tuple(tokens), strings=tuple(loaded.task.token_strings(tokens)), scored=tuple(scored), name=name,
+        tokens=tuple(tokens),
+        strings=tuple(loaded.task.token_strings(tokens)),
+        scored=tuple(scored),
+        name=name,
         places=tuple(row.alignment[0, : len(tokens)].tolist()),
-    )  # fmt: skip
+    )

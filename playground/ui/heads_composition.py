@@ -46,9 +46,15 @@ def composition_view(shown: Shown) -> None:
     """The graph of each run at a chosen step."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind: Kind = st.segmented_control(
-            "Composition", list(KIND_TITLES), default="k", required=True, key="composition-kind", persist_state="session",
-            format_func=lambda item: KIND_TITLES[item].partition("-")[0], help=KIND_HELP,
-        )  # fmt: skip
+            "Composition",
+            list(KIND_TITLES),
+            default="k",
+            required=True,
+            key="composition-kind",
+            persist_state="session",
+            format_func=lambda item: KIND_TITLES[item].partition("-")[0],
+            help=KIND_HELP,
+        )
         rows = choose_rows(shown)
         place = st.empty()
     stored = {run.id: history for run in shown.runs if (history := compositions_of(run)) is not None}
@@ -57,9 +63,14 @@ def composition_view(shown: Shown) -> None:
     }
     names = score_names(list(scores.values())) or ["prefix_matching"]
     score = place.selectbox(
-        "Colour of the heads", names, index=names.index("prefix_matching"),
-        format_func=lambda name: visible(score_title(name), MOST), key="composition-score", persist_state="session", width=190,
-    )  # fmt: skip
+        "Colour of the heads",
+        names,
+        index=names.index("prefix_matching"),
+        format_func=lambda name: visible(score_title(name), MOST),
+        key="composition-score",
+        persist_state="session",
+        width=190,
+    )
     step = _choose_step(shown, stored)
     if step is None:
         return
@@ -114,8 +125,13 @@ def _graph(
 
 
 def _draw(
-    shown: Shown, graphs: Mapping[str, Graph], stored: Mapping[str, History[Composition]], kind: Kind, score: str, look: Look
-) -> None:  # fmt: skip
+    shown: Shown,
+    graphs: Mapping[str, Graph],
+    stored: Mapping[str, History[Composition]],
+    kind: Kind,
+    score: str,
+    look: Look,
+) -> None:
     """The graphs side by side, with common widths of lines through all steps."""
     every = [item for run_id in graphs if run_id in stored for item in stored[run_id].results]
     widest = largest([*every, *(graph.composition for graph in graphs.values())], kind) or None
@@ -124,9 +140,14 @@ def _draw(
             continue
         graph = graphs[run.id]
         figure = composition_figure(
-            graph.composition, graph.scores, kind=kind, score=score, widest=widest,
-            title=f"{shown.title(run)}, step {graph.step:,}", style=look.style,
-        )  # fmt: skip
+            graph.composition,
+            graph.scores,
+            kind=kind,
+            score=score,
+            widest=widest,
+            title=f"{shown.title(run)}, step {graph.step:,}",
+            style=look.style,
+        )
         with st.container(width="stretch" if len(graphs) == 1 else PANEL):
             chart(figure, f"composition-{run.id}", look=look)
             html_download(lambda figure=figure: figure, f"composition-{run.id}")

@@ -31,9 +31,14 @@ def formation_view(shown: Shown) -> None:
         return
     names = score_names(list(histories.values()))
     score = place.selectbox(
-        "Score", names, index=names.index("prefix_matching"), key="formation-score",
-        format_func=lambda name: visible(score_title(name), MOST), persist_state="session", width=200,
-    )  # fmt: skip
+        "Score",
+        names,
+        index=names.index("prefix_matching"),
+        key="formation-score",
+        format_func=lambda name: visible(score_title(name), MOST),
+        persist_state="session",
+        width=200,
+    )
     having = [run for run in shown.runs if run.id in histories]
     formations = {run.id: formation_of(run) for run in having}
     st.caption(
@@ -69,8 +74,13 @@ def _line(title: str, event: Event) -> dict[str, str | float]:
         return f"not reached in {short(event.seen)}" if tokens is None else short(tokens)
 
     return {
-        "run": visible(title, MOST), "event": visible(event.name, MOST),
-        "of": visible(subject(event) or event.subject, MOST), "half of final": when(event.half),
-        "t50": when(event.t50), "t90": when(event.t90), "final value": round(event.final, 3),
-        "chance": round(event.null, 3), "ideal": event.ceiling,
-    }  # fmt: skip
+        "run": visible(title, MOST),
+        "event": visible(event.name, MOST),
+        "of": visible(subject(event) or event.subject, MOST),
+        "half of final": when(event.half),
+        "t50": when(event.t50),
+        "t90": when(event.t90),
+        "final value": round(event.final, 3),
+        "chance": round(event.null, 3),
+        "ideal": event.ceiling,
+    }

@@ -37,15 +37,27 @@ def maps_view(shown: Shown) -> None:
         return
     names = score_names(list(histories.values()))
     scores = place.multiselect(
-        "Scores", names, default=DEFAULT_SCORES, max_selections=MOST_SCORES, width=320,
-        format_func=lambda name: visible(score_title(name), MOST), key="scores", persist_state="session",
-    )  # fmt: skip
+        "Scores",
+        names,
+        default=DEFAULT_SCORES,
+        max_selections=MOST_SCORES,
+        width=320,
+        format_func=lambda name: visible(score_title(name), MOST),
+        key="scores",
+        persist_state="session",
+    )
     pairing: Pairing | None = None
     if len(histories) == 2:
         pairing = pairs.segmented_control(
-            "Difference pairs heads", list(PAIRINGS), default="rank", required=True, format_func=PAIRINGS.__getitem__,
-            key="pairing", persist_state="session", help=PAIRING_HELP,
-        )  # fmt: skip
+            "Difference pairs heads",
+            list(PAIRINGS),
+            default="rank",
+            required=True,
+            format_func=PAIRINGS.__getitem__,
+            key="pairing",
+            persist_state="session",
+            help=PAIRING_HELP,
+        )
     st.caption(
         "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches. A number stands where a "
         "head exceeds its own null band, the 99th percentile of its score when the targets are moved to where they do not "

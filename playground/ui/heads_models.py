@@ -99,9 +99,14 @@ def without(loaded: Loaded, sets: tuple[tuple[str, ...], ...], method: AblationM
     clean = whole(loaded)
     taken = np.array([_measure(loaded, components, method) for components in sets]).reshape(-1, *clean.shape)
     return AblationEffects(
-        components=tuple(SET.join(components) for components in sets), method=method, patterns="free",
-        clean_loss=clean[0], clean_accuracy=clean[1], loss=taken[:, 0], accuracy=taken[:, 1],
-    )  # fmt: skip
+        components=tuple(SET.join(components) for components in sets),
+        method=method,
+        patterns="free",
+        clean_loss=clean[0],
+        clean_accuracy=clean[1],
+        loss=taken[:, 0],
+        accuracy=taken[:, 1],
+    )
 
 
 @one_at_a_time

@@ -65,9 +65,15 @@ def choose_rows(shown: Shown) -> Rows:
     if len(present) < 2:
         return (present or ["task_attention"])[0]
     return st.segmented_control(
-        "Measured on", present, default=present[0], required=True, format_func=ROWS.__getitem__, key="head-rows",
-        persist_state="session", help=ROWS_HELP,
-    )  # fmt: skip
+        "Measured on",
+        present,
+        default=present[0],
+        required=True,
+        format_func=ROWS.__getitem__,
+        key="head-rows",
+        persist_state="session",
+        help=ROWS_HELP,
+    )
 
 
 def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:

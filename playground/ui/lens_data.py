@@ -62,9 +62,7 @@ def typed_row(task: "Task", text: str) -> Row:
 
     tokens = torch.tensor([task.encode(text)])
     everything = torch.ones_like(tokens, dtype=torch.bool)
-    batch = Batch(
-        tokens=tokens, loss_mask=everything, score_mask=~everything, documents=torch.zeros_like(tokens)
-    )  # fmt: skip
+    batch = Batch(tokens=tokens, loss_mask=everything, score_mask=~everything, documents=torch.zeros_like(tokens))
     return Row(batch=_first(batch, task.n_ctx), cut=max(0, tokens.shape[1] - task.n_ctx))
 
 
@@ -130,9 +128,7 @@ def _what_comes(batch: "Batch", offset: int) -> tuple[np.ndarray, np.ndarray]:
     return comes[0].numpy(), scored[0].numpy()
 
 
-def _probability_of(
-    model: "MTPTransformer", tokens: "Tensor", comes: np.ndarray, offset: int, way: Way
-) -> np.ndarray:  # fmt: skip
+def _probability_of(model: "MTPTransformer", tokens: "Tensor", comes: np.ndarray, offset: int, way: Way) -> np.ndarray:
     """`[layer, position]`: the probability of the token that comes, NaN where none does."""
     import torch
 

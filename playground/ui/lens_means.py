@@ -44,10 +44,8 @@ def lens_curves(shown: Sequence[Shown]) -> list[LensCurve]:
     curves: list[LensCurve] = []
     for item in shown:
         curves.append(
-            LensCurve(
-                title=item.title, n_future=item.n_future, variant=seen[item.n_future], lens=means(item.loaded)
-            )
-        )  # fmt: skip
+            LensCurve(title=item.title, n_future=item.n_future, variant=seen[item.n_future], lens=means(item.loaded))
+        )
         seen[item.n_future] += 1
     return curves
 

@@ -69,24 +69,40 @@ def _draw(shown: Sequence[Shown], look: Look) -> None:
 def _choose_reading(most: int) -> tuple[int, Way, ColorBy]:
     place = st.container(horizontal=True, gap="medium")
     offset = place.segmented_control(
-        "Offset k", range(1, most + 1), default=1, required=True, key="lens-offset", persist_state="session",
+        "Offset k",
+        range(1, most + 1),
+        default=1,
+        required=True,
+        key="lens-offset",
+        persist_state="session",
         help="Which token is predicted: the k-th after the one that the model is at.",
-    )  # fmt: skip
+    )
     ways: list[Way] = list(WAYS)
     way: Way = place.segmented_control(
-        "Read behind each layer", ways, default=ways[0], format_func=WAYS.__getitem__, required=True, key="lens-way",
+        "Read behind each layer",
+        ways,
+        default=ways[0],
+        format_func=WAYS.__getitem__,
+        required=True,
+        key="lens-way",
         persist_state="session",
         help=(
             "Through future head k, as if the trunk ended at this layer: behind the last one this is the model's own "
             "prediction. Directly: final norm and unembedding alone, the ordinary logit lens, which has one prediction "
             "for all offsets."
         ),
-    )  # fmt: skip
+    )
     colors: list[ColorBy] = list(COLORS)
     color_by: ColorBy = place.segmented_control(
-        "Colour", colors, default=colors[0], format_func=COLORS.__getitem__, required=True, key="lens-color",
-        persist_state="session", help="; ".join(f"{COLORS[name]}: {COLOR_TITLES[name]}" for name in colors) + ".",
-    )  # fmt: skip
+        "Colour",
+        colors,
+        default=colors[0],
+        format_func=COLORS.__getitem__,
+        required=True,
+        key="lens-color",
+        persist_state="session",
+        help="; ".join(f"{COLORS[name]}: {COLOR_TITLES[name]}" for name in colors) + ".",
+    )
     return offset or 1, way, color_by
 
 
@@ -100,10 +116,13 @@ def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
     rows: list[Row | None]
     if source == SOURCES[1]:
         text = st.text_area(
-            "Text", task.decode(row_of_test_set(task, 0).tokens[:TYPED]), key=f"lens-text-{task.config.name}", height=68,
+            "Text",
+            task.decode(row_of_test_set(task, 0).tokens[:TYPED]),
+            key=f"lens-text-{task.config.name}",
+            height=68,
             persist_state="session",
             help="As this task writes its tokens; change the example. Nothing in it is scored.",
-        )  # fmt: skip
+        )
         rows = [_typed(item, text) for item in shown]
     else:
         number = place.number_input(
@@ -178,5 +197,7 @@ def titles(names: Sequence[str], steps: Sequence[int], ids: Sequence[str]) -> li
     """What the chosen models are called: group, seed and step, or the run's id where that is too long or not enough."""
     short = [name if len(name) <= LONGEST_TITLE else run for name, run in zip(names, ids, strict=True)]
     found = [f"{name}, step {step:,}" for name, step in zip(short, steps, strict=True)]
-    return [f"{run}, step {step:,}" if found.count(title) > 1 else title
-            for title, step, run in zip(found, steps, ids, strict=True)]  # fmt: skip
+    return [
+        f"{run}, step {step:,}" if found.count(title) > 1 else title
+        for title, step, run in zip(found, steps, ids, strict=True)
+    ]

@@ -83,9 +83,11 @@ def _maps(runs: Sequence[StoredRun]) -> None:
         for run in (run for run in runs if run in shown):
             title = f"n = {run.record.n_future}, seed {run.record.seed}"
             _draw(
-                f"live-map-{run.id}", len(run.attention.steps),
-                lambda run=run, title=title: head_map_figure(run.attention, title), width=MAP_WIDTH,
-            )  # fmt: skip
+                f"live-map-{run.id}",
+                len(run.attention.steps),
+                lambda run=run, title=title: head_map_figure(run.attention, title),
+                width=MAP_WIDTH,
+            )
     if len(runs) > len(shown):
         st.caption(f"The page Heads shows the other {len(runs) - len(shown)}.")
 

@@ -83,9 +83,12 @@ def choose_filters(runs: Sequence[StoredRun]) -> Filters:
     )
     present = {run.record.state for run in runs}
     states = columns[3].multiselect(
-        "Status", [state for state in STATES if state in present], placeholder="all", format_func=lambda state: STATES[state],
+        "Status",
+        [state for state in STATES if state in present],
+        placeholder="all",
+        format_func=lambda state: STATES[state],
         key="filter-status",
-    )  # fmt: skip
+    )
     ids = columns[4].multiselect(
         "Run", [run.id for run in runs][::-1], placeholder="all", format_func=_option, key="filter-run"
     )

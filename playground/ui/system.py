@@ -64,12 +64,21 @@ def system_row(run: StoredRun, group: Group) -> SystemRow:
     rate, now, per_token = _measured(run)
     used = now if record.state == "running" and now is not None else rate
     return SystemRow(
-        run=run.id, model=group.label, seed=record.seed, status=record.state, device=record.device,
-        threads=record.threads, replicas=record.replicas, tokens_per_second=rate, now=now,
+        run=run.id,
+        model=group.label,
+        seed=record.seed,
+        status=record.state,
+        device=record.device,
+        threads=record.threads,
+        replicas=record.replicas,
+        tokens_per_second=rate,
+        now=now,
         flops=None if used is None or per_token is None else used * per_token * record.replicas,
-        matmul_flops=record.matmul_flops or None, peak_memory=record.peak_memory or None,
-        seconds=record.seconds, probe_seconds=record.probe_seconds,
-    )  # fmt: skip
+        matmul_flops=record.matmul_flops or None,
+        peak_memory=record.peak_memory or None,
+        seconds=record.seconds,
+        probe_seconds=record.probe_seconds,
+    )
 
 
 @remembered

@@ -58,51 +58,87 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
     names = by_task[task or ordered[0]]
     with right:
         preset = st.segmented_control(
-            "Preset", names, default=names[0], format_func=plain, key=f"preset-{task}", required=True, persist_state="session",
+            "Preset",
+            names,
+            default=names[0],
+            format_func=plain,
+            key=f"preset-{task}",
+            required=True,
+            persist_state="session",
             help="Task, size and learning rate that go together. -cpu presets take minutes on a laptop, "
             "-gpu presets take the paper's sizes.",
-        )  # fmt: skip
+        )
     return preset or names[0]
 
 
 def _choose_rest(preset: str, config: RunConfig) -> Plan:
     n_column, seeds_column, control_column, steps_column = st.columns([5, 4, 8, 4])
     with control_column:
-        control = st.segmented_control(
-            "Control", ["layers", "trunk", "flops", "detached"], default=config.model.control, key=f"control-{preset}",
-            required=True, persist_state="session", help=CONTROL_HELP,
-        ) or config.model.control  # fmt: skip
+        control = (
+            st.segmented_control(
+                "Control",
+                ["layers", "trunk", "flops", "detached"],
+                default=config.model.control,
+                key=f"control-{preset}",
+                required=True,
+                persist_state="session",
+                help=CONTROL_HELP,
+            )
+            or config.model.control
+        )
     possible = [n for n in CHOICES_OF_N if _is_possible(config.model, n, cast(Control, control))]
     usual = (1, 2) if config.model.n_future == 1 else (config.model.n_future,)
     with n_column:
         n_futures = st.pills(
-            "Tokens to predict, n", possible, selection_mode="multi", default=[n for n in usual if n in possible],
-            key=f"n-{preset}-{control}", persist_state="session",
+            "Tokens to predict, n",
+            possible,
+            selection_mode="multi",
+            default=[n for n in usual if n in possible],
+            key=f"n-{preset}-{control}",
+            persist_state="session",
             help="n = 1 is ordinary next-token training. Each n is trained as a model of its own."
-            + ("" if len(possible) == len(CHOICES_OF_N) else
-               f" This preset has {config.model.n_layers} layers; a larger n needs the control trunk."),
-        )  # fmt: skip
+            + (
+                ""
+                if len(possible) == len(CHOICES_OF_N)
+                else f" This preset has {config.model.n_layers} layers; a larger n needs the control trunk."
+            ),
+        )
     with seeds_column:
         seeds = int(
             st.number_input(
-                "Seeds", 1, MOST_SEEDS, 1, key="seeds", persist_state="session",
+                "Seeds",
+                1,
+                MOST_SEEDS,
+                1,
+                key="seeds",
+                persist_state="session",
                 help="Models of each n, with other initial weights and other data. A claim needs at least 8. "
                 "What they cost stands above the button.",
             )
-        )  # fmt: skip
+        )
     with steps_column:
         steps = int(
             st.number_input(
-                "Steps", 1, None, config.train.steps, 100, key=f"steps-{preset}", persist_state="session",
+                "Steps",
+                1,
+                None,
+                config.train.steps,
+                100,
+                key=f"steps-{preset}",
+                persist_state="session",
                 help=f"{config.train.batch_size} rows of {config.task.n_ctx} tokens each.",
             )
-        )  # fmt: skip
+        )
     first, parallel = _more(preset, seeds * len(n_futures))
     return Plan(
-        preset=preset, n_futures=tuple(sorted(n_futures)), seeds=tuple(range(first, first + seeds)),
-        control=cast(Control, control), steps=steps, parallel=parallel,
+        preset=preset,
+        n_futures=tuple(sorted(n_futures)),
+        seeds=tuple(range(first, first + seeds)),
+        control=cast(Control, control),
+        steps=steps,
+        parallel=parallel,
         tokens=config.train.batch_size * config.task.n_ctx,
-    )  # fmt: skip
+    )
 
 
 def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
@@ -146,13 +182,23 @@ def _more(preset: str, models: int) -> tuple[int, int]:
     with st.expander("More settings"):
         left, right = st.columns(2)
         first = left.number_input(
-            "First seed", 0, None, 0, key="first-seed", persist_state="session",
+            "First seed",
+            0,
+            None,
+            0,
+            key="first-seed",
+            persist_state="session",
             help="To add seeds to those already trained, start after the last of them.",
-        )  # fmt: skip
+        )
         parallel = right.number_input(
-            "Trainings side by side", 1, 64, usual, key=f"parallel-{preset}", persist_state="session",
+            "Trainings side by side",
+            1,
+            64,
+            usual,
+            key=f"parallel-{preset}",
+            persist_state="session",
             help=f"This machine lends {plural(cores(), 'CPU core')}; small models train fastest with one core each.",
-        )  # fmt: skip
+        )
     return int(first), max(1, min(int(parallel), models))
 
 

@@ -59,8 +59,12 @@ def resume_run(run: StoredRun) -> None:
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "playground", "resume", str(path), "--runs-dir", str(path.parent), "--json"],
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd=PROJECT,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            cwd=PROJECT,
+        )
     _resumed[run.path.absolute()] = process, run.record.updated
 
 

@@ -17,8 +17,13 @@ HOSTILE: list[Any] = [
 RAW = [b"", b"\n", b"[", b"{}", b"[]", b"null", b"3", b'"a"', b"\xff\xfe\x00", b"\0" * 300, b"[" * 200_000, b'{"a":' * 50_000,
        b"9" * 6000, b"not json", b'{"step": 1}\n' * 20, b"{'a': 1}", b"\xef\xbb\xbf{}"]  # fmt: skip
 JSON_FILES = ("run.json", "config.json")
-LINES = ("metrics.jsonl", "probes/attention.jsonl", "probes/behaviour.jsonl", "probes/composition.jsonl",
-         "probes/task_attention.jsonl")  # fmt: skip
+LINES = (
+    "metrics.jsonl",
+    "probes/attention.jsonl",
+    "probes/behaviour.jsonl",
+    "probes/composition.jsonl",
+    "probes/task_attention.jsonl",
+)
 TENSORS = ("weights.safetensors", "resume.safetensors")
 
 
@@ -73,9 +78,17 @@ def _experiment(folder: Path, draw: Draw) -> Damage:
     """A field of the configuration gets another value of the right type: the run is another experiment then."""
     values = _read(folder / "config.json")
     part, field, value = draw.choice(
-        [("optim", "lr", 0.5), ("optim", "weight_decay", 0.2), ("train", "batch_size", 16), ("model", "n_heads", 4),
-         ("task", "d_vocab", 12), ("train", "steps", 30), ("model", "rotary_base", 5000.0), ("task", "test_seed", 5)]
-    )  # fmt: skip
+        [
+            ("optim", "lr", 0.5),
+            ("optim", "weight_decay", 0.2),
+            ("train", "batch_size", 16),
+            ("model", "n_heads", 4),
+            ("task", "d_vocab", 12),
+            ("train", "steps", 30),
+            ("model", "rotary_base", 5000.0),
+            ("task", "test_seed", 5),
+        ]
+    )
     if isinstance(values.get(part), dict):
         values[part][field] = value
     _write(folder / "config.json", values)
@@ -207,8 +220,20 @@ def _name(folder: Path, draw: Draw) -> Damage:
 
 
 KINDS: list[Kind] = [
-    _field, _field, _field, _experiment, _raw, _bytes, _bytes, _tensors, _lines, _lines, _node, _checkpoint, _name
-]  # fmt: skip
+    _field,
+    _field,
+    _field,
+    _experiment,
+    _raw,
+    _bytes,
+    _bytes,
+    _tensors,
+    _lines,
+    _lines,
+    _node,
+    _checkpoint,
+    _name,
+]
 
 
 def _files(folder: Path) -> list[Path]:

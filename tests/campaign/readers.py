@@ -13,10 +13,14 @@ from tests.campaign.template import Answer, call, rows, snapshot, template
 LONGEST = 5.0
 """Seconds that a command may take on a damaged run."""
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "list": ("runs", "list"), "show": ("runs", "show", "RUN"), "compare": ("compare", "RUN", "good"),
-    "formation": ("formation", "RUN", "good"), "generate": ("generate", "RUN", "--max-new-tokens", "4", "--json", "--device", "cpu"),
-    "probe": ("probe", "RUN", "--probe", "composition", "behaviour", "--device", "cpu", "--json"), "resume": ("resume", "RUN", "--json"),
-}  # fmt: skip
+    "list": ("runs", "list"),
+    "show": ("runs", "show", "RUN"),
+    "compare": ("compare", "RUN", "good"),
+    "formation": ("formation", "RUN", "good"),
+    "generate": ("generate", "RUN", "--max-new-tokens", "4", "--json", "--device", "cpu"),
+    "probe": ("probe", "RUN", "--probe", "composition", "behaviour", "--device", "cpu", "--json"),
+    "resume": ("resume", "RUN", "--json"),
+}
 
 
 def try_commands(seed: int) -> Iterator[str]:

@@ -34,10 +34,23 @@ EXPERIMENT = {
 ASIDE = {
     "": {"seed", "preset"},
     "model": {"d_vocab", "n_ctx"},
-    "train": {"eval_every", "log_every", "checkpoint_every", "probes", "probe_points", "backward", "accumulate", "recompute",
-              "graphs", "compiled", "parallel", "device", "threads"},
+    "train": {
+        "eval_every",
+        "log_every",
+        "checkpoint_every",
+        "probes",
+        "probe_points",
+        "backward",
+        "accumulate",
+        "recompute",
+        "graphs",
+        "compiled",
+        "parallel",
+        "device",
+        "threads",
+    },
     "base": {"run", "config_hash"},
-}  # fmt: skip
+}
 """How a run is computed or looked at, and not what is trained."""
 OF_TASKS = {
     "bytes": {"n_ctx", "path", "suffixes", "test_fraction", "test_rows", "quick_rows", "test_seed"},
@@ -203,9 +216,10 @@ def test_runs_with_other_initial_weights_are_apart_and_those_of_before_have_a_na
     normal["model"] |= {"init": "normal", "init_std": 0.05}
     labels = {name: group.label for name, group in group_runs({"new": new, "old": old, "normal": normal}).items()}
     assert labels == {
-        "new": "n = 2, layers, init fan_in_scaled, init_std 0.02", "old": "n = 2, layers, init by next-token depth, init_std 0.02",
+        "new": "n = 2, layers, init fan_in_scaled, init_std 0.02",
+        "old": "n = 2, layers, init by next-token depth, init_std 0.02",
         "normal": "n = 2, layers, init normal, init_std 0.05",
-    }  # fmt: skip
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,13 @@ def test_one_wrong_item_among_many_is_always_found():
 def test_types_in_words():
     hints = (int, float | None, tuple[str, ...], Literal["a", "b"], dict[str, int], Point)
     assert [readable(hint) for hint in hints] == [
-        "int", "float | None", "tuple[str, ...]", "one of 'a', 'b'", "dict[str, int]", "Point"]  # fmt: skip
+        "int",
+        "float | None",
+        "tuple[str, ...]",
+        "one of 'a', 'b'",
+        "dict[str, int]",
+        "Point",
+    ]
 
 
 class Unprintable:

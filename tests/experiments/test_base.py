@@ -110,9 +110,10 @@ def test_the_run_says_what_it_stands_on(base, tmp_path):
     record = run.record
     assert (record.base, record.base_config_hash, record.base_step) == ("base", base.config.hash(), STEPS)
     assert run.config.base == BaseConfig(
-        run=str(base.path.resolve()), config_hash=base.config.hash(),
+        run=str(base.path.resolve()),
+        config_hash=base.config.hash(),
         experiment=experiment_hash(base.config.to_dict()),
-    )  # fmt: skip
+    )
     assert RunConfig.from_dict(json.loads(json.dumps(run.config.to_dict()))) == run.config
     assert run.record.next_token_depth == base.record.next_token_depth
     assert (run.record.steps, run.config.task, run.config.optim) == (3, base.config.task, base.config.optim)
@@ -239,10 +240,13 @@ def test_heads_that_cannot_stand_on_a_base(base, model, message):
         with_model(make_config_on(base, n_future=2), **({"n_future": 2} | model))
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"status": "stopped", "step": 6}, "base run base is stopped at step 6 of 12; finish it first: .* resume base"),
-    ({"status": "failed", "step": 6}, "base run base is failed at step 6 of 12; finish it first"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"status": "stopped", "step": 6}, "base run base is stopped at step 6 of 12; finish it first: .* resume base"),
+        ({"status": "failed", "step": 6}, "base run base is failed at step 6 of 12; finish it first"),
+    ],
+)
 def test_unfinished_bases_are_refused(copied, values, message):
     config = make_config_on(copied)
     run = change(copied, **values)
@@ -266,10 +270,13 @@ def test_bases_without_their_last_weights_are_refused(copied, gone):
         make_config_on(copied)
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    ({"n_future": 2}, "predicts 2 tokens; write a run of n_future 1"),
-    ({"future_heads": "linear"}, "has linear future heads, and those on a base need a layer for offset 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"n_future": 2}, "predicts 2 tokens; write a run of n_future 1"),
+        ({"future_heads": "linear"}, "has linear future heads, and those on a base need a layer for offset 1"),
+    ],
+)
 def test_models_that_are_no_base(model, message, tmp_path):
     config = base_config(**model)
     wrong = train(dataclasses.replace(config, train=dataclasses.replace(config.train, steps=1, probes=())), tmp_path)
@@ -309,10 +316,13 @@ def test_other_models_than_the_bases_are_refused(base, model, message, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("task", "message"), [
-    ({"d_vocab": 13}, "the task has d_vocab 13, and base run base knows 11 tokens"),
-    ({"n_ctx": 20}, "the task has n_ctx 20, and base run base knows 16 positions"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"d_vocab": 13}, "the task has d_vocab 13, and base run base knows 11 tokens"),
+        ({"n_ctx": 20}, "the task has n_ctx 20, and base run base knows 16 positions"),
+    ],
+)
 def test_other_tasks_than_the_bases_are_refused(base, task, message, tmp_path):
     config = make_config_on(base)
     with pytest.raises(ValueError, match=message):

@@ -127,8 +127,12 @@ def assert_stopped_and_resumable(path: Path) -> Run:
 def test_children_end_with_a_checkpoint_when_their_parent_ends(tmp_path, end):
     with (tmp_path / "said").open("w") as said:
         parent = subprocess.Popen(
-            [*SEEDS, "--runs-dir", str(tmp_path / "runs")], stderr=said, env=ENVIRONMENT, cwd=ROOT, start_new_session=True,
-        )  # fmt: skip
+            [*SEEDS, "--runs-dir", str(tmp_path / "runs")],
+            stderr=said,
+            env=ENVIRONMENT,
+            cwd=ROOT,
+            start_new_session=True,
+        )
     wait_until(lambda: len(training(tmp_path / "runs")) == min(2, cores()) or parent.poll() is not None, 60)
     trainings = psutil.Process(parent.pid).children(recursive=True)
     assert len(trainings) == min(2, cores()), (tmp_path / "said").read_text()
@@ -140,8 +144,12 @@ def test_children_end_with_a_checkpoint_when_their_parent_ends(tmp_path, end):
     assert not alive
     runs = [assert_stopped_and_resumable(path) for path in training(tmp_path / "runs")]
     orphaned = "stopped because the process that started it ended"
-    reasons = {"Ctrl-C twice": {"stopped by Ctrl-C", orphaned}, "hangup": {"stopped by SIGHUP"},
-               "SIGTERM": {"stopped by SIGTERM"}, "kill -9": {orphaned}}  # fmt: skip
+    reasons = {
+        "Ctrl-C twice": {"stopped by Ctrl-C", orphaned},
+        "hangup": {"stopped by SIGHUP"},
+        "SIGTERM": {"stopped by SIGTERM"},
+        "kill -9": {orphaned},
+    }
     assert {run.record.reason for run in runs} <= reasons[end]
     assert parent.returncode in {"Ctrl-C twice": (130, -2), "hangup": (129,), "SIGTERM": (143,), "kill -9": (-9,)}[end]
     assert "Traceback" not in (tmp_path / "said").read_text()

@@ -74,10 +74,16 @@ def rows(tmp_path):
     def make(*cases: tuple) -> dict:
         return {
             str(place): dataclasses.replace(
-                row, run=str(place), t50_tokens=t50, measured_tokens=100, score=score, seed=seed, status=(*status, "finished")[0]
+                row,
+                run=str(place),
+                t50_tokens=t50,
+                measured_tokens=100,
+                score=score,
+                seed=seed,
+                status=(*status, "finished")[0],
             )
             for place, (t50, score, seed, *status) in enumerate(cases)
-        }  # fmt: skip
+        }
 
     return make
 
@@ -86,18 +92,27 @@ RATES = (config(1, 0.001), config(1, 0.001, seed=1), config(1, 0.002), config(1,
 LOW, HIGH, ALL = {"0", "1"}, {"2", "3"}, {"0", "1", "2", "3"}
 
 
-@pytest.mark.parametrize(("cases", "kept"), [
-    ([(50, 0.9, 0), (60, 0.9, 1), (40, 0.8, 0), (45, 0.8, 1)], HIGH),  # earlier
-    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (None, 0.9, 1)], LOW),  # one of two at the higher rate never got there
-    ([(None, 0.25, 0), (None, 0.25, 1), (None, 0.5, 0), (None, 0.0, 1)], LOW),  # as good in the mean: the first
-    ([(None, 0.1, 0), (None, 0.1, 1), (None, 0.3, 0), (None, 0.2, 1)], HIGH),
-    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0, "failed"), (45, 0.9, 1)], LOW),  # a diverged seed is the worst
-    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (1, 0.9, 1, "interrupted")], HIGH),  # on seed 0, which both have
-    ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 2), (45, 0.9, 3)], ALL),  # no seed in common
-    ([(50, 0.1, 0, "failed"), (60, 0.1, 1, "failed"), (40, 0.9, 0, "failed"), (45, 0.9, 1, "failed")], ALL),
-    ([(50, 0.1, 0), (60, 0.1, 1), (1, 0.9, 0, "stopped"), (1, 0.9, 1, "running")], LOW),  # a rate that nothing is known of
-    ([(None, None, 0), (None, None, 1), (None, 0.1, 0), (None, 0.1, 1)], HIGH),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cases", "kept"),
+    [
+        ([(50, 0.9, 0), (60, 0.9, 1), (40, 0.8, 0), (45, 0.8, 1)], HIGH),  # earlier
+        (
+            [(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (None, 0.9, 1)],
+            LOW,
+        ),  # one of two at the higher rate never got there
+        ([(None, 0.25, 0), (None, 0.25, 1), (None, 0.5, 0), (None, 0.0, 1)], LOW),  # as good in the mean: the first
+        ([(None, 0.1, 0), (None, 0.1, 1), (None, 0.3, 0), (None, 0.2, 1)], HIGH),
+        ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0, "failed"), (45, 0.9, 1)], LOW),  # a diverged seed is the worst
+        ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 0), (1, 0.9, 1, "interrupted")], HIGH),  # on seed 0, which both have
+        ([(50, 0.1, 0), (60, 0.1, 1), (40, 0.9, 2), (45, 0.9, 3)], ALL),  # no seed in common
+        ([(50, 0.1, 0, "failed"), (60, 0.1, 1, "failed"), (40, 0.9, 0, "failed"), (45, 0.9, 1, "failed")], ALL),
+        (
+            [(50, 0.1, 0), (60, 0.1, 1), (1, 0.9, 0, "stopped"), (1, 0.9, 1, "running")],
+            LOW,
+        ),  # a rate that nothing is known of
+        ([(None, None, 0), (None, None, 1), (None, 0.1, 0), (None, 0.1, 1)], HIGH),
+    ],
+)
 def test_the_best_rate_is_the_earliest_then_that_of_the_best_score(rows, cases, kept):
     assert best_rates(experiments(*RATES), rows(*cases)) == kept
 

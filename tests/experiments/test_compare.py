@@ -19,8 +19,18 @@ OTHER = ScoreInfo(name="loss", chance=4.0, ceiling=0.0, unit="nats", higher_is_b
 
 def row_of(values: list[Any], *, name: str = "accuracy", **record: Any) -> Comparison:
     """The row of a record and rows of metrics, without a folder."""
-    parts = {"run": "r", "status": "stopped", "task": "induction", "preset": None, "n_future": 2, "seed": 3,
-             "control": "trunk", "config_hash": "0", "steps": 100, "scores": (HEADLINE, OTHER)}  # fmt: skip
+    parts = {
+        "run": "r",
+        "status": "stopped",
+        "task": "induction",
+        "preset": None,
+        "n_future": 2,
+        "seed": 3,
+        "control": "trunk",
+        "config_hash": "0",
+        "steps": 100,
+        "scores": (HEADLINE, OTHER),
+    }
     rows = [
         {"kind": "eval", "step": i, "tokens": 640 * i, "seconds": 3.0 * i, name: value}
         for i, value in enumerate(values)
@@ -87,8 +97,9 @@ def test_stored_runs_in_every_state(tmp_path, state):
     assert row.score == evaluated.repeat_accuracy.iloc[-1]
     assert row.parameters == run.record.parameters["total"]
     if state == "finished":
-        before, after = (evaluated[part(evaluated.tokens, row.t50_tokens)].repeat_accuracy for part in
-                         (pd.Series.lt, pd.Series.ge))  # fmt: skip
+        before, after = (
+            evaluated[part(evaluated.tokens, row.t50_tokens)].repeat_accuracy for part in (pd.Series.lt, pd.Series.ge)
+        )
         half = (run.record.scores[0].chance + run.record.scores[0].ceiling) / 2
         assert (after >= half).all() and before.iloc[-1] < half
 

@@ -30,9 +30,21 @@ def test_trainings_side_by_side_share_the_cores(side_by_side, each):
     assert threads(None, side_by_side=side_by_side) == each
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    ("1", 1), ("4", 4), (" 3 ", 3), ("4,2", 4), ("64", 12), ("0", 12), ("", 12), ("all", 12), ("-1", 12), ("1.5", 12),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", 1),
+        ("4", 4),
+        (" 3 ", 3),
+        ("4,2", 4),
+        ("64", 12),
+        ("0", 12),
+        ("", 12),
+        ("all", 12),
+        ("-1", 12),
+        ("1.5", 12),
+    ],
+)
 def test_the_usual_variable_limits_them(monkeypatch, value, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert threads(None) == expected

@@ -49,9 +49,13 @@ def test_a_curve_says_whether_its_run_ended_early(tmp_path, state, ended):
 
 def test_throughput_is_tokens_over_seconds_between_two_rows(run):
     rows = pd.DataFrame(
-        {"kind": ["eval", "train", "eval", "train", "train", "train"], "step": [0, 10, 10, 20, 30, 40],
-         "tokens": [0, 100, 100, 200, 300, 400], "seconds": [0.0, 2.0, 2.0, 2.5, 2.5, 4.5]}
-    )  # fmt: skip
+        {
+            "kind": ["eval", "train", "eval", "train", "train", "train"],
+            "step": [0, 10, 10, 20, 30, 40],
+            "tokens": [0, 100, 100, 200, 300, 400],
+            "seconds": [0.0, 2.0, 2.0, 2.5, 2.5, 4.5],
+        }
+    )
     curve = throughput_curve(run.record, rows, GROUP)
     assert curve.steps.tolist() == [10, 20, 30, 40] and curve.tokens.tolist() == [100, 200, 300, 400]
     np.testing.assert_array_equal(curve.values, [50.0, 200.0, np.nan, 50.0])

@@ -204,8 +204,10 @@ def test_the_tree_of_a_model_that_is_always_right_is_a_chain_as_far_as_it_goes()
 
 def test_it_is_the_best_tree_for_what_greedy_decoding_makes_of_the_prompts():
     model = small_model(n_layers=5, n_future=3)
-    rows = [[*prompt, *row.tokens] for prompt, row in zip(
-        PROMPTS, generate(model, PROMPTS, DecodingConfig(max_new_tokens=9)).decoded, strict=True)]  # fmt: skip
+    rows = [
+        [*prompt, *row.tokens]
+        for prompt, row in zip(PROMPTS, generate(model, PROMPTS, DecodingConfig(max_new_tokens=9)).decoded, strict=True)
+    ]
     hits = candidate_hits(model, rows, [3, 2, 1], 5)
     assert choose_tree(model, PROMPTS, 6, new_tokens=9) == best_tree(hits, 5)
 

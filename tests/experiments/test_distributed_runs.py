@@ -38,8 +38,17 @@ SAID = {"--no-such-option": "error: Unrecognized", "--json": "error: the "}
 
 
 def _config(lr: float = 3e-3, **parts: Any) -> RunConfig:
-    values = {"steps": 12, "batch_size": 8, "eval_every": 5, "log_every": 4, "checkpoint_every": 4, "probes": ("behaviour",),
-              "probe_points": 4, "threads": 1, "device": "cpu"}  # fmt: skip
+    values = {
+        "steps": 12,
+        "batch_size": 8,
+        "eval_every": 5,
+        "log_every": 4,
+        "checkpoint_every": 4,
+        "probes": ("behaviour",),
+        "probe_points": 4,
+        "threads": 1,
+        "device": "cpu",
+    }
     return RunConfig(
         task=InductionConfig(n_ctx=16, d_vocab=11, min_distance=3, max_distance=6, test_rows=16),
         model=ModelConfig(n_layers=3, n_heads=2, d_model=16, n_future=2),

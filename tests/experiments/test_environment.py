@@ -28,9 +28,13 @@ def test_streams_differ_by_purpose_and_by_seed():
 
 
 def test_streams_of_neighbouring_seeds_draw_unrelated_numbers():
-    draws = torch.stack([
-        torch.randn(2000, generator=seeded_generator(stream_seed(seed, name))) for seed in (0, 1) for name in ("weights", "data")
-    ])  # fmt: skip
+    draws = torch.stack(
+        [
+            torch.randn(2000, generator=seeded_generator(stream_seed(seed, name)))
+            for seed in (0, 1)
+            for name in ("weights", "data")
+        ]
+    )
     correlation = torch.corrcoef(draws) - torch.eye(4)
     assert correlation.abs().max() < 0.1
 

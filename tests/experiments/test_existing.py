@@ -24,8 +24,18 @@ def no_gpu(monkeypatch):
 
 
 def record(run: str = "a", **changes) -> RunRecord:
-    values = {"status": "finished", "task": "induction", "preset": None, "n_future": 2, "control": "layers", "seed": 0,
-              "config_hash": "", "steps": 700, "device": "cpu (2 threads)", "created": 1.0}  # fmt: skip
+    values = {
+        "status": "finished",
+        "task": "induction",
+        "preset": None,
+        "n_future": 2,
+        "control": "layers",
+        "seed": 0,
+        "config_hash": "",
+        "steps": 700,
+        "device": "cpu (2 threads)",
+        "created": 1.0,
+    }
     return RunRecord(run=run, **(values | changes))
 
 
@@ -49,13 +59,24 @@ def stored(config: RunConfig) -> dict:
     return json.loads(json.dumps(config.resolve(d_vocab=64, n_ctx=64).to_dict()))
 
 
-@pytest.mark.parametrize(("config", "same"), [
-    (CONFIG, True), (changed(seed=1), False), (changed("model", control="trunk"), False), (changed("model", n_future=1), False),
-    (changed("optim", lr=0.5), False), (changed("train", steps=60), False), (changed("model", init="normal"), False),
-    (changed("train", threads=1), True), (changed("train", accumulate=2), True), (changed(preset=None), True),
-    (changed("train", probes=("attention",)), False), (changed("train", probe_points=3), False),
-    (changed("train", eval_every=7), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "same"),
+    [
+        (CONFIG, True),
+        (changed(seed=1), False),
+        (changed("model", control="trunk"), False),
+        (changed("model", n_future=1), False),
+        (changed("optim", lr=0.5), False),
+        (changed("train", steps=60), False),
+        (changed("model", init="normal"), False),
+        (changed("train", threads=1), True),
+        (changed("train", accumulate=2), True),
+        (changed(preset=None), True),
+        (changed("train", probes=("attention",)), False),
+        (changed("train", probe_points=3), False),
+        (changed("train", eval_every=7), False),
+    ],
+)
 def test_the_same_training_is_what_learns_and_stores_the_same(config, same):
     assert find([config], (record(seed=0, n_future=config.model.n_future), stored(CONFIG))) == (
         {0: "a"} if same else {}

@@ -31,9 +31,10 @@ def test_the_sender_lies_before_the_receiver():
     """The strongest previous-token head of all is in the receiver's own layer, and cannot be read there."""
     receiver, earlier = Head("blocks.1", 0), Head("blocks.0", 0)
     scores = {
-        ("back_1", Head("blocks.1", 1)): ramp(200, 400), ("back_1", earlier): ramp(200, 400, 0.05, 0.5),
+        ("back_1", Head("blocks.1", 1)): ramp(200, 400),
+        ("back_1", earlier): ramp(200, 400, 0.05, 0.5),
         ("ahead_1", receiver): ramp(500, 700),
-    }  # fmt: skip
+    }
     composition = {(earlier, receiver): ramp(300, 500, 0.0, 0.2), (PREVIOUS, receiver): ramp(300, 500, 0.0, 0.4)}
     found = formation(olsson(n_trunk=2, scores=scores, composition=composition))
     assert found.event("previous token").subject == "blocks.1.1"

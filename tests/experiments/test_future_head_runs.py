@@ -26,10 +26,16 @@ def config(kind: str, unembedding: str = "shared") -> RunConfig:
         ),
         optim=OptimConfig(lr=1e-2, warmup_steps=2),
         train=TrainConfig(
-            steps=STEPS, batch_size=8, eval_every=6, log_every=3, checkpoint_every=6, threads=1, probe_points=3,
+            steps=STEPS,
+            batch_size=8,
+            eval_every=6,
+            log_every=3,
+            checkpoint_every=6,
+            threads=1,
+            probe_points=3,
             probes=("attention", "task_attention", "composition", "behaviour", "knockout"),
         ),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("kind", FUTURE_HEADS)
@@ -80,9 +86,12 @@ def test_groups_tell_types_apart_and_older_runs_are_independent():
     configs["bytes"] = config("causal", "replicated").to_dict()
     groups = group_runs(configs)
     assert {run: group.label for run, group in groups.items()} == {
-        "independent": "n = 3, layers", "old": "n = 3, layers", "causal": "n = 3, causal, layers",
-        "linear": "n = 3, linear, layers", "bytes": "n = 3, causal, replicated, layers",
-    }  # fmt: skip
+        "independent": "n = 3, layers",
+        "old": "n = 3, layers",
+        "causal": "n = 3, causal, layers",
+        "linear": "n = 3, linear, layers",
+        "bytes": "n = 3, causal, replicated, layers",
+    }
     assert groups["old"] == groups["independent"]
     assert sorted(group.variant for group in set(groups.values())) == [0, 1, 2, 3]
 

@@ -60,7 +60,11 @@ def test_each_n_and_control_has_its_label():
     assert labels(*configs) == ["n = 1", "n = 1", "n = 2, layers", "n = 2, trunk"]
     groups = group_runs(dict(zip("abcd", configs, strict=True)))
     assert [(group.n_future, group.control, group.variant) for group in groups.values()] == [
-        (1, "layers", 0), (1, "layers", 0), (2, "layers", 0), (2, "trunk", 0)]  # fmt: skip
+        (1, "layers", 0),
+        (1, "layers", 0),
+        (2, "layers", 0),
+        (2, "trunk", 0),
+    ]
 
 
 def test_presets_are_told_apart_by_their_names():
@@ -94,7 +98,9 @@ def test_stored_runs_group_by_seed(tmp_path):
 
 def test_a_configuration_of_a_later_version_is_grouped_by_what_it_says():
     assert labels({"model": {"n_future": 4}}, {"model": {"n_future": 4}, "mood": "good"}) == [
-        "n = 4, layers, mood None", "n = 4, layers, mood good"]  # fmt: skip
+        "n = 4, layers, mood None",
+        "n = 4, layers, mood good",
+    ]
 
 
 def test_seeds_of_one_experiment_stay_together_however_they_were_computed():

@@ -73,7 +73,9 @@ def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     job = start_job("runs", "induction-cpu", models=[(1, 3), (2, 3)], steps=2, parallel=2, device="cpu")
     assert job.active and statuses(job) == ["queued", "queued"]
     assert [(entry.n_future, entry.seed, entry.steps, entry.control) for entry in job.entries] == [
-        (1, 3, 2, "layers"), (2, 3, 2, "layers")]  # fmt: skip
+        (1, 3, 2, "layers"),
+        (2, 3, 2, "layers"),
+    ]
     (stored,) = list_jobs(tmp_path / "runs")
     assert stored.id == job.id and stored.active
     for _ in range(1200):
@@ -271,9 +273,12 @@ def test_a_job_is_stopped_only_where_its_process_is_known(tmp_path, monkeypatch)
     monkeypatch.setattr(psutil.Process, "send_signal", lambda process, _number: asked.append(process.pid))
     here = {"pid": os.getpid(), "host": socket.gethostname()}
     for held, process in (
-        (False, here), (True, {}), (True, here | {"host": "elsewhere"}), (True, here | {"pid": os.getppid()}),
+        (False, here),
+        (True, {}),
+        (True, here | {"host": "elsewhere"}),
+        (True, here | {"pid": os.getppid()}),
         (True, here | {"pid": GONE}),
-    ):  # fmt: skip
+    ):
         path = write_job(tmp_path, make_job(entry(status="running"), process=process))
         with locked(path.parent, "job" if held else "another"):
             stop_job(read_job(path))

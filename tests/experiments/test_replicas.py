@@ -49,7 +49,8 @@ def assert_alike(ours, theirs) -> None:
     assert names[0] == names[1]
     for left, right in zip(probe_files(ours.path), probe_files(theirs.path), strict=True):
         assert [json.loads(line)["step"] for line in left.read_text().splitlines()] == [
-            json.loads(line)["step"] for line in right.read_text().splitlines()]  # fmt: skip
+            json.loads(line)["step"] for line in right.read_text().splitlines()
+        ]
     last = str(theirs.checkpoints[-1])
     for name in ("weights.safetensors", "resume.safetensors"):
         tensors = [load_file(run.path / "checkpoints" / last / name) for run in (ours, theirs)]
@@ -229,15 +230,22 @@ COMMAND = [
 
 @pytest.mark.slow
 def test_on_a_cpu_the_command_trains_seeds_in_processes_and_stops_them_all(tmp_path):
-    whole = subprocess.run([*COMMAND, "--seeds", "0,2", "--steps", "5", "--runs-dir", tmp_path / "a", "--json"],
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    whole = subprocess.run(
+        [*COMMAND, "--seeds", "0,2", "--steps", "5", "--runs-dir", tmp_path / "a", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert whole.returncode == 0, whole.stderr
     lines = [json.loads(line) for line in whole.stdout.splitlines()]
     assert [load_run(line["path"]).record.seed for line in lines] == [0, 2]
     assert all(line["status"] == "finished" for line in lines)
 
-    process = subprocess.Popen([*COMMAND, "--seeds", "0..1", "--steps", "100000", "--runs-dir", tmp_path / "b"],
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [*COMMAND, "--seeds", "0..1", "--steps", "100000", "--runs-dir", tmp_path / "b"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     started = time.time()
     while (
         len(list((tmp_path / "b").glob("*/checkpoints/0"))) < min(2, os.cpu_count() or 1) and time.time() - started < 60

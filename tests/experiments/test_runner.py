@@ -64,7 +64,12 @@ def same_numbers(ours: Path, theirs: Path) -> None:
 def test_a_run_folder_explains_itself(tmp_path):
     run = train(tiny(), tmp_path)
     assert sorted(path.name for path in run.path.iterdir() if path.name != ".lock") == [
-        "checkpoints", "config.json", "metrics.jsonl", "probes", "run.json"]  # fmt: skip
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "probes",
+        "run.json",
+    ]
     assert [path.stem for path in probe_files(run.path)] == ["attention", "behaviour", "composition", "task_attention"]
     record = load_run(run.path).record
     assert (record.state, record.step, record.tokens) == ("finished", 30, 30 * 8 * 16)

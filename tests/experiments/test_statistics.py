@@ -78,23 +78,41 @@ def test_a_higher_share_is_not_crossed_earlier(values):
 INF = float("inf")
 
 
-@pytest.mark.parametrize(("times", "expected"), [
-    ([5, 5, 5, 5, 5, 5], (5, 5, 5)), ([1, 2, 3, 4, 5, 6], (3.5, 1, 6)), ([6, 5, 4, INF, 2, 1], (4.5, 1, INF)),
-    ([1, 2, INF, INF, INF, INF], (INF, 1, INF)), ([INF] * 6, (INF, INF, INF)), ([1, 2, 3], (2, NAN, NAN)),
-    ([7], (7, NAN, NAN)), ([], (NAN, NAN, NAN)), ([1, 2, 3, INF], (2.5, NAN, NAN)), ([1, INF], (INF, NAN, NAN)),
-    (list(range(1, 10)), (5, 2, 8)), (list(range(1, 17)), (8.5, 4, 13)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([5, 5, 5, 5, 5, 5], (5, 5, 5)),
+        ([1, 2, 3, 4, 5, 6], (3.5, 1, 6)),
+        ([6, 5, 4, INF, 2, 1], (4.5, 1, INF)),
+        ([1, 2, INF, INF, INF, INF], (INF, 1, INF)),
+        ([INF] * 6, (INF, INF, INF)),
+        ([1, 2, 3], (2, NAN, NAN)),
+        ([7], (7, NAN, NAN)),
+        ([], (NAN, NAN, NAN)),
+        ([1, 2, 3, INF], (2.5, NAN, NAN)),
+        ([1, INF], (INF, NAN, NAN)),
+        (list(range(1, 10)), (5, 2, 8)),
+        (list(range(1, 17)), (8.5, 4, 13)),
+    ],
+)
 def test_median_and_interval(times, expected):
     assert median_interval(np.array(times, float)) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize(("times", "base", "expected"), [
-    ([2, 4, 6], [1, 2, 2], (2, NAN, NAN)), ([2] * 6, [4] * 6, (0.5, 0.5, 0.5)),
-    ([INF, 1, 1, 1, 1, 1], [1] * 6, (1, 1, INF)), ([1] * 6, [INF, 1, 1, 1, 1, 1], (1, 0, 1)),
-    ([INF, 1, 1, 1, 1, 1], [INF, 1, 1, 1, 1, 1], (1, 0, INF)),  # of the first pair nothing is known
-    ([INF] * 6, [INF] * 6, (NAN, 0, INF)), ([1, INF, INF], [1, INF, INF], (NAN, NAN, NAN)), ([], [], (NAN, NAN, NAN)),
-    ([4, 4, 4, 4, 4, 4], [0] * 6, (INF, INF, INF)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("times", "base", "expected"),
+    [
+        ([2, 4, 6], [1, 2, 2], (2, NAN, NAN)),
+        ([2] * 6, [4] * 6, (0.5, 0.5, 0.5)),
+        ([INF, 1, 1, 1, 1, 1], [1] * 6, (1, 1, INF)),
+        ([1] * 6, [INF, 1, 1, 1, 1, 1], (1, 0, 1)),
+        ([INF, 1, 1, 1, 1, 1], [INF, 1, 1, 1, 1, 1], (1, 0, INF)),  # of the first pair nothing is known
+        ([INF] * 6, [INF] * 6, (NAN, 0, INF)),
+        ([1, INF, INF], [1, INF, INF], (NAN, NAN, NAN)),
+        ([], [], (NAN, NAN, NAN)),
+        ([4, 4, 4, 4, 4, 4], [0] * 6, (INF, INF, INF)),
+    ],
+)
 def test_ratio_of_pairs_and_interval(times, base, expected):
     assert ratio_interval(np.array(times, float), np.array(base, float)) == pytest.approx(expected, nan_ok=True)
 

@@ -93,8 +93,10 @@ def any_text(request, trained):
 def outcomes(runs: Path, capsys) -> list[str]:
     """What is measured and decoded with a run, by commands that need no text."""
     found: list[str] = []
-    for command in (["generate", "whole", "--max-new-tokens", "12", "--plain", "--json"], ["probe", "whole", "--probe", "behaviour",
-                    "composition", "copying", "--json", "--device", "cpu"]):  # fmt: skip
+    for command in (
+        ["generate", "whole", "--max-new-tokens", "12", "--plain", "--json"],
+        ["probe", "whole", "--probe", "behaviour", "composition", "copying", "--json", "--device", "cpu"],
+    ):
         assert main([*command, "--runs-dir", str(runs)]) == 0
         for line in capsys.readouterr().out.splitlines():
             values = json.loads(line)

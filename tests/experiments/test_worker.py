@@ -113,8 +113,16 @@ def test_each_training_gets_what_its_entry_says(worked, tmp_path):
     assert command[:3] == ["-m", "playground", "train"] and command[-1] == "--json"
     options = dict(zip(command[3:-1:2], command[4:-1:2], strict=True))
     assert options == {
-        "--preset": "induction-cpu", "--n-future": "2", "--control": "layers", "--seed": "0", "--steps": "9",
-        "--threads": "3", "--device": "cpu", "--run-id": "run-0", "--runs-dir": str(tmp_path / "runs")}  # fmt: skip
+        "--preset": "induction-cpu",
+        "--n-future": "2",
+        "--control": "layers",
+        "--seed": "0",
+        "--steps": "9",
+        "--threads": "3",
+        "--device": "cpu",
+        "--run-id": "run-0",
+        "--runs-dir": str(tmp_path / "runs"),
+    }
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
@@ -124,7 +132,8 @@ def test_as_many_run_side_by_side_as_allowed_in_order(worked, parallel):
     assert max(running) == parallel
     starts = [line["seed"] for line in log if line["what"] == "start"]
     assert [sorted(starts[i : i + parallel]) for i in range(0, 4, parallel)] == [
-        list(range(i, i + parallel)) for i in range(0, 4, parallel)]  # fmt: skip
+        list(range(i, i + parallel)) for i in range(0, 4, parallel)
+    ]
     assert statuses(job) == ["finished"] * 4
 
 

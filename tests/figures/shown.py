@@ -20,9 +20,13 @@ def curve(values: Sequence[float], *, n_future: int = 1, seed: int = 0, **change
     """A curve with a value every 10 steps, `TOKENS_A_STEP` tokens each; the label is `n = ..`."""
     steps = np.asarray(changes.pop("steps", 10 * np.arange(len(values))), dtype=np.int64)
     parts: dict[str, Any] = {
-        "run": f"run-n{n_future}-s{seed}", "label": f"n = {n_future}", "control": "layers", "steps": steps,
-        "tokens": steps * TOKENS_A_STEP, "values": np.asarray(values, dtype=np.float64),
-    }  # fmt: skip
+        "run": f"run-n{n_future}-s{seed}",
+        "label": f"n = {n_future}",
+        "control": "layers",
+        "steps": steps,
+        "tokens": steps * TOKENS_A_STEP,
+        "values": np.asarray(values, dtype=np.float64),
+    }
     return Curve(n_future=n_future, seed=seed, **(parts | changes))
 
 

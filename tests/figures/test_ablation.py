@@ -14,18 +14,23 @@ def effects(components=("blocks.0.1 + blocks.0.2",), n_offsets: int = 2, **chang
     shape = (len(components), 2, n_offsets)
     clean_accuracy, clean_loss = np.full((2, n_offsets), 0.9), np.full((2, n_offsets), 1.5)
     values = {
-        "components": components, "method": "mean", "patterns": "free", "clean_loss": clean_loss,
-        "clean_accuracy": clean_accuracy, "loss": np.broadcast_to(clean_loss + [[1.0], [3.0]], shape),
+        "components": components,
+        "method": "mean",
+        "patterns": "free",
+        "clean_loss": clean_loss,
+        "clean_accuracy": clean_accuracy,
+        "loss": np.broadcast_to(clean_loss + [[1.0], [3.0]], shape),
         "accuracy": np.broadcast_to(clean_accuracy - [[0.5], [0.3]], shape),
-    }  # fmt: skip
+    }
     return AblationEffects(**(values | changes))
 
 
 def traces(figure, axis: str, symbol: str):
     return [
-        trace for trace in figure.data
+        trace
+        for trace in figure.data
         if "markers" in trace.mode and trace.marker.symbol == symbol and (trace.xaxis or "x") == axis
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(("axis", "before", "after", "spread"), [("x", 0.9, 0.5, 0.1), ("x2", 1.5, 3.5, 1.0)])

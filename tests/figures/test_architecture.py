@@ -17,9 +17,10 @@ def boxes(figure) -> dict[str, tuple[float, float, float, float]]:
     for shape in figure.layout.shapes:
         middle = ((shape.x0 + shape.x1) / 2, (shape.y0 + shape.y1) / 2)
         (text,) = [
-            note.text for note in figure.layout.annotations
+            note.text
+            for note in figure.layout.annotations
             if not note.showarrow and (note.x, note.y) == pytest.approx(middle)
-        ]  # fmt: skip
+        ]
         found[text] = (shape.x0, shape.x1, shape.y0, shape.y1)
     return found
 

@@ -36,8 +36,11 @@ def test_each_query_has_the_weights_of_itself_and_what_came_before():
     for query, row in enumerate(shown["weights"]):
         np.testing.assert_allclose(row, pattern()[query, : query + 1], atol=5e-4)
     assert (shown["name"], shown["title"], shown["note"], shown["color"]) == (
-        "F1.2", "future head 1, head 2", "induction 0.93", "#d9660a",
-    )  # fmt: skip
+        "F1.2",
+        "future head 1, head 2",
+        "induction 0.93",
+        "#d9660a",
+    )
 
 
 def test_ideal_places_are_listed_by_query():

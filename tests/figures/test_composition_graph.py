@@ -31,9 +31,17 @@ def composition(layers=LAYERS, n_heads: int = 3, **edges: float) -> Composition:
         sender, receiver = (globals()[part] for part in name.split("_"))
         k[senders.index(sender), receivers.index(receiver)] = value
     return Composition(
-        senders=senders, receivers=receivers, q=0 * k, k=k, v=0 * k - 0.01, random=(0.12,) * 3, null_qk=0 * k + 0.02,
-        null_v=0 * k + 0.02, strongest_qk=np.full(len(receivers), 0.04), strongest_v=np.full(len(receivers), 0.04),
-    )  # fmt: skip
+        senders=senders,
+        receivers=receivers,
+        q=0 * k,
+        k=k,
+        v=0 * k - 0.01,
+        random=(0.12,) * 3,
+        null_qk=0 * k + 0.02,
+        null_v=0 * k + 0.02,
+        strongest_qk=np.full(len(receivers), 0.04),
+        strongest_v=np.full(len(receivers), 0.04),
+    )
 
 
 def scores(layers=LAYERS, n_heads: int = 3) -> AttentionScores:

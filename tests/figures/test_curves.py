@@ -42,11 +42,15 @@ def lines(trace) -> list[SimpleNamespace]:
     starts, ends = [0, *(gaps + 1)], [*gaps, len(trace.x)]
     return [
         SimpleNamespace(
-            x=trace.x[start:end], y=trace.y[start:end], line=trace.line, name=trace.name, opacity=trace.opacity,
+            x=trace.x[start:end],
+            y=trace.y[start:end],
+            line=trace.line,
+            name=trace.name,
+            opacity=trace.opacity,
             seeds={number[2] for number in np.asarray(trace.customdata).tolist()[start:end]},
         )
         for start, end in zip(starts, ends, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_run_alone_is_one_bold_line():
@@ -140,8 +144,9 @@ def test_runs_without_a_common_step_have_no_mean():
     assert not found["mean"] and len(found["thin"]) == 2
 
 
-GRIDS = st.lists(st.dictionaries(st.integers(0, 12), st.floats(-5, 5) | st.just(float("nan")), max_size=8),
-                 min_size=1, max_size=4)  # fmt: skip
+GRIDS = st.lists(
+    st.dictionaries(st.integers(0, 12), st.floats(-5, 5) | st.just(float("nan")), max_size=8), min_size=1, max_size=4
+)
 
 
 @settings(deadline=None)
@@ -165,10 +170,14 @@ def test_the_mean_equals_a_slow_search_for_common_steps(grids):
 @given(GRIDS, st.lists(st.booleans(), min_size=4, max_size=4))
 def test_every_part_of_a_mean_has_a_value_of_each_of_its_seeds_and_only_ended_seeds_leave(grids, ended):
     curves = [
-        curve([grid[step] for step in sorted(grid)], steps=np.array(sorted(grid), dtype=np.int64), seed=seed,
-              ended="failed" if ended[seed] else "")
+        curve(
+            [grid[step] for step in sorted(grid)],
+            steps=np.array(sorted(grid), dtype=np.int64),
+            seed=seed,
+            ended="failed" if ended[seed] else "",
+        )
         for seed, grid in enumerate(grids)
-    ]  # fmt: skip
+    ]
     parts = mean_parts(curves, "step")
     assert not parts or len(parts[0].curves) > 1
     for part in parts:
@@ -313,7 +322,10 @@ def test_every_group_has_its_colour_dash_and_exactly_one_legend_entry():
     assert shown == {"n = 1": 1, "n = 2, trunk": 1, "n = 4": 1}
     lines = {trace.legendgroup: (trace.line.color, trace.line.dash) for trace in figure.data if trace.fill is None}
     assert lines == {
-        "n = 1": (color_of(1), "solid"), "n = 2, trunk": (color_of(2), "dash"), "n = 4": (color_of(4), "solid")}  # fmt: skip
+        "n = 1": (color_of(1), "solid"),
+        "n = 2, trunk": (color_of(2), "dash"),
+        "n = 4": (color_of(4), "solid"),
+    }
     entries = [trace for trace in figure.data if trace.showlegend]
     assert all(trace.xaxis == "x" and trace.fill is None for trace in entries)
     assert [trace.line.width for trace in entries] == [3, 3, 2.2]

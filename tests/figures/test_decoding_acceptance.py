@@ -12,12 +12,14 @@ from tests.figures.shown import STYLES, dressed, texts
 
 def shown(**changes) -> ShownAcceptance:
     values = {
-        "title": "n = 4, layers, seed 0, step 300", "drafts": "K = 4", "d_vocab": 50,
+        "title": "n = 4, layers, seed 0, step 300",
+        "drafts": "K = 4",
+        "d_vocab": 50,
         "acceptance": Acceptance(offsets=(2, 3, 4), accepted=np.array([8, 4, 0]), tried=np.array([10, 8, 4])),
         "marginal": MarginalAcceptance(
             offsets=(2, 3, 4), rate=np.array([0.7, 0.6, 0.5]), conditional=np.array([0.7, 0.8, 0.9]), count=20
         ),
-    }  # fmt: skip
+    }
     return ShownAcceptance(**(values | changes))
 
 
@@ -75,8 +77,9 @@ def test_only_offsets_that_draft_have_a_diamond():
 def test_two_runs_have_a_panel_each_and_one_legend():
     figure = dressed(acceptance_figure([shown(), shown(title="n = 2, trunk, seed 1", drafts="tree of 15 drafts")]))
     assert texts(figure) == [
-        "n = 4, layers, seed 0,<br>step 300<br>K = 4", "n = 2, trunk, seed 1<br>tree of 15 drafts",
-    ]  # fmt: skip
+        "n = 4, layers, seed 0,<br>step 300<br>K = 4",
+        "n = 2, trunk, seed 1<br>tree of 15 drafts",
+    ]
     assert [trace.xaxis for trace in traces(figure, "conditional")] == ["x", "x2"]
     assert figure.layout.xaxis2.title.text == "offset k that drafts"
     names = [trace.name for trace in figure.data if trace.showlegend]

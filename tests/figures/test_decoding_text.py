@@ -86,8 +86,13 @@ def test_the_forward_shown_first_explains_the_most(steps, forward):
 def test_each_token_knows_its_offset_and_its_forward():
     (found,) = shown(text(PREFILL, WHOLE, HALF))["texts"]
     assert [(token["offset"], token["forward"]) for token in found["tokens"]] == [
-        (1, 0), (2, 1), (3, 1), (1, 1), (2, 2), (1, 2),
-    ]  # fmt: skip
+        (1, 0),
+        (2, 1),
+        (3, 1),
+        (1, 1),
+        (2, 2),
+        (1, 2),
+    ]
     assert [token["text"] for token in found["tokens"]] == ["a", "b", "c", "⏎\n", "b", "a"]
     assert found["prompt"] == ["c", "a"]
 
@@ -95,8 +100,11 @@ def test_each_token_knows_its_offset_and_its_forward():
 def test_each_forward_says_what_it_was_fed_and_what_offset_1_added():
     (found,) = shown(text(PREFILL, WHOLE, HALF, REFUSED))["texts"]
     assert [(step["fed"], step["own"], step["kept"]) for step in found["steps"]] == [
-        ("a", "a", 1), ("a", "⏎", 3), ("⏎", "a", 2), ("a", "␣", 1),
-    ]  # fmt: skip
+        ("a", "a", 1),
+        ("a", "⏎", 3),
+        ("⏎", "a", 2),
+        ("a", "␣", 1),
+    ]
     assert found["steps"][2]["drafts"] == [
         {"text": "b", "offset": 2, "parent": -1, "state": "accepted"},
         {"text": "c", "offset": 3, "parent": 0, "state": "refused"},

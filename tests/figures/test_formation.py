@@ -20,24 +20,38 @@ def grown(learned: float) -> AttentionScores:
     ahead[0, 1, 2] += 0.9 * learned
     ahead[0, 1, 0] += 0.4 * learned
     return AttentionScores(
-        layers=LAYERS, rows_from="task", back=np.full((4, *shape), 0.05), duplicate_token=np.full(shape, 0.05),
-        ahead=ahead, null_back=np.full((4, *shape), 0.1), null_duplicate_token=np.full(shape, 0.1),
+        layers=LAYERS,
+        rows_from="task",
+        back=np.full((4, *shape), 0.05),
+        duplicate_token=np.full(shape, 0.05),
+        ahead=ahead,
+        null_back=np.full((4, *shape), 0.1),
+        null_duplicate_token=np.full(shape, 0.1),
         null_ahead=np.full((4, *shape), 0.1),
-    )  # fmt: skip
+    )
 
 
 def history() -> AttentionHistory:
     return AttentionHistory(
-        steps=STEPS, tokens=tuple(A_STEP * step for step in STEPS),
+        steps=STEPS,
+        tokens=tuple(A_STEP * step for step in STEPS),
         results=tuple(grown(learned) for learned in (0, 0, 0.2, 1)),
-    )  # fmt: skip
+    )
 
 
 def event(name: str = "induction", **changes) -> Event:
     values = {
-        "name": name, "subject": "future_heads.0.2", "start": 0.05, "null": 0.1, "ceiling": 1.0, "final": 0.95,
-        "half": 200_000, "t50": 210_000, "t90": 300_000, "seen": 409_600,
-    }  # fmt: skip
+        "name": name,
+        "subject": "future_heads.0.2",
+        "start": 0.05,
+        "null": 0.1,
+        "ceiling": 1.0,
+        "final": 0.95,
+        "half": 200_000,
+        "t50": 210_000,
+        "t90": 300_000,
+        "seen": 409_600,
+    }
     return Event(**(values | changes))
 
 
@@ -174,9 +188,13 @@ def test_a_logarithmic_axis_shows_step_0_too():
 
 @pytest.mark.parametrize(
     ("of", "short"),
-    [("blocks.0.1", "T0.1"), ("blocks.0.1 -> future_heads.0.2", "T0.1→F1.2"), ("scored tokens", ""),
-     ("nothing before blocks.0.1", "")],
-)  # fmt: skip
+    [
+        ("blocks.0.1", "T0.1"),
+        ("blocks.0.1 -> future_heads.0.2", "T0.1→F1.2"),
+        ("scored tokens", ""),
+        ("nothing before blocks.0.1", ""),
+    ],
+)
 def test_what_an_event_is_of(of, short):
     assert subject(event(subject=of)) == short
 

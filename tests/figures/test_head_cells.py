@@ -60,9 +60,12 @@ def cells(n_heads: int = 2, signed: bool = False) -> Cells:
     values = np.linspace(-1 if signed else 0, 1, 2 * n_heads).reshape(2, n_heads)
     told = np.ones_like(values, dtype=bool)
     return Cells(
-        layers=("blocks.0", "future_heads.0"), values=values, told=told, hover=values.astype(str).astype(object),
+        layers=("blocks.0", "future_heads.0"),
+        values=values,
+        told=told,
+        hover=values.astype(str).astype(object),
         signed=signed,
-    )  # fmt: skip
+    )
 
 
 def test_letters_stand_on_their_cells_in_a_colour_that_reads():

@@ -25,18 +25,23 @@ def scores(seed: int = 0, layers: tuple[str, ...] = LAYERS, n_heads: int = 3) ->
     random = np.random.default_rng(seed)
     shape = (len(layers), n_heads)
     return AttentionScores(
-        layers=layers, rows_from="random repeats", back=random.random((4, *shape)),
-        duplicate_token=random.random(shape), ahead=random.random((4, *shape)),
-        null_back=0.5 * random.random((4, *shape)), null_duplicate_token=0.5 * random.random(shape),
+        layers=layers,
+        rows_from="random repeats",
+        back=random.random((4, *shape)),
+        duplicate_token=random.random(shape),
+        ahead=random.random((4, *shape)),
+        null_back=0.5 * random.random((4, *shape)),
+        null_duplicate_token=0.5 * random.random(shape),
         null_ahead=0.5 * random.random((4, *shape)),
-    )  # fmt: skip
+    )
 
 
 def history(steps=(0, 20, 40), seed: int = 0, **shape) -> AttentionHistory:
     return AttentionHistory(
-        steps=tuple(steps), tokens=tuple(100 * step for step in steps),
+        steps=tuple(steps),
+        tokens=tuple(100 * step for step in steps),
         results=tuple(scores(seed + index, **shape) for index in range(len(steps))),
-    )  # fmt: skip
+    )
 
 
 def maps(figure) -> list[np.ndarray]:

@@ -26,11 +26,17 @@ def reading(length: int = 5, **changes: Any) -> Reading:
     probability = np.linspace(0, 1, 2 * length * 3).reshape(2, length, 3)[:, :, ::-1]
     comes = np.where(np.array(true) == None, np.nan, 0.25 + 0.5 * np.arange(2)[:, None])  # noqa: E711
     values: dict[str, Any] = {
-        "title": "<b>n = 2</b><br>offset 1", "offset": 1, "layers": LAYERS, "tokens": tokens, "predicted": predicted,
-        "probability": probability, "true": true, "true_probability": comes,
+        "title": "<b>n = 2</b><br>offset 1",
+        "offset": 1,
+        "layers": LAYERS,
+        "tokens": tokens,
+        "predicted": predicted,
+        "probability": probability,
+        "true": true,
+        "true_probability": comes,
         "right": np.array([[False] * length, [*[True] * (length - 1), False]]),
         "scored": np.arange(length) == 2,
-    }  # fmt: skip
+    }
     return Reading(**(values | changes))
 
 
@@ -156,17 +162,21 @@ def test_two_readings_stand_one_above_the_other_with_their_positions_in_line() -
     assert layout.yaxis.domain[0] > layout.yaxis2.domain[1]
     assert layout.xaxis.range == layout.xaxis3.range
     assert [(trace.xaxis or "x", trace.yaxis) for trace in figure.data if trace.hovertext is not None] == [
-        ("x", "y"), ("x3", "y2"),
-    ]  # fmt: skip
+        ("x", "y"),
+        ("x3", "y2"),
+    ]
     assert sum(trace.showlegend for trace in named(figure, "right")) == 1
     assert {"deep", "other"} <= set(texts(figure))
 
 
 def test_cells_are_as_high_in_a_shallow_model_as_in_a_deep_one() -> None:
     one = reading(
-        layers=("embed",), predicted=reading().predicted[:1], probability=reading().probability[:1],
-        true_probability=reading().true_probability[:1], right=reading().right[:1],
-    )  # fmt: skip
+        layers=("embed",),
+        predicted=reading().predicted[:1],
+        probability=reading().probability[:1],
+        true_probability=reading().true_probability[:1],
+        right=reading().right[:1],
+    )
     layout = lens_figure([reading(), one]).layout
     tall, low = (np.diff(axis.domain)[0] / (axis.range[1] - axis.range[0]) for axis in (layout.yaxis, layout.yaxis2))
     assert tall == pytest.approx(low, rel=1e-3)

@@ -15,9 +15,12 @@ def lens(depth: int = 2, offsets: int = 2, seed: int = 0) -> Lens:
     random = np.random.default_rng(seed)
     shape = (depth + 1, offsets)
     return Lens(
-        sites=("embed", *(f"blocks.{layer}" for layer in range(depth))), loss=3 * random.random(shape),
-        accuracy=random.random(shape), direct_loss=3 * random.random(shape), direct_accuracy=random.random(shape),
-    )  # fmt: skip
+        sites=("embed", *(f"blocks.{layer}" for layer in range(depth))),
+        loss=3 * random.random(shape),
+        accuracy=random.random(shape),
+        direct_loss=3 * random.random(shape),
+        direct_accuracy=random.random(shape),
+    )
 
 
 def curve(title: str = "n = 2", n_future: int = 2, **changes: Any) -> LensCurve:
@@ -39,9 +42,11 @@ def test_a_panel_for_each_quantity_and_offset() -> None:
         np.testing.assert_array_equal(drawn.y, values)
         assert list(drawn.x) == [0, 1, 2]
     direct_values = [
-        shown.lens.direct_accuracy[:, 0], shown.lens.direct_accuracy[:, 1],
-        shown.lens.direct_loss[:, 0], shown.lens.direct_loss[:, 1],
-    ]  # fmt: skip
+        shown.lens.direct_accuracy[:, 0],
+        shown.lens.direct_accuracy[:, 1],
+        shown.lens.direct_loss[:, 0],
+        shown.lens.direct_loss[:, 1],
+    ]
     for drawn, values, own in zip(direct, direct_values, expected, strict=True):
         np.testing.assert_array_equal(drawn.y, [*values, own[-1]])
         assert list(drawn.x) == [0, 1, 2, 3]

@@ -9,8 +9,10 @@ from tests.figures.shown import STYLES, curve, dressed, texts
 
 
 def losses(n_future: int) -> list:
-    return [curve([4.0, 3.0 + offset / 10], n_future=n_future, panel=offset_name(offset))
-            for offset in range(1, n_future + 1)]  # fmt: skip
+    return [
+        curve([4.0, 3.0 + offset / 10], n_future=n_future, panel=offset_name(offset))
+        for offset in range(1, n_future + 1)
+    ]
 
 
 @pytest.mark.parametrize(("offset", "name"), [(1, "offset 1 (next token)"), (2, "offset 2"), (16, "offset 16")])
@@ -28,8 +30,13 @@ def test_each_offset_has_a_panel_with_its_curve(style):
     assert texts(figure) == ["offset 1 (next token)", "offset 2", "offset 3"]
     drawn = {(trace.legendgroup, trace.xaxis): list(trace.y) for trace in figure.data}
     assert drawn == {
-        ("n = 1", "x"): [4.0, 3.1], ("n = 2", "x"): [4.0, 3.1], ("n = 2", "x2"): [4.0, 3.2],
-        ("n = 3", "x"): [4.0, 3.1], ("n = 3", "x2"): [4.0, 3.2], ("n = 3", "x3"): [4.0, 3.3]}  # fmt: skip
+        ("n = 1", "x"): [4.0, 3.1],
+        ("n = 2", "x"): [4.0, 3.1],
+        ("n = 2", "x2"): [4.0, 3.2],
+        ("n = 3", "x"): [4.0, 3.1],
+        ("n = 3", "x2"): [4.0, 3.2],
+        ("n = 3", "x3"): [4.0, 3.3],
+    }
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,13 @@ def slow_parts(group: Sequence[Curve], x: str) -> list[tuple[list[int], list[int
     while len(left) > 1 or (left and parts):
         until = min((member.last_step for member in left if member.ended), default=None)
         tables = [
-            {int(step): (int(place), float(value))
-             for step, place, value in zip(member.steps, member.at(x), member.values, strict=True) if np.isfinite(value)}
+            {
+                int(step): (int(place), float(value))
+                for step, place, value in zip(member.steps, member.at(x), member.values, strict=True)
+                if np.isfinite(value)
+            }
             for member in left
-        ]  # fmt: skip
+        ]
         common = set(tables[0]).intersection(*tables[1:])
         shared = sorted(step for step in common if step == joint or (step > after and (until is None or step <= until)))
         if shared and (len(shared) > 1 or not parts):

@@ -55,7 +55,9 @@ def test_groups_have_their_colour_dash_and_legend_entry():
     ]
     lines = operations_figure(runs, {}).data
     assert [(line.name, line.line.color, line.line.dash) for line in lines] == [
-        ("n = 1 (1 seed)", color_of(1), "solid"), ("n = 2 (2 seeds)", color_of(2), dash_of("trunk"))]  # fmt: skip
+        ("n = 1 (1 seed)", color_of(1), "solid"),
+        ("n = 2 (2 seeds)", color_of(2), dash_of("trunk")),
+    ]
     assert all(line.showlegend is not False for line in lines)
 
 

@@ -51,10 +51,15 @@ HEADS = tuple(Head(layer, index) for layer in LAYERS for index in range(2))
 def history() -> AttentionHistory:
     shape = (2, 2)
     scores = AttentionScores(
-        layers=LAYERS, rows_from="task", back=np.full((3, *shape), 0.2), duplicate_token=np.full(shape, 0.2),
-        ahead=np.full((3, *shape), 0.2), null_back=np.full((3, *shape), 0.1), null_duplicate_token=np.full(shape, 0.1),
+        layers=LAYERS,
+        rows_from="task",
+        back=np.full((3, *shape), 0.2),
+        duplicate_token=np.full(shape, 0.2),
+        ahead=np.full((3, *shape), 0.2),
+        null_back=np.full((3, *shape), 0.1),
+        null_duplicate_token=np.full(shape, 0.1),
         null_ahead=np.full((3, *shape), 0.1),
-    )  # fmt: skip
+    )
     return AttentionHistory(steps=(0, 10), tokens=(0, 640), results=(scores, scores))
 
 
@@ -74,10 +79,17 @@ def composition() -> Composition:
 def reading() -> Reading:
     shape = (1, 2)
     return Reading(
-        title=plain(TEXT), offset=1, layers=(TEXT,), tokens=(TEXT, "b"), predicted=(((TEXT,), ("<b>",)),),
-        probability=np.ones((*shape, 1)), true=(TEXT, None), true_probability=np.ones(shape), right=np.ones(shape, bool),
+        title=plain(TEXT),
+        offset=1,
+        layers=(TEXT,),
+        tokens=(TEXT, "b"),
+        predicted=(((TEXT,), ("<b>",)),),
+        probability=np.ones((*shape, 1)),
+        true=(TEXT, None),
+        true_probability=np.ones(shape),
+        right=np.ones(shape, bool),
         scored=np.array([True, False]),
-    )  # fmt: skip
+    )
 
 
 def lens() -> Lens:
@@ -87,9 +99,14 @@ def lens() -> Lens:
 
 def effects() -> AblationEffects:
     return AblationEffects(
-        components=("blocks.0.1",), method="mean", patterns="free", clean_loss=np.ones((2, 1)),
-        clean_accuracy=np.ones((2, 1)), loss=np.ones((1, 2, 1)), accuracy=np.ones((1, 2, 1)),
-    )  # fmt: skip
+        components=("blocks.0.1",),
+        method="mean",
+        patterns="free",
+        clean_loss=np.ones((2, 1)),
+        clean_accuracy=np.ones((2, 1)),
+        loss=np.ones((1, 2, 1)),
+        accuracy=np.ones((1, 2, 1)),
+    )
 
 
 def acceptance() -> ShownAcceptance:
@@ -102,8 +119,9 @@ CURVES = [
     curve([0.1, 0.5], run=TEXT, label=TEXT, control=TEXT, panel=TEXT, ended=TEXT, seed=seed) for seed in range(2)
 ] + [curve([0.1, 0.5], run=TEXT, label=TEXT, panel=TEXT, in_mean=False)]
 CROSSINGS = [
-    Crossing(run=TEXT, label=TEXT, n_future=1, seed=seed, tokens=tokens, seen=900) for seed, tokens in enumerate((100, None, 50))
-]  # fmt: skip
+    Crossing(run=TEXT, label=TEXT, n_future=1, seed=seed, tokens=tokens, seen=900)
+    for seed, tokens in enumerate((100, None, 50))
+]
 BY_M = [ByOperations(run=TEXT, label=TEXT, n_future=1, control=TEXT, seed=0, values={1: 0.5})]
 FIGURES: dict[str, tuple[Callable[[], go.Figure], int]] = {
     "score": (lambda: score_figure(CURVES, [SCORE]), 6),

@@ -58,10 +58,13 @@ def test_settings_that_make_no_sense_are_refused(values, message):
 @pytest.mark.parametrize(
     ("values", "paths"),
     [
-        ({}, ()), ({"speculative": 2}, ((0,),)), ({"speculative": 3}, ((0,), (0, 0))), ({"tree": chain(3)}, ((0,), (0, 0))),
+        ({}, ()),
+        ({"speculative": 2}, ((0,),)),
+        ({"speculative": 3}, ((0,), (0, 0))),
+        ({"tree": chain(3)}, ((0,), (0, 0))),
         ({"tree": TREES["siblings"], "speculative": 2}, TREES["siblings"].paths),
     ],
-)  # fmt: skip
+)
 def test_the_drafts_of_settings(values, paths):
     assert DecodingConfig(**values).drafts.paths == paths
 
@@ -182,7 +185,11 @@ def test_parents_are_counted_among_the_drafts_that_were_judged():
     tree = TREES["depth first"]  # ((1,), (1, 0), (1, 0, 1), (0,), (0, 2), (0, 2, 0))
     drafts = Forward(tree, (1, 2, 3, 4, 5, 6), 4, 9, room=2).step().drafts
     assert [(draft.token, draft.parent, draft.accepted) for draft in drafts] == [
-        (1, -1, False), (2, 0, False), (4, -1, True), (5, 2, False)]  # fmt: skip
+        (1, -1, False),
+        (2, 0, False),
+        (4, -1, True),
+        (5, 2, False),
+    ]
 
 
 @pytest.mark.parametrize(

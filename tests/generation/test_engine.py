@@ -53,8 +53,11 @@ def step(engine, state, known):
     nodes, positions, view = engine.prepare(state, span)
     streams, resid = engine._path(nodes, positions, view)
     drafts = state.drafts.tolist()
-    lines = [[*row, *(mine[node - 1] for node in tree.way_to(node))]
-             for row, mine in zip(known, drafts, strict=True) for node in range(tree.n_nodes)]  # fmt: skip
+    lines = [
+        [*row, *(mine[node - 1] for node in tree.way_to(node))]
+        for row, mine in zip(known, drafts, strict=True)
+        for node in range(tree.n_nodes)
+    ]
     expected = behind(engine.model, lines, (1,))[:, 0].unflatten(0, (len(known), -1))
     torch.testing.assert_close(final_logits(engine.model, resid), expected, **CLOSE)
     state, outcome = engine.judge(state, GREEDY, nodes, streams, resid, span)
@@ -180,6 +183,16 @@ def test_plain_decoding_runs_no_future_head_behind_the_first(kind):
     assert engine.heads == (0,) if kind != "anticausal" else (3, 2, 1, 0)
     assert engine.tree == Tree(())
     memory = Memory(1, 4, torch.float32, torch.device("cpu"))
-    assert type(make_drafter(model, 2, memory)).__name__ == {
-        "independent": "Parallel", "linear": "Pointwise", "causal": "Chained", "anticausal": "Free", "sequential": "Rereading",
-        "hydra": "Onward", "medusa_linear": "Pointwise", "medusa_mlp": "Pointwise"}[kind]  # fmt: skip
+    assert (
+        type(make_drafter(model, 2, memory)).__name__
+        == {
+            "independent": "Parallel",
+            "linear": "Pointwise",
+            "causal": "Chained",
+            "anticausal": "Free",
+            "sequential": "Rereading",
+            "hydra": "Onward",
+            "medusa_linear": "Pointwise",
+            "medusa_mlp": "Pointwise",
+        }[kind]
+    )

@@ -215,8 +215,13 @@ def test_which_branch_of_a_tree_is_taken(kind):
         return {2: [token + 5, token + 2], 3: [token + 3, token + 7], 4: [token + 6, token + 7]}[offset]
 
     model = counting_model(says, future_heads=kind)
-    for name, each, path in [("siblings", 2, (2,)), ("bushy", 3, (2, 5)), ("depth first", 3, (1, 2)),
-                             ("no favourite", 2, (1,)), ("a chain as a tree", 1, ())]:  # fmt: skip
+    for name, each, path in [
+        ("siblings", 2, (2,)),
+        ("bushy", 3, (2, 5)),
+        ("depth first", 3, (1, 2)),
+        ("no favourite", 2, (1,)),
+        ("a chain as a tree", 1, ()),
+    ]:
         found = generate(model, [[0], [4, 5]], DecodingConfig(max_new_tokens=13, tree=TREES[name]))
         assert texts(found) == [count_up([0], 13), count_up([5], 13)]
         assert found.tokens_per_forward == each, name

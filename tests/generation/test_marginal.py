@@ -41,8 +41,13 @@ def counting(wrong: int = 100, n_future: int = 4) -> Counting:
 def by_hand(model, rows, lengths, candidates):
     """Position by position and row by row: favourites right, conditionally right, candidates right, and of how many."""
     n = model.n_future
-    right, chances, tried, hits, count = (np.zeros(n - 1), np.zeros(n - 1), np.zeros(n - 1), np.zeros((n - 1, candidates)),
-                                          np.zeros(n - 1))  # fmt: skip
+    right, chances, tried, hits, count = (
+        np.zeros(n - 1),
+        np.zeros(n - 1),
+        np.zeros(n - 1),
+        np.zeros((n - 1, candidates)),
+        np.zeros(n - 1),
+    )
     for row, length in zip(rows, lengths, strict=True):
         logits = model(torch.tensor([row]), tuple(range(1, n + 1)))[0]
         for t in range(length - 1, len(row)):

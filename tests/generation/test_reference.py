@@ -12,9 +12,14 @@ from tests.generation.cases import PROMPTS, TREES, always, count_up, counting_mo
 COLD = Sampling(temperature=1e-6)
 """Draws, and yet draws what greedy decoding takes."""
 WAYS = [
-    ({}, "exact"), ({"speculative": 3}, "exact"), ({"speculative": 3}, "typical"), ({"tree": TREES["bushy"]}, "exact"),
-    ({"tree": TREES["bushy"]}, "typical"), ({"tree": TREES["a chain as a tree"]}, "exact"), ({"tree": TREES["no favourite"]}, "exact"),
-]  # fmt: skip
+    ({}, "exact"),
+    ({"speculative": 3}, "exact"),
+    ({"speculative": 3}, "typical"),
+    ({"tree": TREES["bushy"]}, "exact"),
+    ({"tree": TREES["bushy"]}, "typical"),
+    ({"tree": TREES["a chain as a tree"]}, "exact"),
+    ({"tree": TREES["no favourite"]}, "exact"),
+]
 
 
 def seeded():

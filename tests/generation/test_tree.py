@@ -21,11 +21,17 @@ def grown(ends) -> Tree:
 @pytest.mark.parametrize(
     ("tree", "n_nodes", "speculative", "candidates", "is_chain"),
     [
-        (Tree(()), 1, 1, 1, True), (chain(1), 1, 1, 1, True), (chain(2), 2, 2, 1, True), (chain(8), 8, 8, 1, True),
-        (TREES["siblings"], 4, 2, 3, False), (TREES["bushy"], 8, 4, 2, False), (TREES["no favourite"], 3, 3, 2, False),
-        (TREES["depth first"], 7, 4, 3, False), (Tree(((1,),)), 2, 2, 2, False),
+        (Tree(()), 1, 1, 1, True),
+        (chain(1), 1, 1, 1, True),
+        (chain(2), 2, 2, 1, True),
+        (chain(8), 8, 8, 1, True),
+        (TREES["siblings"], 4, 2, 3, False),
+        (TREES["bushy"], 8, 4, 2, False),
+        (TREES["no favourite"], 3, 3, 2, False),
+        (TREES["depth first"], 7, 4, 3, False),
+        (Tree(((1,),)), 2, 2, 2, False),
     ],
-)  # fmt: skip
+)
 def test_sizes(tree, n_nodes, speculative, candidates, is_chain):
     assert (tree.n_nodes, tree.speculative, tree.candidates) == (n_nodes, speculative, candidates)
     assert tree.is_chain is is_chain
@@ -39,7 +45,13 @@ def test_tables_by_hand():
     assert [tree.way_to(node) for node in range(6)] == [(), (1,), (2,), (1, 3), (2, 4), (1, 3, 5)]
     assert tree.lines.tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [0, 2, 2, 2], [0, 1, 3, 3], [0, 2, 4, 4], [0, 1, 3, 5]]
     assert [np.flatnonzero(row).tolist() for row in tree.ancestors] == [
-        [0], [0, 1], [0, 2], [0, 1, 3], [0, 2, 4], [0, 1, 3, 5]]  # fmt: skip
+        [0],
+        [0, 1],
+        [0, 2],
+        [0, 1, 3],
+        [0, 2, 4],
+        [0, 1, 3, 5],
+    ]
 
 
 @given(st.lists(paths, max_size=8))

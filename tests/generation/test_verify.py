@@ -142,8 +142,15 @@ def test_the_first_two_tokens_have_the_models_distribution_whatever_drafts_come_
     q = torch.tensor([[[0.7, 0.1, 0.1, 0.1], [0.05, 0.05, 0.45, 0.45]]]).expand(rows, -1, -1)
     drafts = draw(q, torch.rand(rows, 2, generator=random))
     logits = torch.stack([p_first.expand(rows, -1), p_second[drafts[:, 0]], torch.full((rows, V), 0.25)], dim=1).log()
-    verdict = verify(logits, drafts, q, torch.full((rows,), FAR), torch.rand(rows, 3, 2, generator=random),
-                     tree_tensors(chain(3), "cpu"), DecodingConfig(speculative=3, sampling=SAMPLING))  # fmt: skip
+    verdict = verify(
+        logits,
+        drafts,
+        q,
+        torch.full((rows,), FAR),
+        torch.rand(rows, 3, 2, generator=random),
+        tree_tensors(chain(3), "cpu"),
+        DecodingConfig(speculative=3, sampling=SAMPLING),
+    )
     first = torch.where(verdict.accepted > 0, drafts[:, 0], verdict.own)
     second = torch.where(verdict.accepted > 1, drafts[:, 1], verdict.own)
     later = draw(p_second[first], torch.rand(rows, generator=random))  # where the forward emitted one token only
@@ -157,10 +164,15 @@ def test_the_first_two_tokens_have_the_models_distribution_whatever_drafts_come_
 # --- trees with sampling, and typical acceptance --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("numbers", "expected"), [
-    ((0.2, 0.1, 0.1, 0.1), (1, 1, 0)), ((0.4, 0.1, 0.6, 0.1), (2, 1, 2)), ((0.9, 0.1, 0.1, 0.1), (0, 0, 2)),
-    ((0.2, 0.4, 0.1, 0.1), (3, 2, 2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((0.2, 0.1, 0.1, 0.1), (1, 1, 0)),
+        ((0.4, 0.1, 0.6, 0.1), (2, 1, 2)),
+        ((0.9, 0.1, 0.1, 0.1), (0, 0, 2)),
+        ((0.2, 0.4, 0.1, 0.1), (3, 2, 2)),
+    ],
+)
 def test_in_a_tree_each_node_draws_a_token_and_a_draft_that_is_it_is_accepted(numbers, expected):
     tree = Tree(((0,), (1,), (0, 0)))
     probability = torch.tensor([[P[0], P[1], P[1], P[2]]])
@@ -180,8 +192,16 @@ def test_typical_acceptance_is_from_the_smaller_threshold_on(token, p, epsilon, 
     good = p[token] > min(epsilon, delta * np.exp(-entropy(p)))
     logits = torch.tensor([[p, (0.0, 0.0, 0.0, 1.0)]]).log()
     for tree, drafts in [(chain(2), [token]), (Tree(((0,), (1,))), [token, token])]:
-        found = judged(logits[:, [0, *[1] * len(drafts)]], drafts, tree, uniform=[[0.5, 0.0]] * (1 + len(drafts)),
-                       rule="typical", typical_epsilon=epsilon, typical_delta=delta, sampling=SAMPLING)  # fmt: skip
+        found = judged(
+            logits[:, [0, *[1] * len(drafts)]],
+            drafts,
+            tree,
+            uniform=[[0.5, 0.0]] * (1 + len(drafts)),
+            rule="typical",
+            typical_epsilon=epsilon,
+            typical_delta=delta,
+            sampling=SAMPLING,
+        )
         assert found == ((1, 1, 3) if good else (0, 0, 0))
 
 
@@ -191,9 +211,11 @@ def test_typical_acceptance_is_from_the_smaller_threshold_on(token, p, epsilon, 
 def test_drafts_of_chains_and_trees_are_the_candidates_by_rank():
     logits = torch.tensor([[[3.0, 1, 2, 0], [0, 1, 2, 3], [1, 3, 0, 2]]])
     for tree, expected in [
-        (chain(4), [0, 3, 1]), (TREES["siblings"], [0, 2, 1]), (TREES["bushy"], [0, 2, 3, 2, 3, 1, 3]),
+        (chain(4), [0, 3, 1]),
+        (TREES["siblings"], [0, 2, 1]),
+        (TREES["bushy"], [0, 2, 3, 2, 3, 1, 3]),
         (TREES["depth first"], [2, 3, 3, 0, 1, 1]),
-    ]:  # fmt: skip
+    ]:
         drafts, drawn_from = draft_tokens(logits, None, tree, tree_tensors(tree, "cpu"), Sampling())
         assert drafts.tolist() == [expected] and drawn_from is None
 
@@ -208,11 +230,14 @@ def test_drafts_of_sampled_chains_are_drawn_and_say_from_what():
 @pytest.mark.parametrize(
     ("tree", "sampling", "rule", "expected"),
     [
-        (chain(3), SAMPLING, "exact", True), (chain(3), SAMPLING, "typical", False), (chain(3), Sampling(), "exact", False),
-        (chain(1), SAMPLING, "exact", False), (TREES["siblings"], SAMPLING, "exact", False),
+        (chain(3), SAMPLING, "exact", True),
+        (chain(3), SAMPLING, "typical", False),
+        (chain(3), Sampling(), "exact", False),
+        (chain(1), SAMPLING, "exact", False),
+        (TREES["siblings"], SAMPLING, "exact", False),
         (TREES["a chain as a tree"], SAMPLING, "exact", True),
     ],
-)  # fmt: skip
+)
 def test_drafts_are_drawn_in_chains_under_exact_sampling_only(tree, sampling, rule, expected):
     assert samples_drafts(tree, sampling, rule) is expected
     if tree.paths and not expected:

@@ -121,13 +121,16 @@ def test_an_empty_clamp_changes_nothing():
     assert torch.equal(model(random_tokens()), small_model(n_future=2)(random_tokens()))
 
 
-@pytest.mark.parametrize(("names", "chosen"), [
-    (("all",), {"blocks.0": [0, 1], "future_heads.0": [0, 1], "future_heads.1": [0, 1]}),
-    (("trunk",), {"blocks.0": [0, 1]}),
-    (("blocks.0.1", "blocks.0.1"), {"blocks.0": [1]}),
-    (("future_heads.1",), {"future_heads.1": [0, 1]}),
-    ((), {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (("all",), {"blocks.0": [0, 1], "future_heads.0": [0, 1], "future_heads.1": [0, 1]}),
+        (("trunk",), {"blocks.0": [0, 1]}),
+        (("blocks.0.1", "blocks.0.1"), {"blocks.0": [1]}),
+        (("future_heads.1",), {"future_heads.1": [0, 1]}),
+        ((), {}),
+    ],
+)
 def test_names_choose_heads(names, chosen):
     assert select_heads(names, small_config(n_future=2)) == chosen
 

@@ -59,11 +59,15 @@ def test_a_path_through_several_future_heads_is_a_deeper_transformer(kind, unemb
         assert bridge.cfg.n_layers == len(model.blocks) + len(model.path(offset))
 
 
-@pytest.mark.parametrize(("kind", "offset", "says"), [
-    ("linear", 1, "offset 1 is no plain layer but of the type 'linear'.*another type of future heads"),
-    ("medusa_mlp", 2, "offset 2 is no plain layer.*write offset=1"), ("medusa_linear", 3, "offset 3 is no plain layer"),
-    ("sequential", 3, "offset 2 is no plain layer but of the type 'sequential'.*write offset=1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "offset", "says"),
+    [
+        ("linear", 1, "offset 1 is no plain layer but of the type 'linear'.*another type of future heads"),
+        ("medusa_mlp", 2, "offset 2 is no plain layer.*write offset=1"),
+        ("medusa_linear", 3, "offset 3 is no plain layer"),
+        ("sequential", 3, "offset 2 is no plain layer but of the type 'sequential'.*write offset=1"),
+    ],
+)
 def test_what_is_no_plain_layer_is_refused_and_offset_1_is_not(kind, offset, says):
     model = lively_model(n_layers=5, n_future=3, future_heads=kind)
     with pytest.raises(ValueError, match=says):
@@ -72,10 +76,17 @@ def test_what_is_no_plain_layer_is_refused_and_offset_1_is_not(kind, offset, say
         assert _difference(model, export_to_transformer_lens(model)) < WITHIN
 
 
-@pytest.mark.parametrize("options", [
-    {"control": "trunk", "n_layers": 1}, {"n_heads": 1}, {"n_heads": 16, "positions": "standard"}, {"n_heads": 8},
-    {"n_ctx": 512, "n_layers": 2, "d_model": 64, "rotary_base": 500_000.0},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"control": "trunk", "n_layers": 1},
+        {"n_heads": 1},
+        {"n_heads": 16, "positions": "standard"},
+        {"n_heads": 8},
+        {"n_ctx": 512, "n_layers": 2, "d_model": 64, "rotary_base": 500_000.0},
+    ],
+    ids=str,
+)
 def test_extreme_shapes(options):
     model = lively_model(**options)
     bridge = export_to_transformer_lens(model)
@@ -93,12 +104,20 @@ def test_angles_and_their_base_are_ours():
     assert torch.equal(bridge.original_model.get_buffer("rotary.sin_cached")[:, 1::2], model.rotary(4096)[1][:, 1::2])
 
 
-@pytest.mark.parametrize(("options", "wrong"), [
-    ({"normalization": "RMS"}, {"eps": 1e-4}), ({"normalization": "LN"}, {"eps": 1e-4}),
-    ({"mlp": "gelu"}, {"act_fn": "gelu_new"}), ({"mlp": "gated"}, {"act_fn": "gelu"}),
-    ({"normalization": "RMS"}, {"normalization_type": "LN", "final_rms": False}), ({}, {"final_rms": True, "normalization_type": "LN"}),
-    ({"positions": "rotary"}, {"rotary_dim": 4}), ({}, {"attention_dir": "bidirectional"}),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"normalization": "RMS"}, {"eps": 1e-4}),
+        ({"normalization": "LN"}, {"eps": 1e-4}),
+        ({"mlp": "gelu"}, {"act_fn": "gelu_new"}),
+        ({"mlp": "gated"}, {"act_fn": "gelu"}),
+        ({"normalization": "RMS"}, {"normalization_type": "LN", "final_rms": False}),
+        ({}, {"final_rms": True, "normalization_type": "LN"}),
+        ({"positions": "rotary"}, {"rotary_dim": 4}),
+        ({}, {"attention_dir": "bidirectional"}),
+    ],
+    ids=str,
+)
 def test_a_wrong_configuration_shows(options, wrong, monkeypatch):
     monkeypatch.setattr(export, "_copy_rotation", lambda model, bridge: None)
     monkeypatch.setattr(export, "TransformerBridgeConfig", lambda **given: TransformerBridgeConfig(**(given | wrong)))
@@ -156,9 +175,16 @@ def test_an_offset_without_a_head_is_refused_in_the_models_words(offset):
 
 @pytest.mark.parametrize("permanent", [False, True])
 @pytest.mark.parametrize("direction", ["fwd", "bwd"])
-@pytest.mark.parametrize("name", [
-    "hook_embed", "blocks.0.attn.hook_pattern", "hook_trunk", "future_heads.1.mlp.hook_post", "ln_final.hook_scale",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hook_embed",
+        "blocks.0.attn.hook_pattern",
+        "hook_trunk",
+        "future_heads.1.mlp.hook_post",
+        "ln_final.hook_scale",
+    ],
+)
 def test_a_model_with_hooks_on_the_path_is_refused(name, direction, permanent):
     model = small_model(n_future=2)
     model.add_hook(name, lambda value, hook: None, dir=direction, is_permanent=permanent)

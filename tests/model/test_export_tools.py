@@ -107,12 +107,25 @@ def test_patterns_are_those_of_our_probe(exported):
 
 
 @pytest.mark.filterwarnings("ignore:A forward hook edited hook_scale")
-@pytest.mark.parametrize("name", [
-    "hook_embed", "blocks.1.hook_resid_pre", "blocks.1.ln1.hook_normalized", "blocks.1.attn.hook_q", "blocks.1.attn.hook_k",
-    "blocks.0.attn.hook_v", "future_heads.1.attn.hook_pattern", "future_heads.1.attn.hook_z", "blocks.0.hook_attn_out",
-    "blocks.0.mlp.hook_pre", "blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out", "future_heads.1.hook_resid_post",
-    "ln_final.hook_scale",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hook_embed",
+        "blocks.1.hook_resid_pre",
+        "blocks.1.ln1.hook_normalized",
+        "blocks.1.attn.hook_q",
+        "blocks.1.attn.hook_k",
+        "blocks.0.attn.hook_v",
+        "future_heads.1.attn.hook_pattern",
+        "future_heads.1.attn.hook_z",
+        "blocks.0.hook_attn_out",
+        "blocks.0.mlp.hook_pre",
+        "blocks.0.mlp.hook_post",
+        "blocks.0.hook_mlp_out",
+        "future_heads.1.hook_resid_post",
+        "ln_final.hook_scale",
+    ],
+)
 def test_edits_do_what_they_do_in_our_model(gated, name):
     def edit(value: Tensor, hook: object) -> Tensor:
         return value * torch.linspace(0.5, 1.5, value.shape[-1])
@@ -273,10 +286,14 @@ def test_patching_the_stream_is_the_same_in_our_model(gated):
 # Head detectors
 
 
-@pytest.mark.parametrize(("name", "mask"), [
-    ("previous_token_head", previous_token_mask), ("duplicate_token_head", lambda tokens: match_mask(tokens, 0)),
-    ("induction_head", lambda tokens: match_mask(tokens, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        ("previous_token_head", previous_token_mask),
+        ("duplicate_token_head", lambda tokens: match_mask(tokens, 0)),
+        ("induction_head", lambda tokens: match_mask(tokens, 1)),
+    ],
+)
 def test_head_detectors_are_ours_over_all_queries(exported, name, mask):
     row = TOKENS[1:2]
     exported.bridge.to_tokens = lambda text: row
@@ -367,11 +384,15 @@ def test_trap_patching_refuses_training_mode(gated):
         patching.get_act_patch_attn_head_out_all_pos(gated.bare().train(), OTHER_TOKENS, gated.cache, _metric)
 
 
-@pytest.mark.parametrize("tool", [
-    lambda x: x.cache.accumulated_resid(incl_mid=True),
-    lambda x: patching.get_act_patch_mlp_out(x.bridge, OTHER_TOKENS, x.cache, _metric),
-    lambda x: patching.get_act_patch_block_every(x.bridge, OTHER_TOKENS, x.cache, _metric),
-], ids=["accumulated_resid", "mlp_out", "block_every"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tool",
+    [
+        lambda x: x.cache.accumulated_resid(incl_mid=True),
+        lambda x: patching.get_act_patch_mlp_out(x.bridge, OTHER_TOKENS, x.cache, _metric),
+        lambda x: patching.get_act_patch_block_every(x.bridge, OTHER_TOKENS, x.cache, _metric),
+    ],
+    ids=["accumulated_resid", "mlp_out", "block_every"],
+)
 def test_trap_tools_that_look_for_mlps_fail_without(attention_only, tool):
     with pytest.raises(KeyError, match=r"hook_resid_mid|hook_mlp_out"):
         tool(attention_only)

@@ -12,19 +12,25 @@ from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, TYPE_OPTIONS, random_tokens
 
 OFFSETS = (1, 2, 3)
 PATHS = {
-    "independent": ((0,), (1,), (2,)), "linear": ((0,), (1,), (2,)),
-    "causal": ((0,), (0, 1), (0, 1, 2)), "sequential": ((0,), (0, 1), (0, 1, 2)),
+    "independent": ((0,), (1,), (2,)),
+    "linear": ((0,), (1,), (2,)),
+    "causal": ((0,), (0, 1), (0, 1, 2)),
+    "sequential": ((0,), (0, 1), (0, 1, 2)),
     "hydra": ((0,), (0, 1), (0, 1, 2)),
     "anticausal": ((2, 1, 0), (2, 1), (2,)),
-    "medusa_linear": ((0,), (0, 1), (0, 2)), "medusa_mlp": ((0,), (0, 1), (0, 2)),
-}  # fmt: skip
+    "medusa_linear": ((0,), (0, 1), (0, 2)),
+    "medusa_mlp": ((0,), (0, 1), (0, 2)),
+}
 CLASSES = {
-    "independent": (Block, Block, Block), "linear": (ResidualLinear, ResidualLinear, ResidualLinear),
-    "causal": (Block, Block, Block), "sequential": (Block, SequentialHead, SequentialHead),
+    "independent": (Block, Block, Block),
+    "linear": (ResidualLinear, ResidualLinear, ResidualLinear),
+    "causal": (Block, Block, Block),
+    "sequential": (Block, SequentialHead, SequentialHead),
     "hydra": (Block, HydraHead, HydraHead),
     "anticausal": (Block, Block, Block),
-    "medusa_linear": (Block, ResidualLinear, ResidualLinear), "medusa_mlp": (Block, ResidualSiLU, ResidualSiLU),
-}  # fmt: skip
+    "medusa_linear": (Block, ResidualLinear, ResidualLinear),
+    "medusa_mlp": (Block, ResidualSiLU, ResidualSiLU),
+}
 
 
 def model_of(kind: str, **changes) -> MTPTransformer:

@@ -55,8 +55,16 @@ def test_other_seeds_and_other_names_are_other_weights():
 @pytest.mark.parametrize("init", INITS)
 def test_standard_deviations_are_those_of_the_table(init, control):
     config = ModelConfig(
-        n_layers=5, n_heads=4, d_model=128, d_vocab=200, n_ctx=64, n_future=2, control=control, init=init, positions="standard"
-    )  # fmt: skip
+        n_layers=5,
+        n_heads=4,
+        d_model=128,
+        d_vocab=200,
+        n_ctx=64,
+        n_future=2,
+        control=control,
+        init=init,
+        positions="standard",
+    )
     for name, weight in MTPTransformer(config, torch.Generator().manual_seed(0)).named_parameters():
         if weight.ndim < 2:
             assert torch.equal(weight, torch.ones_like(weight)), name

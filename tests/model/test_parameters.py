@@ -40,7 +40,9 @@ def test_paper_sizes_have_12_L_d_squared_parameters(size):
     assert count_parameters(config).non_embedding == pytest.approx(12 * config.n_layers * config.d_model**2, rel=0.01)
 
 
-@pytest.mark.parametrize(("size", "millions"), [("1M", 1), ("3M", 3), ("10M", 10), ("30M", 30), ("100M", 100), ("300M", 300), ("1B", 1000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "millions"), [("1M", 1), ("3M", 3), ("10M", 10), ("30M", 30), ("100M", 100), ("300M", 300), ("1B", 1000)]
+)
 def test_size_names_say_the_parameter_count(size, millions):
     config = ModelConfig(**SIZES[size], d_vocab=256, n_ctx=2048)
     assert count_parameters(config).non_embedding / 1e6 == pytest.approx(millions, rel=0.1)

@@ -141,8 +141,17 @@ def test_cache_has_transformer_lens_names_for_trunk_and_future_heads():
     assert not any(point.fwd_hooks for point in model.hook_points())
 
 
-@pytest.mark.parametrize("name", ["blocks.0.attn.hook_pattern", "blocks.0.attn.hook_attn_scores", "blocks.0.attn.hook_z",
-                                  "future_heads.1.attn.hook_pattern", "ln_final.hook_scale", "hook_embed"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.attn.hook_pattern",
+        "blocks.0.attn.hook_attn_scores",
+        "blocks.0.attn.hook_z",
+        "future_heads.1.attn.hook_pattern",
+        "ln_final.hook_scale",
+        "hook_embed",
+    ],
+)
 def test_editing_an_activation_changes_the_logits(name):
     model, tokens = small_model(n_future=2), random_tokens()
     edited = model.run_with_hooks(tokens, OFFSETS, fwd_hooks=[(name, lambda activation, hook: activation * 0.5)])
@@ -207,9 +216,14 @@ def test_compiled_model_equals_eager():
 
 def test_initial_weights_follow_the_table():
     model = MTPTransformer(small_config(d_model=256, n_heads=4, n_layers=4, d_vocab=500, mlp="gelu"))
-    expected = {"embed.weight": 1 / 16, "blocks.0.attn.qkv.weight": 1 / 16, "blocks.1.mlp.linear_in.weight": 1 / 16,
-                "blocks.0.attn.out.weight": 1 / math.sqrt(256 * 8), "future_heads.0.mlp.out.weight": 1 / math.sqrt(1024 * 8),
-                "unembed.weight": 1 / 16}  # fmt: skip
+    expected = {
+        "embed.weight": 1 / 16,
+        "blocks.0.attn.qkv.weight": 1 / 16,
+        "blocks.1.mlp.linear_in.weight": 1 / 16,
+        "blocks.0.attn.out.weight": 1 / math.sqrt(256 * 8),
+        "future_heads.0.mlp.out.weight": 1 / math.sqrt(1024 * 8),
+        "unembed.weight": 1 / 16,
+    }
     parameters = dict(model.named_parameters())
     for name, std in expected.items():
         assert parameters[name].std().item() == pytest.approx(std, rel=0.03)

@@ -256,18 +256,25 @@ def test_all_components(options, names):
     assert found.components == tuple(names) and np.isfinite(found.loss).all()
 
 
-@pytest.mark.parametrize(("name", "mlp", "message"), [
-    ("blocks.9", "gelu", "no component 'blocks.9'; it has the layers blocks.0, blocks.1, future_heads.0 with 2 heads each"),
-    ("blocks.0.2", "gelu", "no component 'blocks.0.2'"),
-    ("blocks.0.²", "gelu", "no component 'blocks.0.²'"),
-    ("blocks.0.-1", "gelu", "no component"),
-    ("", "gelu", "no component ''"),
-    ("blocks.0.0 + blocks.9.0", "gelu", "no component 'blocks.9.0'.*join a set by ' \\+ '"),
-    ("blocks.0.0+blocks.1.0", "gelu", "no component"),
-    ("blocks.0.mlp", "gelu", None),
-    ("blocks.0.mlp", "none", "no component 'blocks.0.mlp'.*blocks.0.attn; it has no MLPs"),
-    ("blocks.0.out", "none", "no component"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "mlp", "message"),
+    [
+        (
+            "blocks.9",
+            "gelu",
+            "no component 'blocks.9'; it has the layers blocks.0, blocks.1, future_heads.0 with 2 heads each",
+        ),
+        ("blocks.0.2", "gelu", "no component 'blocks.0.2'"),
+        ("blocks.0.²", "gelu", "no component 'blocks.0.²'"),
+        ("blocks.0.-1", "gelu", "no component"),
+        ("", "gelu", "no component ''"),
+        ("blocks.0.0 + blocks.9.0", "gelu", "no component 'blocks.9.0'.*join a set by ' \\+ '"),
+        ("blocks.0.0+blocks.1.0", "gelu", "no component"),
+        ("blocks.0.mlp", "gelu", None),
+        ("blocks.0.mlp", "none", "no component 'blocks.0.mlp'.*blocks.0.attn; it has no MLPs"),
+        ("blocks.0.out", "none", "no component"),
+    ],
+)
 def test_a_name_that_the_model_does_not_have_is_a_sentence(name, mlp, message):
     model, batch = small_model(mlp=mlp), make_batch(random_tokens())
     if message is None:

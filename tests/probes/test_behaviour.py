@@ -85,9 +85,15 @@ def test_a_model_that_cannot_use_context_gains_nothing():
     assert result.loss[0] == pytest.approx(math.log(11)) and abs(result.in_context[0]) < 1e-6
 
 
-@pytest.mark.parametrize(("length", "expected"), [
-    (8, ((1, 2), (6, 7))), (64, ((1, 16), (48, 63))), (3, ((1, 1), (2, 2))), (2, ((1, 1), (1, 1))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (8, ((1, 2), (6, 7))),
+        (64, ((1, 16), (48, 63))),
+        (3, ((1, 1), (2, 2))),
+        (2, ((1, 1), (1, 1))),
+    ],
+)
 def test_stretches_are_quarters(length, expected):
     assert stretches(length) == expected
 

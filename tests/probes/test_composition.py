@@ -101,15 +101,20 @@ def test_bands_equal_those_of_explicit_rotations_of_the_two_matrices():
     draws, norm = 3000, torch.linalg.matrix_norm
     rotations, _ = torch.linalg.qr(torch.randn(draws, 32, 32, generator=seeded_generator(3), dtype=torch.float64))
     bands = [
-        rotated_bands(spectra_of(V, O), spectra_of(K, Q), squared_corners(32, 8, 3, seeded_generator(seed)), np.ones((3, 3), bool))
+        rotated_bands(
+            spectra_of(V, O), spectra_of(K, Q), squared_corners(32, 8, 3, seeded_generator(seed)), np.ones((3, 3), bool)
+        )
         for seed in range(20)
-    ]  # fmt: skip
+    ]
     pairs, strongest = (np.mean([band[which] for band in bands], axis=0) for which in (0, 1))
     for j in range(3):
-        drawn = torch.stack([
-            norm(V[i] @ O[i].T @ rotations.roll(i, dims=0) @ K[j] @ Q[j].T)
-            / (norm(V[i] @ O[i].T) * norm(K[j] @ Q[j].T)) for i in range(3)
-        ])  # fmt: skip
+        drawn = torch.stack(
+            [
+                norm(V[i] @ O[i].T @ rotations.roll(i, dims=0) @ K[j] @ Q[j].T)
+                / (norm(V[i] @ O[i].T) * norm(K[j] @ Q[j].T))
+                for i in range(3)
+            ]
+        )
         assert pairs[:, j] == pytest.approx(drawn.quantile(0.99, dim=1).numpy(), rel=0.06)
         assert strongest[j] == pytest.approx(drawn.amax(dim=0).quantile(0.99).item(), rel=0.06)
 

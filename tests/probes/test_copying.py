@@ -32,9 +32,14 @@ def test_a_hand_built_head_copies_or_suppresses_directly(sign, eigenvalues, top1
     assert _direct(copying(model), Head("blocks.0", 2)) == pytest.approx((eigenvalues, top1))
 
 
-@pytest.mark.parametrize(("signs", "eigenvalues", "top1"), [
-    ((1, 1), 1.0, 1.0), ((-1, 1), -1.0, 0.0), ((-1, -1), 1.0, 1.0),  # suppressing what suppresses
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("signs", "eigenvalues", "top1"),
+    [
+        ((1, 1), 1.0, 1.0),
+        ((-1, 1), -1.0, 0.0),
+        ((-1, -1), 1.0, 1.0),  # suppressing what suppresses
+    ],
+)
 def test_two_heads_copy_together_through_a_future_head(signs, eigenvalues, top1):
     """The trunk head alone copies nothing: what it writes, only the future head's head makes into logits."""
     model = induction_model(noise=0)
@@ -72,8 +77,11 @@ def test_random_heads_are_at_chance(normalization):
     model = small_model(d_model=64, n_heads=8, n_layers=4, n_future=2, d_vocab=50, normalization=normalization)
     found = copying(model)
     for values, expected in (
-        (found.direct_eigenvalues, 0), (found.through_eigenvalues, 0), (found.direct_top1, 1 / 50), (found.through_top1, 1 / 50),
-    ):  # fmt: skip
+        (found.direct_eigenvalues, 0),
+        (found.through_eigenvalues, 0),
+        (found.direct_top1, 1 / 50),
+        (found.through_top1, 1 / 50),
+    ):
         finite = values[np.isfinite(values)]
         assert abs(finite.mean() - expected) < 4 * finite.std() / np.sqrt(len(finite)) + 1e-3
 
@@ -185,11 +193,18 @@ def test_what_was_stored_before_has_no_bands():
     assert Copying.from_dict(before.to_dict()).through_eigenvalues_null is None
 
 
-@pytest.mark.parametrize(("matrix", "expected"), [
-    ([[2.0, 0.0], [0.0, 3.0]], 1.0), ([[-1.0, 0.0], [0.0, -5.0]], -1.0), ([[3.0, 0.0], [0.0, -1.0]], 0.5),
-    ([[0.0, 1.0], [-1.0, 0.0]], 0.0), ([[0.0, 0.0], [0.0, 0.0]], 0.0), ([[float("nan"), 0.0], [0.0, 1.0]], float("nan")),
-    ([[float("inf"), 0.0], [0.0, 1.0]], float("nan")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[2.0, 0.0], [0.0, 3.0]], 1.0),
+        ([[-1.0, 0.0], [0.0, -5.0]], -1.0),
+        ([[3.0, 0.0], [0.0, -1.0]], 0.5),
+        ([[0.0, 1.0], [-1.0, 0.0]], 0.0),
+        ([[0.0, 0.0], [0.0, 0.0]], 0.0),
+        ([[float("nan"), 0.0], [0.0, 1.0]], float("nan")),
+        ([[float("inf"), 0.0], [0.0, 1.0]], float("nan")),
+    ],
+)
 def test_eigenvalue_scores_of_small_matrices(matrix, expected):
     assert eigenvalue_score(torch.tensor([matrix])) == pytest.approx(expected, nan_ok=True, abs=1e-12)
 

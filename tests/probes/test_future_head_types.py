@@ -65,10 +65,19 @@ def test_every_probe_runs_leaves_no_trace_and_reads_back(options, probes, monkey
 # --- who reads whom ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "later", "earlier", "expected"), [
-    ("independent", 1, 0, False), ("causal", 1, 0, True), ("causal", 0, 1, False), ("causal", 2, 0, True),
-    ("anticausal", 0, 1, True), ("anticausal", 0, 2, True), ("anticausal", 1, 0, False), ("sequential", 2, 1, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "later", "earlier", "expected"),
+    [
+        ("independent", 1, 0, False),
+        ("causal", 1, 0, True),
+        ("causal", 0, 1, False),
+        ("causal", 2, 0, True),
+        ("anticausal", 0, 1, True),
+        ("anticausal", 0, 2, True),
+        ("anticausal", 1, 0, False),
+        ("sequential", 2, 1, True),
+    ],
+)
 def test_comes_after_between_future_heads_is_what_the_model_computes(kind, later, earlier, expected):
     model, paths = model_of(kind), model_of(kind).config.paths
     one, other = (Head(f"future_heads.{index}", 0) for index in (later, earlier))
@@ -106,8 +115,11 @@ def test_composition_has_senders_in_future_heads_that_others_read():
 
 def test_knockout_draws_from_all_on_the_next_tokens_path():
     batch = make_batch(random_tokens(rows=8))
-    for kind, layers in (("causal", {"future_heads.0"}), ("linear", set()),
-                         ("anticausal", {f"future_heads.{index}" for index in range(3)})):  # fmt: skip
+    for kind, layers in (
+        ("causal", {"future_heads.0"}),
+        ("linear", set()),
+        ("anticausal", {f"future_heads.{index}" for index in range(3)}),
+    ):
         found = knockout(model_of(kind), batch)
         everyone = (*found.induction, *found.previous_token, *found.others)
         assert {head.layer for head in everyone if head.layer.startswith("future")} == layers

@@ -57,9 +57,14 @@ def test_a_model_without_induction_heads_has_nothing_to_take_out():
     assert again.without_others.shape == (0,) and again.induction == ()
 
 
-@pytest.mark.parametrize(("forced", "n_induction", "n_control", "most_draws"), [
-    (("all",), 6, 0, 0), (("blocks.1", "future_heads.0"), 4, 2, 1), (("future_heads.0.1",), 1, 1, 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("forced", "n_induction", "n_control", "most_draws"),
+    [
+        (("all",), 6, 0, 0),
+        (("blocks.1", "future_heads.0"), 4, 2, 1),
+        (("future_heads.0.1",), 1, 1, 5),
+    ],
+)
 def test_there_are_never_more_controls_than_others(forced, n_induction, n_control, most_draws):
     """Heads whose patterns are held are induction heads by their score, whatever they do."""
     task = make_task("induction", d_vocab=11, n_ctx=12, min_distance=3, max_distance=6, test_rows=16)

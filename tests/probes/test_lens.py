@@ -45,8 +45,9 @@ def test_every_site_against_a_slow_loop():
                 losses = [-log_probability[b, t, targets[b, t]].item() for b, t in places if targets[b, t] != IGNORED]
                 right = [
                     (log_probability[b, t].argmax() == scored[b, t]).item()
-                    for b, t in places if scored[b, t] != IGNORED
-                ]  # fmt: skip
+                    for b, t in places
+                    if scored[b, t] != IGNORED
+                ]
                 assert loss[i, k - 1] == pytest.approx(np.mean(losses), rel=1e-5)
                 assert accuracy[i, k - 1] == pytest.approx(np.mean(right))
 

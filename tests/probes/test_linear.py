@@ -232,8 +232,9 @@ def test_values_of_subexpressions_are_targets_where_they_are_complete():
     train, test = linear_rows(task, positions=300)
     targets = value_targets(task, train, test)
     assert [target.name for target in targets] == [
-        "value of a subexpression, coefficient 0", "value of a subexpression, coefficient 1"
-    ]  # fmt: skip
+        "value of a subexpression, coefficient 0",
+        "value of a subexpression, coefficient 1",
+    ]
     values = task.intermediate_values(train)
     for coefficient, target in enumerate(targets):
         there = values[..., coefficient] >= 0

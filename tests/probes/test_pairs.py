@@ -12,9 +12,13 @@ from tasks.targets import IGNORED, future_targets, score_targets
 from tests.cases import make_batch, random_tokens
 
 TASKS: list[tuple[str, dict[str, Any], int]] = [
-    ("induction", {}, 1), ("induction", {"n_ctx": 40, "min_distance": 5, "max_distance": 9}, 1), ("induction", {}, 2),
-    ("induction", {}, 4), ("stories", {"test_stories": 20}, 1), ("polynomial", {}, 1),
-]  # fmt: skip
+    ("induction", {}, 1),
+    ("induction", {"n_ctx": 40, "min_distance": 5, "max_distance": 9}, 1),
+    ("induction", {}, 2),
+    ("induction", {}, 4),
+    ("stories", {"test_stories": 20}, 1),
+    ("polynomial", {}, 1),
+]
 
 
 def _pairs(batch: Batch, seed: int = 0, **options: Any) -> Pairs:
@@ -137,15 +141,18 @@ def test_rows_and_device_keep_everything_together():
     assert some.wrong.tolist() == pairs.wrong[[4, 1]].tolist()
 
 
-@pytest.mark.parametrize(("tokens", "options", "says"), [
-    ([[1, 2, 3, 4, 5]], {}, "1 after an earlier occurrence"),  # nothing repeats
-    ([[1, 2, 3, 1, 3, 2]], {}, "another answer could stand there"),  # goes on otherwise
-    ([[2, 2, 2, 2, 2, 2]], {}, "in none of the 1 rows"),  # the answer is the query's own token
-    ([[1, 2, 1, 2]], {}, "in none of the 1 rows"),  # no other answer than these two
-    ([[1, 2, 3, 1, 2, 3]], {"offset": 6}, "6 after an earlier occurrence"),
-    ([[1, 2, 3, 1, 2, 3]], {"offset": 0}, "offsets start at 1"),
-    ([[1, 2, 3, 1, 2, 3]], {"rows": 0}, "write at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tokens", "options", "says"),
+    [
+        ([[1, 2, 3, 4, 5]], {}, "1 after an earlier occurrence"),  # nothing repeats
+        ([[1, 2, 3, 1, 3, 2]], {}, "another answer could stand there"),  # goes on otherwise
+        ([[2, 2, 2, 2, 2, 2]], {}, "in none of the 1 rows"),  # the answer is the query's own token
+        ([[1, 2, 1, 2]], {}, "in none of the 1 rows"),  # no other answer than these two
+        ([[1, 2, 3, 1, 2, 3]], {"offset": 6}, "6 after an earlier occurrence"),
+        ([[1, 2, 3, 1, 2, 3]], {"offset": 0}, "offsets start at 1"),
+        ([[1, 2, 3, 1, 2, 3]], {"rows": 0}, "write at least 1"),
+    ],
+)
 def test_rows_without_a_query_are_an_error_that_says_what_is_needed(tokens, options, says):
     with pytest.raises(ValueError, match=says):
         _pairs(make_batch(torch.tensor(tokens)), **options)

@@ -17,13 +17,16 @@ CIRCUITS = [(1, 1, "RMS"), (2, 1, "RMS"), (2, 2, "RMS"), (1, 1, "LN")]
 
 
 @pytest.mark.parametrize(("n_future", "offset", "normalization"), CIRCUITS)
-@pytest.mark.parametrize(("corrupt", "site", "where"), [
-    # Where the corrupted fact is, before (or in) the trunk layer and the future head:
-    ("answer", "resid_pre", ("source", "source")),
-    ("answer", "attn_out", (None, "query")),
-    ("match", "resid_pre", ("before source", "source")),
-    ("match", "attn_out", ("source", "query")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("corrupt", "site", "where"),
+    [
+        # Where the corrupted fact is, before (or in) the trunk layer and the future head:
+        ("answer", "resid_pre", ("source", "source")),
+        ("answer", "attn_out", (None, "query")),
+        ("match", "resid_pre", ("before source", "source")),
+        ("match", "attn_out", ("source", "query")),
+    ],
+)
 def test_by_role_the_fact_is_where_the_circuit_holds_it(corrupt, site, where, n_future, offset, normalization):
     model = induction_model(n_future, normalization=normalization)
     pairs = task_pairs(offset=offset, corrupt=corrupt)
@@ -162,10 +165,13 @@ def test_a_model_without_a_trunk_has_its_future_head_patched(monkeypatch):
     assert patch_heads(model, pairs).recovery.shape == (3, 2)
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"site": "mlp_out"}, "the model has no MLPs"),
-    ({"offset": 2}, r"the pairs are made for offset 1; write make_pairs\(\.\.\., offset=2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"site": "mlp_out"}, "the model has no MLPs"),
+        ({"offset": 2}, r"the pairs are made for offset 1; write make_pairs\(\.\.\., offset=2\)"),
+    ],
+)
 def test_what_cannot_be_patched_is_an_error(options, says):
     with pytest.raises(ValueError, match=says):
         patch_positions(induction_model(), task_pairs(), **options)

@@ -65,9 +65,14 @@ def _asked_for_another_token(pairs: Pairs) -> Pairs:
         corrupted[row, query] = pairs.clean[row, place]
         wrong[row] = pairs.clean[row, place + 1]
     return Pairs(
-        clean=pairs.clean, corrupted=corrupted, sources=pairs.sources, query=pairs.query, answer=pairs.answer, wrong=wrong,
+        clean=pairs.clean,
+        corrupted=corrupted,
+        sources=pairs.sources,
+        query=pairs.query,
+        answer=pairs.answer,
+        wrong=wrong,
         offset=pairs.offset,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("kind", ["q", "v"])
@@ -154,11 +159,14 @@ def test_a_model_without_a_trunk_has_no_senders():
     assert result.senders == () and len(result.receivers) == 2 and result.q.shape == (0, 2)
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"senders": [Head("blocks.7", 0)]}, "there is no head blocks.7.0 .* write one of blocks.0.0"),
-    ({"receivers": [Head("future_heads.1", 0)]}, "on the way to this offset's logits"),
-    ({"offset": 2}, "the pairs are made for offset 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"senders": [Head("blocks.7", 0)]}, "there is no head blocks.7.0 .* write one of blocks.0.0"),
+        ({"receivers": [Head("future_heads.1", 0)]}, "on the way to this offset's logits"),
+        ({"offset": 2}, "the pairs are made for offset 1"),
+    ],
+)
 def test_a_head_or_an_offset_that_is_not_there_is_an_error(options, says):
     with pytest.raises(ValueError, match=says):
         path_patching(induction_model(2), task_pairs(), **options)

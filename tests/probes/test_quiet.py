@@ -62,10 +62,13 @@ def test_a_listening_hook_changes_nothing():
     assert seen == ["hook_trunk"] and torch.equal(logits, model(random_tokens()))
 
 
-@pytest.mark.parametrize(("options", "layers"), [
-    ({"n_future": 2}, ("blocks.0", "future_heads.0", "future_heads.1")),
-    ({"n_layers": 1, "control": "trunk"}, ("future_heads.0",)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({"n_future": 2}, ("blocks.0", "future_heads.0", "future_heads.1")),
+        ({"n_layers": 1, "control": "trunk"}, ("future_heads.0",)),
+    ],
+)
 def test_names_of_layers_and_offsets(options, layers):
     model = small_model(**options)
     assert layer_names(model) == layers

@@ -19,9 +19,12 @@ def test_the_whole_clean_stream_at_any_layer_brings_back_all_and_nothing_brings_
     for number, layer in enumerate(layers):
         for source, expected in ((runs.clean, 1.0), (runs.corrupted, 0.0)):
             patch = Patch(
-                layer=number, point="hook_resid_pre", values=source.activations[f"{layer}.hook_resid_pre"],
-                rows=torch.arange(3), place=(slice(None),),
-            )  # fmt: skip
+                layer=number,
+                point="hook_resid_pre",
+                values=source.activations[f"{layer}.hook_resid_pre"],
+                rows=torch.arange(3),
+                place=(slice(None),),
+            )
             found = runs.recovery(patched_differences(model, pairs, runs.corrupted, patch))
             np.testing.assert_allclose(found, expected, atol=2e-3)
 

@@ -8,10 +8,14 @@ from tasks.registry import make_task
 from tests.cases import make_batch, random_tokens
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("induction", {"n_ctx": 40, "max_distance": 12}), ("stories", {"n_ctx": 48, "test_stories": 30, "n_words": 4, "n_templates": 8}),
-    ("polynomial", {"n_ctx": 64, "prime": 5, "coefficients": 2, "max_operations": 3, "test_operations": 3}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("induction", {"n_ctx": 40, "max_distance": 12}),
+        ("stories", {"n_ctx": 48, "test_stories": 30, "n_words": 4, "n_templates": 8}),
+        ("polynomial", {"n_ctx": 64, "prime": 5, "coefficients": 2, "max_operations": 3, "test_operations": 3}),
+    ],
+)
 def test_they_are_the_first_rows_of_the_test_set_cut_short(name, options):
     task = make_task(name, **options)
     batch, whole = probe_batch(task, rows=5, most_tokens=32), task.test_batch(5)

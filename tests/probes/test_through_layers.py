@@ -117,15 +117,18 @@ def test_a_large_background_makes_the_effect_linear():
     assert np.abs(alone).max() > 10 * np.abs(twice).max()  # where the norms scale it up to full size
 
 
-@pytest.mark.parametrize(("path", "arguments", "message"), [
-    ((), {}, "the path has no heads"),
-    ((Head("blocks.0", 5),), {}, r"no attention head blocks\.0\.5"),
-    ((SECOND, FIRST), {}, r"blocks\.0\.1 cannot read what blocks\.1\.0 writes"),
-    ((FIRST,), {"offset": 3}, "offset is 3, and the model predicts the offsets 1 to 2"),
-    ((FIRST,), {"offset": 0}, "offset is 0"),
-    ((FIRST, FUTURE), {"offset": 1}, r"future_heads\.1\.1 does not lead to offset 1; write offset=2"),
-    ((FIRST,), {"tokens": [11]}, "no token 11"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "arguments", "message"),
+    [
+        ((), {}, "the path has no heads"),
+        ((Head("blocks.0", 5),), {}, r"no attention head blocks\.0\.5"),
+        ((SECOND, FIRST), {}, r"blocks\.0\.1 cannot read what blocks\.1\.0 writes"),
+        ((FIRST,), {"offset": 3}, "offset is 3, and the model predicts the offsets 1 to 2"),
+        ((FIRST,), {"offset": 0}, "offset is 0"),
+        ((FIRST, FUTURE), {"offset": 1}, r"future_heads\.1\.1 does not lead to offset 1; write offset=2"),
+        ((FIRST,), {"tokens": [11]}, "no token 11"),
+    ],
+)
 def test_what_cannot_be_is_refused(path, arguments, message):
     with pytest.raises(ValueError, match=message):
         through_layers(_model(), path, **arguments)

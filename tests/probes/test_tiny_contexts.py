@@ -32,9 +32,14 @@ SMALLEST = PolynomialConfig(
 CASES: dict[str, tuple[TaskConfig, int]] = {
     f"{config.name}-{config.n_ctx} n{n_future}": (config, n_future)
     for config, n_future in [
-        (bytes_of(2), 1), (bytes_of(3), 2), (bytes_of(4), 3), (repeats(3), 1), (repeats(4), 3), (SMALLEST, 4),
+        (bytes_of(2), 1),
+        (bytes_of(3), 2),
+        (bytes_of(4), 3),
+        (repeats(3), 1),
+        (repeats(4), 3),
+        (SMALLEST, 4),
     ]
-}  # fmt: skip
+}
 """Task and n_future."""
 NEED_REPEATS = ("patch_positions", "patch_heads", "patch_heads_match", "path_patching")
 """Probes whose rows are pairs: such short rows hold no token that says again what an earlier one said."""

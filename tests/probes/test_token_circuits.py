@@ -35,9 +35,15 @@ def test_an_ov_circuit_equals_the_product_of_d_model_by_d_model_matrices(options
 
 
 @pytest.mark.parametrize("options", MODEL_OPTIONS[::3])
-@pytest.mark.parametrize(("key_path", "query_path"), [
-    ((), ()), ((TRUNK,), ()), ((), (LATER,)), ((TRUNK, LATER), (TRUNK,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key_path", "query_path"),
+    [
+        ((), ()),
+        ((TRUNK,), ()),
+        ((), (LATER,)),
+        ((TRUNK, LATER), (TRUNK,)),
+    ],
+)
 def test_a_qk_circuit_equals_the_product_of_d_model_by_d_model_matrices(options, key_path, query_path):
     model = _model(**options)
     w, found = head_weights(model), qk_circuit(model, FUTURE, key_path=key_path, query_path=query_path)
@@ -157,18 +163,27 @@ def test_distance_0_and_standard_positions_turn_nothing():
         qk_circuit(_model(positions="standard"), FUTURE, distance=1)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda model: ov_circuit(model, (FUTURE, TRUNK)), r"blocks\.0\.1 cannot read what future_heads\.1\.1 writes"),
-    (lambda model: ov_circuit(model, (Head("blocks.5", 0),)), r"no attention head blocks\.5\.0"),
-    (lambda model: qk_circuit(model, Head("blocks.0", 9)), r"no attention head blocks\.0\.9"),
-    (lambda model: qk_circuit(model, TRUNK, key_path=(LATER,)), r"blocks\.0\.1 cannot read what blocks\.1\.0 writes"),
-    (lambda model: qk_circuit(model, TRUNK, query_path=(TRUNK,)), "both read the same stream"),
-    (lambda model: qk_circuit(model, FUTURE, distance=12), "distance is 12; write 0 to 11"),
-    (lambda model: qk_circuit(model, FUTURE, distance=-1), "distance is -1; write 0 to 11"),
-    (lambda model: ov_circuit(model, (TRUNK,), tokens=[0, 11]), "no token 11; write tokens from 0 to 10"),
-    (lambda model: ov_circuit(model, (TRUNK,), tokens=[]), "a circuit of 0 tokens"),
-    (lambda model: ov_circuit(model, (TRUNK,), tokens=[2, 1, 2]), r"name one token twice; write each once: \[1, 2\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: ov_circuit(model, (FUTURE, TRUNK)), r"blocks\.0\.1 cannot read what future_heads\.1\.1 writes"),
+        (lambda model: ov_circuit(model, (Head("blocks.5", 0),)), r"no attention head blocks\.5\.0"),
+        (lambda model: qk_circuit(model, Head("blocks.0", 9)), r"no attention head blocks\.0\.9"),
+        (
+            lambda model: qk_circuit(model, TRUNK, key_path=(LATER,)),
+            r"blocks\.0\.1 cannot read what blocks\.1\.0 writes",
+        ),
+        (lambda model: qk_circuit(model, TRUNK, query_path=(TRUNK,)), "both read the same stream"),
+        (lambda model: qk_circuit(model, FUTURE, distance=12), "distance is 12; write 0 to 11"),
+        (lambda model: qk_circuit(model, FUTURE, distance=-1), "distance is -1; write 0 to 11"),
+        (lambda model: ov_circuit(model, (TRUNK,), tokens=[0, 11]), "no token 11; write tokens from 0 to 10"),
+        (lambda model: ov_circuit(model, (TRUNK,), tokens=[]), "a circuit of 0 tokens"),
+        (
+            lambda model: ov_circuit(model, (TRUNK,), tokens=[2, 1, 2]),
+            r"name one token twice; write each once: \[1, 2\]",
+        ),
+    ],
+)
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(_model(positions="rotary"))

@@ -82,14 +82,23 @@ def test_weights_are_copies_without_gradients(dtype):
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("path", "message"), [
-    (("future_heads.0.1", "blocks.0.0"), r"blocks\.0\.0 cannot read what future_heads\.0\.1 writes.*upwards: blocks\.0\.0, then"),
-    (("blocks.0.0", "blocks.0.1"), r"blocks\.0\.1 cannot read what blocks\.0\.0 writes: both read the same stream"),
-    (("blocks.0.0", "future_heads.0.0", "future_heads.1.0"), r"one path with future_heads\.0\.0 and one with future_heads\.1\.0"),
-    (("blocks.0.0", "blocks.0.0"), "both read the same stream"),
-    (("blocks.0.2",), r"no attention head blocks\.0\.2; write one of blocks\.0\.0 to future_heads\.1\.1"),
-    (("blocks.1.0",), "no attention head"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            ("future_heads.0.1", "blocks.0.0"),
+            r"blocks\.0\.0 cannot read what future_heads\.0\.1 writes.*upwards: blocks\.0\.0, then",
+        ),
+        (("blocks.0.0", "blocks.0.1"), r"blocks\.0\.1 cannot read what blocks\.0\.0 writes: both read the same stream"),
+        (
+            ("blocks.0.0", "future_heads.0.0", "future_heads.1.0"),
+            r"one path with future_heads\.0\.0 and one with future_heads\.1\.0",
+        ),
+        (("blocks.0.0", "blocks.0.0"), "both read the same stream"),
+        (("blocks.0.2",), r"no attention head blocks\.0\.2; write one of blocks\.0\.0 to future_heads\.1\.1"),
+        (("blocks.1.0",), "no attention head"),
+    ],
+)
 def test_a_path_that_does_not_lead_upwards_is_refused(path, message):
     model = small_model(n_future=2)
     with pytest.raises(ValueError, match=message):

@@ -83,9 +83,7 @@ def test_of_a_tree_an_offset_counts_once_a_forward_and_only_behind_accepted_draf
 
     def tree(second: bool, last: bool) -> DecodingStep:
         values = [(2, -1, False), (2, -1, second), (3, 0, False), (3, 0, False), (3, 1, last)]
-        drafts = [
-            Draft(token=1, offset=offset, parent=parent, accepted=each) for offset, parent, each in values
-        ]  # fmt: skip
+        drafts = [Draft(token=1, offset=offset, parent=parent, accepted=each) for offset, parent, each in values]
         return DecodingStep(drafts=tuple(drafts), emitted=(1,) * (1 + second + last))
 
     found = acceptance([tree(True, True), tree(True, False), tree(False, False)], 3)
@@ -178,10 +176,30 @@ def test_the_summary_has_what_is_computed_and_reads_back():
 
 
 def test_tables_of_quality():
-    match = ExactMatch(operations=(1, 2), share=np.array([1.0, 0.5]), chance=np.array([0.1, 0.2]), count=np.array([3, 4]),
-                       speculative=2, tokens_per_forward=1.5)  # fmt: skip
+    match = ExactMatch(
+        operations=(1, 2),
+        share=np.array([1.0, 0.5]),
+        chance=np.array([0.1, 0.2]),
+        count=np.array([3, 4]),
+        speculative=2,
+        tokens_per_forward=1.5,
+    )
     assert match.rows()[1] == {"operations": 2, "expressions": 4, "exact match": 0.5, "chance": 0.2}
-    found = Completions(windows=3, prompt_bytes=9, new_bytes=5, byte_share=0.25, chance=0.1, line_share=0.5, lines=4,
-                        first_line_share=0.75, first_lines=3, speculative=2, tokens_per_forward=1.5)  # fmt: skip
+    found = Completions(
+        windows=3,
+        prompt_bytes=9,
+        new_bytes=5,
+        byte_share=0.25,
+        chance=0.1,
+        line_share=0.5,
+        lines=4,
+        first_line_share=0.75,
+        first_lines=3,
+        speculative=2,
+        tokens_per_forward=1.5,
+    )
     assert [(line["of"], line["share"], line["chance"]) for line in found.rows()] == [
-        (15, 0.25, 0.1), (4, 0.5, None), (3, 0.75, None)]  # fmt: skip
+        (15, 0.25, 0.1),
+        (4, 0.5, None),
+        (3, 0.75, None),
+    ]

@@ -162,8 +162,14 @@ def test_keep_lines_until_interrupted_before_the_replacement_leaves_the_old_file
 
 GOOD = [{"kind": "train", "step": step, "tokens": 10 * step, "seconds": 1.0, "loss_1": step / 3} for step in range(8)]
 BAD = {
-    "no JSON": b"{\n", "half a line": b'{"kind": "train", "ste\n', "a list": b"[1, 2]\n", "a number": b"3\n", "no UTF-8": b"\xff\xfe\n",
-    "nested": b"[" * 100_000 + b"\n", "no step": b'{"kind": "train", "tokens": 3, "seconds": 1}\n', "NUL bytes": b"\0\0\0\n",
+    "no JSON": b"{\n",
+    "half a line": b'{"kind": "train", "ste\n',
+    "a list": b"[1, 2]\n",
+    "a number": b"3\n",
+    "no UTF-8": b"\xff\xfe\n",
+    "nested": b"[" * 100_000 + b"\n",
+    "no step": b'{"kind": "train", "tokens": 3, "seconds": 1}\n',
+    "NUL bytes": b"\0\0\0\n",
     "a step that is text": b'{"kind": "train", "step": "3", "tokens": 3, "seconds": 1}\n',
     "a negative step": b'{"kind": "train", "step": -3, "tokens": 3, "seconds": 1}\n',
     "a step too large": b'{"kind": "train", "step": 99999999999999999999, "tokens": 3, "seconds": 1}\n',
@@ -173,7 +179,7 @@ BAD = {
     "a loss that is a list": b'{"kind": "train", "step": 3, "tokens": 3, "seconds": 1, "loss_1": [1]}\n',
     "another kind": b'{"kind": "odd", "step": 3, "tokens": 3, "seconds": 1}\n',
     "a kind that is a list": b'{"kind": [], "step": 3, "tokens": 3, "seconds": 1}\n',
-}  # fmt: skip
+}
 
 
 def with_bad_line(path: Path, bad: bytes) -> None:

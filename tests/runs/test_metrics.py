@@ -56,9 +56,11 @@ def same(column: Any, values: list[Any]) -> bool:
 
 
 VALUES = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False), st.integers(-5, 5), st.none(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-5, 5),
+    st.none(),
     st.sampled_from([True, "x", [], 2**63, 10**400]),
-)  # fmt: skip
+)
 ROWS = st.lists(
     st.fixed_dictionaries(
         {"kind": st.sampled_from([*KINDS, *KINDS, *KINDS, "odd", None]), "step": st.integers(-1, 20)},

@@ -30,9 +30,15 @@ def test_results_are_added_line_by_line(tmp_path):
     assert json.loads(lines[0])["share"] == [0.1, None]
 
 
-@pytest.mark.parametrize(("step", "expected"), [
-    (3, [0, 3, 5]), (0, [0, 5]), (5, [0, 5]), (9, [0, 5, 9]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (3, [0, 3, 5]),
+        (0, [0, 5]),
+        (5, [0, 5]),
+        (9, [0, 5, 9]),
+    ],
+)
 def test_a_result_is_put_where_it_belongs_in_place_of_what_stood_there(tmp_path, step, expected):
     for at in (0, 5):
         store_result(tmp_path, "gradients", _result(0.1), step=at, tokens=10 * at)
@@ -72,14 +78,25 @@ def test_a_stored_history_is_read_back_as_results(tmp_path):
 
 MODEL = {"n_layers": 3, "n_heads": 4, "d_model": 64, "n_future": 2}
 WRONG = {
-    "no JSON": "{", "no object": "[1]", "no step": {"step": None}, "step as text": {"step": "3"}, "huge step": {"step": 10**30},
-    "missing field": {"loss": ...}, "text for numbers": {"loss": ["a", "b"]}, "numbers as text": {"loss": ["1", "2"]},
-    "ragged": {"cosine": [[1.0], [1.0, 0.0]]}, "other size": {"loss": [1.0, 2.0, 3.0]}, "other axes": {"loss": [[1.0, 2.0]]},
-    "infinite": {"loss": [1.0, float("inf")]}, "one offset more than the model has": {
-        "loss": [1.0] * 3, "share": [1.0] * 3, "cosine": [[1.0] * 3] * 3},
-    "a huge empty array": {"loss": {"shape": [0, 10**12]}}, "an object": {"loss": {"a": 1}}, "a number": {"loss": 3},
-    "true": {"loss": [True, False]}, "nested": {"loss": [[[[[[]]]]]]},
-}  # fmt: skip
+    "no JSON": "{",
+    "no object": "[1]",
+    "no step": {"step": None},
+    "step as text": {"step": "3"},
+    "huge step": {"step": 10**30},
+    "missing field": {"loss": ...},
+    "text for numbers": {"loss": ["a", "b"]},
+    "numbers as text": {"loss": ["1", "2"]},
+    "ragged": {"cosine": [[1.0], [1.0, 0.0]]},
+    "other size": {"loss": [1.0, 2.0, 3.0]},
+    "other axes": {"loss": [[1.0, 2.0]]},
+    "infinite": {"loss": [1.0, float("inf")]},
+    "one offset more than the model has": {"loss": [1.0] * 3, "share": [1.0] * 3, "cosine": [[1.0] * 3] * 3},
+    "a huge empty array": {"loss": {"shape": [0, 10**12]}},
+    "an object": {"loss": {"a": 1}},
+    "a number": {"loss": 3},
+    "true": {"loss": [True, False]},
+    "nested": {"loss": [[[[[[]]]]]]},
+}
 
 
 def with_bad_row(path, changes) -> None:

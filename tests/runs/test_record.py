@@ -25,8 +25,17 @@ SCORES = tuple(
 
 
 def record(**changes) -> RunRecord:
-    parts = {"run": "r", "status": "finished", "task": "induction", "preset": None, "n_future": 2, "control": "layers",
-             "seed": 3, "config_hash": "01234567", "steps": 100}  # fmt: skip
+    parts = {
+        "run": "r",
+        "status": "finished",
+        "task": "induction",
+        "preset": None,
+        "n_future": 2,
+        "control": "layers",
+        "seed": 3,
+        "config_hash": "01234567",
+        "steps": 100,
+    }
     return RunRecord(**(parts | changes))
 
 

@@ -105,10 +105,17 @@ def test_a_missing_step_is_refused_with_those_there_are(tmp_path):
 # --- files that cannot be read ---------------------------------------------------------------------------------------
 
 BROKEN = {
-    "empty": "", "cut": '{"run": "a", "sta', "list": "[]", "number": "3", "null": "null", "text": '"run"',
-    "incomplete": '{"run": "a"}', "scores": '{"run": "a", "scores": 3}', "wrong scores": '{"run": "a", "scores": [1]}',
+    "empty": "",
+    "cut": '{"run": "a", "sta',
+    "list": "[]",
+    "number": "3",
+    "null": "null",
+    "text": '"run"',
+    "incomplete": '{"run": "a"}',
+    "scores": '{"run": "a", "scores": 3}',
+    "wrong scores": '{"run": "a", "scores": [1]}',
     "bytes": b"\xff\xfe",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
@@ -119,9 +126,14 @@ def test_a_broken_record_is_a_sentence_with_its_path(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", [*(value for key, value in BROKEN.items() if "scores" not in key), '{"task": {"name": "induction"}, "model": []}',
-                '{"task": {"name": "induction"}, "model": {"d_modle": 3}}', '{"task": {"name": "indcution"}}']
-)  # fmt: skip
+    "content",
+    [
+        *(value for key, value in BROKEN.items() if "scores" not in key),
+        '{"task": {"name": "induction"}, "model": []}',
+        '{"task": {"name": "induction"}, "model": {"d_modle": 3}}',
+        '{"task": {"name": "indcution"}}',
+    ],
+)
 def test_a_broken_configuration_is_a_sentence_with_its_path(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(RunError, match=r"config\.json (is damaged|cannot be used): ."):

@@ -124,8 +124,10 @@ def test_bits_per_byte() -> None:
     for full, rows in ((False, 10), (True, 40)):
         evaluation = task.evaluate(uniform, n_future=3, full=full)
         assert [score.name for score in evaluation.scores] == [
-            "bits_per_byte", "bits_per_byte_offset_2", "bits_per_byte_offset_3"
-        ]  # fmt: skip
+            "bits_per_byte",
+            "bits_per_byte_offset_2",
+            "bits_per_byte_offset_3",
+        ]
         for offset, score in enumerate(evaluation.scores, start=1):
             assert score.value == pytest.approx(8.0, abs=1e-4)
             assert score.chance == 8.0

@@ -150,9 +150,18 @@ def test_answers_against_galois(fields: dict[str, Any]) -> None:
 def test_the_worked_row_of_the_docstring() -> None:
     """The text of the example is found among samples, laid out and masked as drawn there."""
     config = PolynomialConfig(
-        prime=7, coefficients=2, pause=1, max_operations=2, test_operations=2, n_ctx=14, packed=False, hold_out=False,
-        test_per_m=1, quick_per_m=1, operations=("negation", "addition"),
-    )  # fmt: skip
+        prime=7,
+        coefficients=2,
+        pause=1,
+        max_operations=2,
+        test_operations=2,
+        n_ctx=14,
+        packed=False,
+        hold_out=False,
+        test_per_m=1,
+        quick_per_m=1,
+        operations=("negation", "addition"),
+    )
     task = Polynomial(config)
     Algebra(7, 2).check("| + neg 1 2 3 0 . = 2 5", 1)
     batch = task.sample(4000, seeded_generator(0))
@@ -250,9 +259,17 @@ def test_numbers_of_expressions_and_lengths_by_enumeration() -> None:
     """All expressions of a tiny ring, as long as sampling finds them all."""
     for notation in ("prefix", "infix"):
         config = PolynomialConfig(
-            prime=2, coefficients=1, max_operations=2, test_operations=2, notation=notation, packed=False,
-            test_per_m=1, quick_per_m=1, n_ctx=20, hold_out=False,
-        )  # fmt: skip
+            prime=2,
+            coefficients=1,
+            max_operations=2,
+            test_operations=2,
+            notation=notation,
+            packed=False,
+            test_per_m=1,
+            quick_per_m=1,
+            n_ctx=20,
+            hold_out=False,
+        )
         task = Polynomial(config)
         found = documents(task, task.sample(6000, seeded_generator(0)))
         lengths = [len(text.split()) for text, _, _ in found]
@@ -278,8 +295,9 @@ def test_an_oracle_is_always_right() -> None:
     for full, per_m in ((False, 10), (True, 30)):
         evaluation = task.evaluate(clairvoyant(task.d_vocab), n_future=2, full=full)
         assert [score.name for score in evaluation.scores] == [
-            "exact_match", *(f"exact_match_m{number}" for number in range(1, 11))
-        ]  # fmt: skip
+            "exact_match",
+            *(f"exact_match_m{number}" for number in range(1, 11)),
+        ]
         assert all(score.value == 1.0 == score.ceiling for score in evaluation.scores)
         assert [score.count for score in evaluation.scores] == [5 * per_m] + [per_m] * 10
         assert all(1 / 7**5 < score.chance < 0.2 for score in evaluation.scores)

@@ -241,18 +241,26 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "text": lambda file: file.write_text("{}" * 100),
     "huge header": lambda file: file.write_bytes(b"\xff" * 8 + file.read_bytes()[8:]),
     "no fingerprint": lambda file: file.write_bytes(safetensors.torch.save(safetensors.torch.load(file.read_bytes()))),
-    "no rows": change_tensors(lambda values: values.update({name: value[:0].clone() for name, value in values.items()})),
-    "other width": change_tensors(lambda values: values.update({name: value[:, 1:].clone() for name, value in values.items()})),
-    "other type": change_tensors(lambda values: values.update({name: value.double() for name, value in values.items()})),
+    "no rows": change_tensors(
+        lambda values: values.update({name: value[:0].clone() for name, value in values.items()})
+    ),
+    "other width": change_tensors(
+        lambda values: values.update({name: value[:, 1:].clone() for name, value in values.items()})
+    ),
+    "other type": change_tensors(
+        lambda values: values.update({name: value.double() for name, value in values.items()})
+    ),
     "one more": change_tensors(lambda values: values.update(more=torch.zeros(2))),
     "one too few": change_tensors(lambda values: values.pop(next(iter(values)))),
-    "one row more in one": change_tensors(lambda values: values.update(documents=torch.zeros(99, 64, dtype=torch.int32))),
+    "one row more in one": change_tensors(
+        lambda values: values.update(documents=torch.zeros(99, 64, dtype=torch.int32))
+    ),
     "a token far out": change_tensors(lambda values: values.get("tokens", torch.zeros(1)).fill_(10**6)),
     "a negative token": change_tensors(lambda values: values.get("tokens", torch.zeros(1)).fill_(-1)),
     "nothing scored": change_tensors(lambda values: values.get("score_mask", torch.zeros(1)).fill_(0)),
     "other documents": change_tensors(lambda values: values.get("documents", torch.zeros(1)).fill_(2)),
     "no characters": change_tensors(lambda values: values.get("characters", torch.zeros(1)).fill_(0)),
-}  # fmt: skip
+}
 NOT_OF_BYTES = {"a token far out", "a negative token", "nothing scored", "other documents", "no characters"}
 
 

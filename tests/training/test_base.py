@@ -139,8 +139,10 @@ def test_training_moves_the_further_heads_and_nothing_else(kind):
         task=InductionConfig(n_ctx=12, d_vocab=11, min_distance=3, max_distance=6, test_rows=16),
         model=small_config(n_future=3, control="trunk", future_heads=kind),
         optim=OptimConfig(lr=1e-2, warmup_steps=0, weight_decay=0.5),
-        train=TrainConfig(steps=3), base=BaseConfig(run="some-run"), clamp=ClampConfig(freeze_heads=("all",)),
-    )  # fmt: skip
+        train=TrainConfig(steps=3),
+        base=BaseConfig(run="some-run"),
+        clamp=ClampConfig(freeze_heads=("all",)),
+    )
     model, batch = on_base(kind), batch_with_documents()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = fit(start_state(model, config, torch.Generator().manual_seed(0)), lambda: batch, config)

@@ -37,12 +37,17 @@ CASES: dict[str, dict[str, Any]] = {
     "ddp, frozen heads": {"clamp": {"freeze_heads": ("blocks.0.1",)}},
     "fsdp": {"train": {"parallel": "fsdp", "backward": "one_graph"}},
     "fsdp, in two parts, layers computed again": {
-        "train": {"parallel": "fsdp", "backward": "one_graph", "accumulate": 2, "recompute": True}},
+        "train": {"parallel": "fsdp", "backward": "one_graph", "accumulate": 2, "recompute": True}
+    },
     "fsdp, heads that read tokens": {
-        "train": {"parallel": "fsdp", "backward": "one_graph"}, "model": {"future_heads": "sequential"}},
+        "train": {"parallel": "fsdp", "backward": "one_graph"},
+        "model": {"future_heads": "sequential"},
+    },
     "fsdp, forced patterns": {
-        "train": {"parallel": "fsdp", "backward": "one_graph"}, "clamp": {"force_previous_token": ("blocks.0.0",)}},
-}  # fmt: skip
+        "train": {"parallel": "fsdp", "backward": "one_graph"},
+        "clamp": {"force_previous_token": ("blocks.0.0",)},
+    },
+}
 
 
 def _config(

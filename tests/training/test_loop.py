@@ -140,8 +140,9 @@ def test_stopping_is_asked_before_every_step():
 
 
 def test_gradients_are_clipped():
-    config = RunConfig(task=_config().task, model=small_config(n_future=2), optim=OptimConfig(clip=1e-12),
-                       train=TrainConfig(steps=1))  # fmt: skip
+    config = RunConfig(
+        task=_config().task, model=small_config(n_future=2), optim=OptimConfig(clip=1e-12), train=TrainConfig(steps=1)
+    )
     norms = []
     model = _start(config)
     original = model.optimizer.step

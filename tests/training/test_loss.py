@@ -28,10 +28,12 @@ def _masks() -> dict[str, Batch]:
         "everything": make_batch(tokens),
         "random targets": make_batch(tokens, loss_mask=torch.rand(4, 12, generator=generator) > 0.5),
         "documents and padding": make_batch(tokens, documents=documents, loss_mask=documents >= 0),
-        "one row without targets": make_batch(tokens, loss_mask=torch.tensor([True, False, True, True])[:, None].repeat(1, 12)),
+        "one row without targets": make_batch(
+            tokens, loss_mask=torch.tensor([True, False, True, True])[:, None].repeat(1, 12)
+        ),
         "last token only": make_batch(tokens, loss_mask=F.one_hot(torch.full((4,), 11), 12).bool()),
         "no target at all": make_batch(tokens, loss_mask=torch.zeros(4, 12, dtype=torch.bool)),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("mask", _masks())
@@ -71,9 +73,8 @@ def test_losses_equal_a_loop_over_positions(mask):
             -log_p[row, t, offset - 1, batch.tokens[row, t + offset]].item()
             for row in range(4)
             for t in range(12 - offset)
-            if batch.loss_mask[row, t + offset]
-            and batch.documents[row, t] == batch.documents[row, t + offset] >= 0
-        ]  # fmt: skip
+            if batch.loss_mask[row, t + offset] and batch.documents[row, t] == batch.documents[row, t + offset] >= 0
+        ]
         expected = sum(terms) / len(terms) if terms else 0.0
         assert losses[offset - 1].item() == pytest.approx(expected, rel=1e-5)
 

@@ -66,12 +66,15 @@ def vast(**changes: object) -> RunConfig:
     )
 
 
-@pytest.mark.parametrize(("config", "said"), [
-    (vast(n_layers=1000, d_model=100_000, n_heads=1000), "write a smaller d_model, n_layers or d_vocab"),
-    (vast(n_layers=1000, d_model=2**14, n_heads=128), "write a smaller d_model, n_layers or d_vocab"),
-    (vast(batch_size=1_000_000), "write a smaller batch_size, a larger accumulate, or recompute"),
-    (vast(batch_size=1_000_000, n_layers=300, recompute=True), "write a smaller batch_size, a larger accumulate"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (vast(n_layers=1000, d_model=100_000, n_heads=1000), "write a smaller d_model, n_layers or d_vocab"),
+        (vast(n_layers=1000, d_model=2**14, n_heads=128), "write a smaller d_model, n_layers or d_vocab"),
+        (vast(batch_size=1_000_000), "write a smaller batch_size, a larger accumulate, or recompute"),
+        (vast(batch_size=1_000_000, n_layers=300, recompute=True), "write a smaller batch_size, a larger accumulate"),
+    ],
+)
 def test_what_is_far_too_large_is_refused_at_once_with_both_numbers(config, said):
     task, started = make_task(config.task), time.process_time()
     with pytest.raises(

@@ -23,12 +23,23 @@ REPLICAS = 3
 TASK = InductionConfig(n_ctx=12, d_vocab=11, min_distance=3, max_distance=6, test_rows=16)
 
 
-def configuration(seed: int = 0, *, optim: OptimConfig | None = None, clamp: ClampConfig | None = None, steps: int = 10,
-                  train: dict | None = None, **model) -> RunConfig:  # fmt: skip
+def configuration(
+    seed: int = 0,
+    *,
+    optim: OptimConfig | None = None,
+    clamp: ClampConfig | None = None,
+    steps: int = 10,
+    train: dict | None = None,
+    **model,
+) -> RunConfig:
     return RunConfig(
-        task=TASK, model=small_config(**({"n_future": 2} | model)), seed=seed, clamp=clamp or ClampConfig(),
-        optim=optim or OptimConfig(lr=3e-3, warmup_steps=2), train=TrainConfig(steps=steps, batch_size=4, **(train or {})),
-    )  # fmt: skip
+        task=TASK,
+        model=small_config(**({"n_future": 2} | model)),
+        seed=seed,
+        clamp=clamp or ClampConfig(),
+        optim=optim or OptimConfig(lr=3e-3, warmup_steps=2),
+        train=TrainConfig(steps=steps, batch_size=4, **(train or {})),
+    )
 
 
 def start(config: RunConfig) -> tuple[TrainState, Member]:
@@ -90,9 +101,13 @@ def test_every_way_to_the_gradient(train):
 
 @pytest.mark.parametrize(
     "clamp",
-    [ClampConfig(freeze_heads=("blocks.0.1",)), ClampConfig(forbid_induction=("all",)), ClampConfig(force_previous_token=("blocks.0.0",))],
+    [
+        ClampConfig(freeze_heads=("blocks.0.1",)),
+        ClampConfig(forbid_induction=("all",)),
+        ClampConfig(force_previous_token=("blocks.0.0",)),
+    ],
     ids=["freeze", "forbid", "force"],
-)  # fmt: skip
+)
 def test_clamps_hold_in_every_replica(clamp):
     configs = [configuration(seed, clamp=clamp) for seed in range(REPLICAS)]
     alone, together = trained(configs)

@@ -167,9 +167,7 @@ def write_job(folder: Path, *entries: Entry, by: Training | None = None, name: s
     path = folder / ".jobs" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     process = {"pid": GONE, "host": socket.gethostname()} if by is None else by.record
-    job = Job(
-        id=name, created=time.time() - 3600, parallel=2, threads=1, entries=entries, process=process, path=path
-    )  # fmt: skip
+    job = Job(id=name, created=time.time() - 3600, parallel=2, threads=1, entries=entries, process=process, path=path)
     if by is not None:
         by.hold(path.with_name(lock_name(name)))
     job.write()

@@ -84,9 +84,11 @@ def test_sampled_text_follows_from_its_seed(task: Task, rule: Any) -> None:
     assert tokens(found.plain) == tokens(same.plain)
     assert tokens(found.plain) != tokens(other.plain)
     expected = generate(
-        here.model, [PROMPT], dataclasses.replace(sampled, speculative=None, rule="exact"),
+        here.model,
+        [PROMPT],
+        dataclasses.replace(sampled, speculative=None, rule="exact"),
         generator=torch.Generator().manual_seed(1),
-    )  # fmt: skip
+    )
     assert tokens(other.plain) == tokens(expected)
     assert found.parts_at is None and found.speed is not None and found.speed.identical is None
 

@@ -20,9 +20,20 @@ from playground.ui.estimate import (
 
 PLAN = Plan(preset="induction-cpu", n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1, tokens=4096)
 FINISHED = RunRecord(
-    run="a", status="finished", task="induction", preset="induction-cpu", n_future=1, control="layers", seed=0,
-    config_hash="", steps=100, step=100, seconds=20.0, created=1000.0, finished=1025.0,
-)  # fmt: skip
+    run="a",
+    status="finished",
+    task="induction",
+    preset="induction-cpu",
+    n_future=1,
+    control="layers",
+    seed=0,
+    config_hash="",
+    steps=100,
+    step=100,
+    seconds=20.0,
+    created=1000.0,
+    finished=1025.0,
+)
 """A run that took 25 s, 20 of them training: 0.25 s a step."""
 
 
@@ -122,11 +133,13 @@ def test_the_longest_training_is_the_least_that_it_takes() -> None:
         (1, 1, True, "1 model: about **3 minutes** (from earlier runs here)."),
         (2, 2, True, "2 models, side by side: about **3 minutes** (from earlier runs here)."),
         (
-            6, 2, False,
+            6,
+            2,
+            False,
             "6 models, 2 at a time: about **3 minutes** (a guess until a first run has been measured here).",
         ),
     ],
-)  # fmt: skip
+)
 def test_one_sentence(models: int, parallel: int, measured: bool, text: str) -> None:
     assert Estimate(seconds=170, models=models, parallel=parallel, measured=measured).text() == text
 
@@ -150,7 +163,7 @@ def test_one_sentence(models: int, parallel: int, measured: bool, text: str) -> 
             "2 models, 1 at a time: about **3 minutes** (from earlier runs here).",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_seeds_cost_stands_behind_the_time(changes: dict[str, Any], text: str) -> None:
     usual: dict[str, Any] = {"seconds": 170, "models": 2, "parallel": 2, "measured": True}
     assert Estimate(**(usual | changes)).text() == text
@@ -190,10 +203,19 @@ def test_on_a_gpu_the_seeds_of_an_n_share_a_process(n_futures: tuple[int, ...], 
     assert found.seconds - START_UP == pytest.approx(10 * cost * len(n_futures) / parallel)
 
 
-@pytest.mark.parametrize(("count", "device", "cost"), [
-    (1, "cuda", 1.0), (16, "cuda", 2.5), (6, "cuda", 1.5), (31, "cuda", 4.0),
-    (1, "cpu", 1.0), (4, "cpu", 1.0), (5, "cpu", 2.0), (16, "cpu", 4.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "device", "cost"),
+    [
+        (1, "cuda", 1.0),
+        (16, "cuda", 2.5),
+        (6, "cuda", 1.5),
+        (31, "cuda", 4.0),
+        (1, "cpu", 1.0),
+        (4, "cpu", 1.0),
+        (5, "cpu", 2.0),
+        (16, "cpu", 4.0),
+    ],
+)
 def test_the_cost_of_replicas(monkeypatch: pytest.MonkeyPatch, count: int, device: str, cost: float) -> None:
     monkeypatch.setattr(module, "cores", lambda: 4)
     monkeypatch.setattr(module, "COST_OF_SIXTEEN", ((100, 1.5), (1000, 2.5)))

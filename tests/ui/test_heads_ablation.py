@@ -72,9 +72,10 @@ def out(app: AppTest, path: Path) -> list[str]:
 
 def drawn(app: AppTest, symbol: str, axis: str = "x") -> list[np.ndarray]:
     return [
-        array(trace["x"]) for trace in figures(app)["ablation"]["data"]
+        array(trace["x"])
+        for trace in figures(app)["ablation"]["data"]
         if trace.get("marker", {}).get("symbol") == symbol and trace.get("xaxis", "x") == axis
-    ]  # fmt: skip
+    ]
 
 
 def effect(path: Path, *parts: str, method: str = "mean", step: int = 700):
@@ -234,10 +235,15 @@ def scores() -> AttentionScores:
     """F1.0 is an induction and a previous-token head, T0.0 a previous-token head, F2.1 2-ahead, F2.0 an induction head."""
     shape = (3, 2)
     table = AttentionScores(
-        layers=("blocks.0", "future_heads.0", "future_heads.1"), rows_from="task", back=np.full((4, *shape), 0.1),
-        duplicate_token=np.full(shape, 0.1), ahead=np.full((4, *shape), 0.1), null_back=np.full((4, *shape), 0.2),
-        null_duplicate_token=np.full(shape, 0.2), null_ahead=np.full((4, *shape), 0.2),
-    )  # fmt: skip
+        layers=("blocks.0", "future_heads.0", "future_heads.1"),
+        rows_from="task",
+        back=np.full((4, *shape), 0.1),
+        duplicate_token=np.full(shape, 0.1),
+        ahead=np.full((4, *shape), 0.1),
+        null_back=np.full((4, *shape), 0.2),
+        null_duplicate_token=np.full(shape, 0.2),
+        null_ahead=np.full((4, *shape), 0.2),
+    )
     table.ahead[0, 1, 0] = table.ahead[0, 2, 0] = table.ahead[1, 2, 1] = 0.9
     table.back[0, 1, 0] = table.back[0, 0, 0] = 0.8
     return table

@@ -196,10 +196,15 @@ def scores(**above: tuple[str, float]) -> AttentionScores:
     """Nothing above its null band of 0.2 but what is named: `a=("previous_token", 0.9)` for head a, b, .. of one layer."""
     shape = (1, 4)
     table = AttentionScores(
-        layers=("blocks.0",), rows_from="task", back=np.full((4, *shape), 0.1), duplicate_token=np.full(shape, 0.1),
-        ahead=np.full((4, *shape), 0.1), null_back=np.full((4, *shape), 0.2), null_duplicate_token=np.full(shape, 0.2),
+        layers=("blocks.0",),
+        rows_from="task",
+        back=np.full((4, *shape), 0.1),
+        duplicate_token=np.full(shape, 0.1),
+        ahead=np.full((4, *shape), 0.1),
+        null_back=np.full((4, *shape), 0.2),
+        null_duplicate_token=np.full(shape, 0.2),
         null_ahead=np.full((4, *shape), 0.2),
-    )  # fmt: skip
+    )
     for index, (name, value) in enumerate(above.values()):
         table.score(name)[0, index] = value
     return table

@@ -57,10 +57,13 @@ def pair(runs: Path) -> list[Path]:
 def test_two_runs_and_their_difference(pair: list[Path]) -> None:
     app = view()
     assert panels(app) == [
-        "<b>n = 1, seed 0</b> | induction", "<b>n = 1, seed 0</b> | previous token",
-        "<b>n = 2, layers, seed 0</b> | induction", "<b>n = 2, layers, seed 0</b> | previous token",
-        "<b>difference: lower − upper</b> | induction", "<b>difference: lower − upper</b> | previous token",
-    ]  # fmt: skip
+        "<b>n = 1, seed 0</b> | induction",
+        "<b>n = 1, seed 0</b> | previous token",
+        "<b>n = 2, layers, seed 0</b> | induction",
+        "<b>n = 2, layers, seed 0</b> | previous token",
+        "<b>difference: lower − upper</b> | induction",
+        "<b>difference: lower − upper</b> | previous token",
+    ]
     layout = figures(app)["heads"]["layout"]
     assert layout["yaxis"]["ticktext"] == ["T0", "T1", "F1", "F2"]
     first, _, second, _, difference, _ = maps(app)

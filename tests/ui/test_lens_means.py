@@ -18,9 +18,7 @@ from tests.fake_runs import write_run
 def curve(accuracy: Any, loss: Any) -> LensCurve:
     values = {"accuracy": np.array(accuracy), "loss": np.array(loss)}
     sites = ("embed", *(f"blocks.{layer}" for layer in range(len(accuracy) - 1)))
-    lens = Lens(
-        sites=sites, direct_loss=values["loss"], direct_accuracy=values["accuracy"], **values
-    )  # fmt: skip
+    lens = Lens(sites=sites, direct_loss=values["loss"], direct_accuracy=values["accuracy"], **values)
     return LensCurve(title="n = 2", n_future=2, lens=lens)
 
 

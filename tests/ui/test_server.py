@@ -17,14 +17,31 @@ from tests.browser_support import AppServer, serve_app
 from tests.conftest import ROOT
 
 ROUTES = (
-    "/", "/compare", "/static/js/x.js", "/favicon.png", "/media/x.csv", "/_stcore/health", "/_stcore/host-config",
-    "/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/bidi-components/x", "/component/x/index.html",
-)  # fmt: skip
+    "/",
+    "/compare",
+    "/static/js/x.js",
+    "/favicon.png",
+    "/media/x.csv",
+    "/_stcore/health",
+    "/_stcore/host-config",
+    "/_stcore/metrics",
+    "/_stcore/agent/openapi.json",
+    "/_stcore/bidi-components/x",
+    "/component/x/index.html",
+)
 OWN = ("localhost", "127.0.0.1", "[::1]", "LOCALHOST")
 FOREIGN = (
-    "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example@localhost", "localhost/.evil.example",
-    "0.0.0.0", "192.168.0.7", "[::2]", "2130706433", "",
-)  # fmt: skip
+    "evil.example",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "evil.example@localhost",
+    "localhost/.evil.example",
+    "0.0.0.0",
+    "192.168.0.7",
+    "[::2]",
+    "2130706433",
+    "",
+)
 
 
 def port_of(server: AppServer) -> int:
@@ -57,9 +74,15 @@ def upgrade(server: AppServer, host: str, *more: str, address: str = "127.0.0.1"
     """The status of a websocket's handshake."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
-        "GET /_stcore/stream HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: streamlit", *more,
-    ]  # fmt: skip
+        "GET /_stcore/stream HTTP/1.1",
+        f"Host: {host}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Protocol: streamlit",
+        *more,
+    ]
     return answer(server, lines, address)[0]
 
 
@@ -102,9 +125,18 @@ def test_origins_other_than_its_own_are_refused(app_server: AppServer) -> None:
     port = port_of(app_server)
     host = f"localhost:{port}"
     others = (
-        f"http://localhost:{port + 1}", "http://localhost", f"http://127.0.0.1:{port}", "http://evil.example",
-        f"http://evil.example:{port}", "null", f"http://{host}.evil.example", f"http://evil.example/{host}", "file://", host, "",
-    )  # fmt: skip
+        f"http://localhost:{port + 1}",
+        "http://localhost",
+        f"http://127.0.0.1:{port}",
+        "http://evil.example",
+        f"http://evil.example:{port}",
+        "null",
+        f"http://{host}.evil.example",
+        f"http://evil.example/{host}",
+        "file://",
+        host,
+        "",
+    )
     for origin in others:
         assert upgrade(app_server, host, f"Origin: {origin}") == 403, origin
         assert get(app_server, "/", host, f"Origin: {origin}")[0] == 403, origin

@@ -140,7 +140,12 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
     one_finished: (
         "1 finished",
         {
-            "train": ["Trained already", "1 finished run: Induction.", "Compare the runs", "Replay how the heads formed"],
+            "train": [
+                "Trained already",
+                "1 finished run: Induction.",
+                "Compare the runs",
+                "Replay how the heads formed",
+            ],
             "compare": ["- **n = 1**: after", "1 seed here: a claim needs at least 8."],
             "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
@@ -258,7 +263,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
             "lens": [NO_WEIGHTS],
         },
     ),
-}  # fmt: skip
+}
 """For each state: what the side bar says on every page, and what each page says."""
 
 

@@ -33,10 +33,21 @@ from tests.ui.support import change_json
 
 GROUP = Group(label="n = 1", n_future=1, control="layers")
 ROW = SystemRow(
-    run="a", model="n = 1", seed=3, status="finished", device="NVIDIA H200", threads=2, replicas=4,
-    tokens_per_second=16_100.0, now=15_000.0, flops=86.1e9, matmul_flops=210e9, peak_memory=612 * 2**20,
-    seconds=100.0, probe_seconds=1.0,
-)  # fmt: skip
+    run="a",
+    model="n = 1",
+    seed=3,
+    status="finished",
+    device="NVIDIA H200",
+    threads=2,
+    replicas=4,
+    tokens_per_second=16_100.0,
+    now=15_000.0,
+    flops=86.1e9,
+    matmul_flops=210e9,
+    peak_memory=612 * 2**20,
+    seconds=100.0,
+    probe_seconds=1.0,
+)
 
 
 def stored(path: Path) -> StoredRun:
@@ -120,10 +131,18 @@ def test_configurations_whose_flops_are_not_known(runs: Path, model: dict | None
 def test_the_table_of_stored_runs() -> None:
     (shown,) = system_table([ROW]).to_dict("records")
     assert shown == {
-        "model": "n = 1", "seed": 3, "status": "finished", "speed": "16.1 k tokens/s", "model FLOP/s": "86.1 GFLOP/s",
-        "MFU": "41% of 210 GFLOP/s", "peak memory": "612 MiB", "device": "NVIDIA H200", "threads": 2,
-        "models a process": 4, "run": "a",
-    }  # fmt: skip
+        "model": "n = 1",
+        "seed": 3,
+        "status": "finished",
+        "speed": "16.1 k tokens/s",
+        "model FLOP/s": "86.1 GFLOP/s",
+        "MFU": "41% of 210 GFLOP/s",
+        "peak memory": "612 MiB",
+        "device": "NVIDIA H200",
+        "threads": 2,
+        "models a process": 4,
+        "run": "a",
+    }
 
 
 def test_the_table_beside_a_training_is_short_and_tells_the_speed_of_now() -> None:

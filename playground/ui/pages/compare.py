@@ -175,16 +175,22 @@ def _figures(chosen: Chosen, task: str) -> None:
     if infos:
         name = next(iter(infos))
         if len(infos) > 1:
-            name = st.selectbox(
-                "Score", list(infos), format_func=lambda name: visible(readable(name), MOST), key=f"score-{task}"
-            ) or name  # fmt: skip
+            name = (
+                st.selectbox(
+                    "Score", list(infos), format_func=lambda name: visible(readable(name), MOST), key=f"score-{task}"
+                )
+                or name
+            )
         _section("Score", lambda: draw_score(chosen, name, x, look.style), f"{task}-{name}", look)
     _section("Exact match by number of operations", lambda: draw_operations(chosen, look.style), f"{task}-by-m", look)
     _section(
-        "Tokens to half way (t50)", lambda: draw_crossings(chosen.crossings, look.style), f"{task}-t50", look,
+        "Tokens to half way (t50)",
+        lambda: draw_crossings(chosen.crossings, look.style),
+        f"{task}-t50",
+        look,
         "One dot a run; an open arrow is a run that has not got there yet and is known to need more. The bar is the "
         "median over seeds.",
-    )  # fmt: skip
+    )
     if task == "bytes":
         _section("Bits per byte, per offset", lambda: draw_bits(chosen, x, look.style), f"{task}-bits", look)
     _losses(chosen, task, x, look)
@@ -195,26 +201,39 @@ def _clipping(chosen: Chosen, task: str, x: X, look: Look) -> None:
     stored = [what for what, name in CLIPPING.items() if any(name in run.columns for run in chosen.runs)]
     if not stored:  # older runs have no share of clipped steps
         return
-    what = st.segmented_control(
-        "Gradients", stored, default=stored[0], required=True, key="gradients", persist_state="session"
-    ) or stored[0]  # fmt: skip
+    what = (
+        st.segmented_control(
+            "Gradients", stored, default=stored[0], required=True, key="gradients", persist_state="session"
+        )
+        or stored[0]
+    )
     _section(
-        "Clipping", lambda: draw_clipping(chosen, what, x, look.style), f"{task}-{CLIPPING[what]}", look,
+        "Clipping",
+        lambda: draw_clipping(chosen, what, x, look.style),
+        f"{task}-{CLIPPING[what]}",
+        look,
         "A gradient larger than clip is scaled down to it. The sum over more offsets is larger and is scaled down more often: "
         "--clip-by next_token holds the next token's part alone against clip.",
-    )  # fmt: skip
+    )
 
 
 def _losses(chosen: Chosen, task: str, x: str, look: Look) -> None:
     on = st.segmented_control(
-        "Loss on", ["test set", "training batches"], default="test set", required=True, key="loss-on",
+        "Loss on",
+        ["test set", "training batches"],
+        default="test set",
+        required=True,
+        key="loss-on",
         persist_state="session",
-    )  # fmt: skip
+    )
     kind = "train" if on == "training batches" else "eval"
     _section(
-        "Loss per offset", lambda: draw_losses(chosen, kind, "step" if x == "step" else "tokens", look.style),
-        f"{task}-loss-{kind}", look, "Offset 1 is the next token; only models with n at least k predict offset k.",
-    )  # fmt: skip
+        "Loss per offset",
+        lambda: draw_losses(chosen, kind, "step" if x == "step" else "tokens", look.style),
+        f"{task}-loss-{kind}",
+        look,
+        "Offset 1 is the next token; only models with n at least k predict offset k.",
+    )
 
 
 def _section(title: str, draw: Draw, name: str, look: Look, says: str = "") -> None:
@@ -233,12 +252,16 @@ def _table(chosen: Chosen) -> None:
     rows = [comparison(run) for run in chosen.runs]
     st.subheader("Runs", anchor=False)
     st.dataframe(
-        shown_table(rows, chosen.groups), hide_index=True, key="table",
+        shown_table(rows, chosen.groups),
+        hide_index=True,
+        key="table",
         column_config={
             "score": st.column_config.NumberColumn(format="%.4f", help="Headline score: final, or newest so far."),
             "t50 (tokens)": st.column_config.TextColumn(help="Tokens to half way from chance to ceiling."),
             "t50 (FLOPs)": st.column_config.TextColumn(help="Model FLOPs of training up to there."),
-            "t50 (seconds)": st.column_config.TextColumn(help="Seconds of training up to there, on the run's own machine."),
+            "t50 (seconds)": st.column_config.TextColumn(
+                help="Seconds of training up to there, on the run's own machine."
+            ),
             "clipped": st.column_config.NumberColumn(
                 format="percent", help="Share of steps whose gradient was scaled down to clip."
             ),
@@ -247,15 +270,19 @@ def _table(chosen: Chosen) -> None:
             "tokens/s": st.column_config.NumberColumn(format="localized", help="Input tokens a second of training."),
             "tokens seen": st.column_config.NumberColumn(format="compact"),
         },
-    )  # fmt: skip
+    )
     with st.container(horizontal=True):
         st.download_button(
             "Table as CSV", lambda: table_csv(rows), "runs.csv", "text/csv", on_click="ignore", key="csv-table"
         )
         st.download_button(
-            "All measurements as CSV", lambda: metrics_csv(chosen.runs), "measurements.csv", "text/csv",
-            on_click="ignore", key="csv-metrics",
-        )  # fmt: skip
+            "All measurements as CSV",
+            lambda: metrics_csv(chosen.runs),
+            "measurements.csv",
+            "text/csv",
+            on_click="ignore",
+            key="csv-metrics",
+        )
 
 
 def _bands(chosen: Chosen) -> str:

@@ -76,9 +76,13 @@ def _start(folder: Path, plan: "Plan") -> None:
     try:
         with st.spinner("Starting"):
             job = start_job(
-                folder, plan.preset, plan.left,
-                control=plan.control, steps=plan.steps, parallel=plan.parallel,
-            )  # fmt: skip
+                folder,
+                plan.preset,
+                plan.left,
+                control=plan.control,
+                steps=plan.steps,
+                parallel=plan.parallel,
+            )
     except (ValueError, OSError) as error:
         st.warning(f"Nothing was started: {plain(error)}", icon=":material/warning:")
         return
@@ -91,13 +95,17 @@ def _what_next(task: str) -> None:
     query = {"task": plain(task_title(task))}
     with st.container(horizontal=True):
         st.page_link(
-            "playground/ui/pages/compare.py", label="Compare the runs", icon=":material/stacked_line_chart:",
+            "playground/ui/pages/compare.py",
+            label="Compare the runs",
+            icon=":material/stacked_line_chart:",
             query_params=query,
-        )  # fmt: skip
+        )
         st.page_link(
-            "playground/ui/pages/heads.py", label="Replay how the heads formed", icon=":material/grid_view:",
+            "playground/ui/pages/heads.py",
+            label="Replay how the heads formed",
+            icon=":material/grid_view:",
             query_params=query,
-        )  # fmt: skip
+        )
 
 
 def _earlier(store: Store) -> None:

@@ -65,8 +65,11 @@ def test_the_table_holds_what_was_written(runs: Path) -> None:
     for path in paths:
         record, row = Run(path).record, shown.loc[path.name]
         assert (row["seed"], row["status"], row["step"], row["of steps"]) == (
-            record.seed, record.state, record.step, record.steps,
-        )  # fmt: skip
+            record.seed,
+            record.state,
+            record.step,
+            record.steps,
+        )
         assert row["tokens seen"] == record.tokens
         assert row["parameters"] == record.parameters["total"]
         assert row["next-token depth"] == record.next_token_depth
@@ -189,8 +192,11 @@ def test_every_score_can_be_chosen(runs: Path) -> None:
     path = write_run(runs, n_future=2, steps=100)
     app = compare()
     assert widget(app, "score-induction").options == [
-        "repeat accuracy", "repeat loss", "repeat accuracy offset 2", "repeat loss offset 2",
-    ]  # fmt: skip
+        "repeat accuracy",
+        "repeat loss",
+        "repeat accuracy offset 2",
+        "repeat loss offset 2",
+    ]
     widget(app, "score-induction").set_value("repeat_loss_offset_2")
     figure = figures(app.run())["induction-repeat_loss_offset_2"]
     np.testing.assert_allclose(array(figure["data"][0]["y"]), evaluations(path)["repeat_loss_offset_2"])
@@ -205,8 +211,10 @@ def test_the_loss_has_a_panel_for_each_offset(runs: Path, kind: str, columns: st
     figure = figures(app.run())[f"induction-loss-{'eval' if columns == 'test_loss' else 'train'}"]
     assert annotations(figure).splitlines() == ["offset 1 (next token)", "offset 2"]
     for path, name, offset, axis in [
-        (one, "n = 1", 1, "x"), (two, "n = 2, layers", 1, "x"), (two, "n = 2, layers", 2, "x2"),
-    ]:  # fmt: skip
+        (one, "n = 1", 1, "x"),
+        (two, "n = 2, layers", 1, "x"),
+        (two, "n = 2, layers", 2, "x2"),
+    ]:
         column = Run(path).metrics[f"{columns}_{offset}"].dropna()
         np.testing.assert_allclose(array(trace(figure, name, xaxis=axis)["y"]), column)
     assert "n = 1" not in [line["legendgroup"] for line in figure["data"] if line["xaxis"] == "x2"]
@@ -322,9 +330,11 @@ def test_filters_offer_what_there_is(varied: Path) -> None:
     app = compare()
     offered = {name: widget(app, f"filter-{name}").options for name in ("n", "control", "preset", "status")}
     assert offered == {
-        "n": ["1", "2", "4"], "control": ["layers", "trunk"], "preset": ["induction-cpu", "induction-gpu"],
+        "n": ["1", "2", "4"],
+        "control": ["layers", "trunk"],
+        "preset": ["induction-cpu", "induction-gpu"],
         "status": ["finished", "stopped", "failed"],
-    }  # fmt: skip
+    }
 
 
 def test_filters_that_nothing_passes_say_so(varied: Path) -> None:

@@ -32,10 +32,12 @@ from tests.ui.support import (
 )
 
 COMPUTED = (
-    "playground.ui.comparisons.compare", "playground.ui.compare_figures.score_curve",
-    "playground.ui.compare_figures.loss_curves", "playground.ui.selection.experiment_of",
+    "playground.ui.comparisons.compare",
+    "playground.ui.compare_figures.score_curve",
+    "playground.ui.compare_figures.loss_curves",
+    "playground.ui.selection.experiment_of",
     "playground.ui.system.throughput",
-)  # fmt: skip
+)
 """What the page computes of every run."""
 
 
@@ -190,8 +192,15 @@ def test_what_no_run_knows_of_its_device_has_no_column(runs: Path) -> None:
     write_run(runs, steps=100)
     app = compare()
     assert list(app.dataframe[1].value) == [
-        "model", "seed", "status", "speed", "device", "threads", "models a process", "run",
-    ]  # fmt: skip
+        "model",
+        "seed",
+        "status",
+        "speed",
+        "device",
+        "threads",
+        "models a process",
+        "run",
+    ]
     assert "MFU" not in words(app)
 
 

@@ -99,8 +99,13 @@ def test_the_numbers_come_with_what_they_mean(pair: list[Path]) -> None:
     assert shown["Forwards"] == str(expected.decoded[0].forwards)
     assert shown["Tokens per forward"] == f"{expected.tokens_per_forward:.2f}"
     text = words(app)
-    for phrase in (f"Plain decoding: {NEW - 1}.", "Plain decoding: 1; at most K = 4.", "times as long as one", "1 is no gain",
-                   "Measured on cpu (1 thread), float32, with a cache"):  # fmt: skip
+    for phrase in (
+        f"Plain decoding: {NEW - 1}.",
+        "Plain decoding: 1; at most K = 4.",
+        "times as long as one",
+        "1 is no gain",
+        "Measured on cpu (1 thread), float32, with a cache",
+    ):
         assert phrase in text
 
 
@@ -142,8 +147,11 @@ def test_a_run_with_fewer_offsets_uses_those_it_has(pair: list[Path], runs: Path
     write_weights(other, (40,))
     app = choose(page(), beside=other.name)
     assert [title.rpartition(": ")[2] for title in titles(app)] == [
-        "plain", "speculative, K = 4", "plain", "speculative, K = 2",
-    ]  # fmt: skip
+        "plain",
+        "speculative, K = 4",
+        "plain",
+        "speculative, K = 2",
+    ]
     assert len(app.metric) == 8
     assert figures(app)["acceptance"]["layout"]["xaxis2"]["title"]["text"] == "offset k that drafts"
 
@@ -259,9 +267,11 @@ def test_typical_acceptance_leaves_a_next_token_run_beside_it_alone(pair: list[P
 @pytest.mark.parametrize(
     ("preset", "text", "spaced"),
     [
-        ("stories-cpu", "Once upon a time", True), ("polynomial-cpu", "| + 1 2 3", True), ("bytes-cpu", "def f(x):\n\tüb", False),
+        ("stories-cpu", "Once upon a time", True),
+        ("polynomial-cpu", "| + 1 2 3", True),
+        ("bytes-cpu", "def f(x):\n\tüb", False),
     ],
-)  # fmt: skip
+)
 def test_every_task(runs: Path, preset: str, text: str, spaced: bool) -> None:
     write_weights(write_run(runs, preset, n_future=2, steps=20), (20,))
     app = page()

@@ -19,8 +19,13 @@ from tests.ui.support import array, assert_well, change_json, figures, labels, o
 
 VIEWS = ("Formation", "Heat-maps", "Attention at work", "Composition", "Ablation")
 MODEL_VIEWS = ("Attention at work", "Ablation")
-FIGURES = {"Formation": "formation", "Heat-maps": "heads", "Attention at work": "pattern", "Composition": "composition-",
-           "Ablation": "ablation"}  # fmt: skip
+FIGURES = {
+    "Formation": "formation",
+    "Heat-maps": "heads",
+    "Attention at work": "pattern",
+    "Composition": "composition-",
+    "Ablation": "ablation",
+}
 
 
 def heads(view: str = "Formation", **query: str) -> AppTest:
@@ -162,9 +167,10 @@ STATES: dict[Callable[[Path], None], dict[str, tuple[str, bool]]] = {
 
 
 @pytest.mark.parametrize(
-    ("state", "view"), [(state, view) for state, views in STATES.items() for view in views],
+    ("state", "view"),
+    [(state, view) for state, views in STATES.items() for view in views],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
-)  # fmt: skip
+)
 def test_a_view_says_what_is_missing_and_shows_what_is_there(
     runs: Path, state: Callable[[Path], None], view: str
 ) -> None:

@@ -23,8 +23,12 @@ NO_MARKDOWN = {
 }  # fmt: skip
 """Fields of Streamlit's messages that are no text on a page, or, as `spec`, are looked at by other tests here."""
 UNMARKED = {
-    ("Selectbox", "options"), ("MultiSelect", "options"), ("TextArea", "default"), ("TextInput", "default"), ("Html", "body"),
-}  # fmt: skip
+    ("Selectbox", "options"),
+    ("MultiSelect", "options"),
+    ("TextArea", "default"),
+    ("TextInput", "default"),
+    ("Html", "body"),
+}
 """Texts on a page that Streamlit draws as they are; HTML is made by prediction_text.py."""
 
 

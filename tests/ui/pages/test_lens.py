@@ -136,8 +136,9 @@ def test_each_run_has_a_step_of_its_own_and_one_run_may_stand_at_two(pair: list[
     app.run()
     assert_well(app)
     assert [title.partition(";")[0] for title in titles(app)] == [
-        "n = 2, layers, seed 0, step 0", "n = 2, layers, seed 0, step 40",
-    ]  # fmt: skip
+        "n = 2, layers, seed 0, step 0",
+        "n = 2, layers, seed 0, step 40",
+    ]
 
 
 def test_the_same_run_at_the_same_step_is_drawn_once(pair: list[Path]) -> None:

@@ -80,9 +80,15 @@ def start(training: Training, monkeypatch: pytest.MonkeyPatch) -> Launcher:
 def test_one_press_starts_what_is_preset(runs: Path, start: Launcher) -> None:
     app = press(train(), "Train 2 models")
     assert start.asked == [
-        {"folder": runs, "preset": "induction-cpu", "models": [(1, 0), (2, 0)], "control": "layers",
-         "steps": make_config("induction-cpu").train.steps, "parallel": min(2, cores())}
-    ]  # fmt: skip
+        {
+            "folder": runs,
+            "preset": "induction-cpu",
+            "models": [(1, 0), (2, 0)],
+            "control": "layers",
+            "steps": make_config("induction-cpu").train.steps,
+            "parallel": min(2, cores()),
+        }
+    ]
     assert bars(app) == ["Starting 2 trainings: loading PyTorch takes a few seconds"]
     assert {"Stop", "Train something else"} <= {*labels(app, "button"), *labels(app, "expander")}
 
@@ -244,8 +250,12 @@ def test_figures_show_what_is_stored_so_far(runs: Path) -> None:
     paths = [write_run(runs, steps=200, n_future=n_future, state="running") for n_future in (1, 2)]
     drawn = figures(train())
     assert set(drawn) == {
-        "live-loss", "live-score-repeat_accuracy", "live-strongest", "live-throughput", *(f"live-map-{path.name}" for path in paths),
-    }  # fmt: skip
+        "live-loss",
+        "live-score-repeat_accuracy",
+        "live-strongest",
+        "live-throughput",
+        *(f"live-map-{path.name}" for path in paths),
+    }
     for path in paths:
         run = Run(path)
         losses = run.metrics["loss_1"].dropna()
@@ -283,9 +293,13 @@ def test_the_system_stands_below_the_charts_of_a_training(runs: Path) -> None:
     assert f"**System**: now {rate} tokens/s over 1 model" in words(app)
     (shown,) = app.dataframe[0].value.to_dict("records")
     assert shown == {
-        "model": "n = 1", "seed": 0, "now": f"{rate} tokens/s", "peak memory": "1 GiB", "device": "cpu (1 thread)",
+        "model": "n = 1",
+        "seed": 0,
+        "now": f"{rate} tokens/s",
+        "peak memory": "1 GiB",
+        "device": "cpu (1 thread)",
         "models a process": 1,
-    }  # fmt: skip
+    }
     (line,) = figures(app)["live-throughput"]["data"]
     np.testing.assert_allclose(array(line["y"]), Run(path).record.tokens_per_second, rtol=1e-3)
 
