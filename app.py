@@ -1,4 +1,4 @@
-"""The playground in the browser: `streamlit run app.py`. The server, page set-up and navigation; pages: playground/ui/pages.
+"""The playground in the browser: `streamlit run app.py`. The server, page set-up and navigation; pages: playground/ui/*/page.py.
 
 Streamlit imports this file once for the server, `app`, and then runs it as a script, `__main__`, each time it draws a page.
 """
@@ -6,23 +6,23 @@ Streamlit imports this file once for the server, `app`, and then runs it as a sc
 import streamlit as st
 
 if __name__ != "__main__":
-    from playground.ui.server import GUARDED, browser_opened
+    from playground.ui.shared.server import GUARDED, browser_opened
 
     app = st.App(__file__, middleware=GUARDED, lifespan=browser_opened)
 else:
-    from playground.ui.guard import guarded
-    from playground.ui.memory import spare_libraries
-    from playground.ui.sidebar import sidebar
+    from playground.ui.shared.guard import guarded
+    from playground.ui.shared.memory import spare_libraries
+    from playground.ui.shared.sidebar import sidebar
 
     st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
     page = st.navigation(
         [
-            st.Page("playground/ui/pages/train.py", title="Train", default=True),
-            st.Page("playground/ui/pages/compare.py", title="Compare", url_path="compare"),
-            st.Page("playground/ui/pages/heads.py", title="Heads", url_path="heads"),
-            st.Page("playground/ui/pages/lens.py", title="Lens", url_path="lens"),
-            st.Page("playground/ui/pages/decode.py", title="Decode", url_path="decode"),
-            st.Page("playground/ui/pages/about.py", title="About", url_path="about"),
+            st.Page("playground/ui/train/page.py", title="Train", default=True),
+            st.Page("playground/ui/compare/page.py", title="Compare", url_path="compare"),
+            st.Page("playground/ui/heads/page.py", title="Heads", url_path="heads"),
+            st.Page("playground/ui/lens/page.py", title="Lens", url_path="lens"),
+            st.Page("playground/ui/decode/page.py", title="Decode", url_path="decode"),
+            st.Page("playground/ui/about/page.py", title="About", url_path="about"),
         ]
     )
     guarded(page.run)()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, saved
-from playground.experiments.environment import pick_device
+from playground.running.environment import pick_device
 
 BENCHMARKS = (
     "floors",

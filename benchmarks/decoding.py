@@ -20,9 +20,6 @@ from torch import Tensor
 
 from benchmarks.timing import in_turns, ratio
 from playground.config import Control, ModelConfig, RunConfig
-from playground.experiments.decoding import choose_tree, measure_decoding, task_prompts
-from playground.experiments.presets import make_config
-from playground.experiments.runner import train
 from playground.generation.cache import cached_block
 from playground.generation.config import DecodingConfig
 from playground.generation.decoder import Decoder
@@ -32,6 +29,9 @@ from playground.generation.stacked import StackedBlocks
 from playground.generation.tree import chain
 from playground.model.layers import Block
 from playground.model.transformer import MTPTransformer
+from playground.running.decoding import choose_tree, measure_decoding, task_prompts
+from playground.running.presets import make_config
+from playground.running.runner import train
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, list_runs
 from tasks.base import seeded_generator

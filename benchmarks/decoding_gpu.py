@@ -27,7 +27,6 @@ from typing import Any, get_args
 import torch
 
 from playground.config import SIZES, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from playground.experiments.environment import describe_device, environment
 from playground.generation.config import DecodingConfig, Sampling
 from playground.generation.decoder import Decoder
 from playground.generation.marginal import candidate_hits, marginal_acceptance
@@ -35,6 +34,7 @@ from playground.generation.tree import best_tree
 from playground.model.transformer import MTPTransformer
 from playground.results import Decoding
 from playground.results.decoding import acceptance
+from playground.running.environment import describe_device, environment
 from playground.training.evaluation import evaluate
 from playground.training.loop import Clock, TrainState, fit, start_state
 from tasks.base import Task, seeded_generator

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import torch
 
-from playground.experiments.cores import threads
-from playground.experiments.environment import describe_device, environment
+from playground.running.cores import threads
+from playground.running.environment import describe_device, environment
 
 
 def describe(device: torch.device, quick: bool) -> dict[str, Any]:

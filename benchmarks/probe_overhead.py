@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from benchmarks.steps import UNTIMED, times_over, training_step
 from benchmarks.timing import Row, in_turns, ratio, rounded, seconds, summary
 from playground.config import RunConfig
-from playground.experiments.presets import make_config
-from playground.experiments.runner import train
 from playground.model.transformer import MTPTransformer
 from playground.probes.registry import make_probes
 from playground.probes.repeated import PLAIN, Measure, ProbePass
+from playground.running.presets import make_config
+from playground.running.runner import train
 from playground.training.sampler import Sampler
 from tasks.base import seeded_generator
 from tasks.registry import make_task

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from benchmarks.steps import times_over
 from benchmarks.timing import Row, Work, in_turns, ratio, summary
 from playground.config import RunConfig
-from playground.experiments.cores import threads
-from playground.experiments.presets import make_config
-from playground.experiments.replicas import train_many
-from playground.experiments.runner import train
 from playground.model.transformer import MTPTransformer
+from playground.running.cores import threads
+from playground.running.presets import make_config
+from playground.running.replicas import train_many
+from playground.running.runner import train
 from playground.training.loop import TrainState, start_state
 from playground.training.sampler import Sampler
 from playground.training.step import WARM_UP, Learner, make_step

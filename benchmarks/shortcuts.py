@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from playground.experiments.presets import PRESETS, make_config
+from playground.running.presets import PRESETS, make_config
 from tasks.base import Batch, Predict, Task, TaskConfig, seeded_generator
 from tasks.byte_text import ByteText
 from tasks.induction import InductionConfig

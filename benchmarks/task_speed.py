@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.steps import UNTIMED, times_over, training_step
 from benchmarks.timing import Row, in_turns, quartiles, ratio, rounded, summary
-from playground.experiments.presets import make_config
 from playground.model.transformer import MTPTransformer
+from playground.running.presets import make_config
 from playground.training.sampler import Sampler
 from tasks.base import seeded_generator
 from tasks.registry import make_task

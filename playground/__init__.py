@@ -22,13 +22,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from playground.analysis.compare import compare_run
+    from playground.analysis.formation import formation
     from playground.config import BaseConfig, ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-    from playground.experiments.base import make_config_on
-    from playground.experiments.compare import compare_run
-    from playground.experiments.formation import formation
-    from playground.experiments.presets import make_config
-    from playground.experiments.replicas import resume_many, train_many
-    from playground.experiments.runner import resume, train
     from playground.generation.config import DecodingConfig, Sampling
     from playground.generation.generate import generate
     from playground.model.export import export_to_transformer_lens
@@ -36,6 +32,10 @@ if TYPE_CHECKING:
     from playground.probes.attention_scores import attention_patterns, attention_scores
     from playground.probes.knockout import knockout
     from playground.probes.rows import probe_batch
+    from playground.running.base import make_config_on
+    from playground.running.presets import make_config
+    from playground.running.replicas import resume_many, train_many
+    from playground.running.runner import resume, train
     from playground.runs.store import Run, list_runs, load_run
     from playground.training.evaluation import evaluate
 
@@ -54,21 +54,21 @@ _HOMES = {
     "Run": "playground.runs.store",
     "attention_patterns": "playground.probes.attention_scores",
     "attention_scores": "playground.probes.attention_scores",
-    "compare_run": "playground.experiments.compare",
+    "compare_run": "playground.analysis.compare",
     "evaluate": "playground.training.evaluation",
     "export_to_transformer_lens": "playground.model.export",
-    "formation": "playground.experiments.formation",
+    "formation": "playground.analysis.formation",
     "generate": "playground.generation.generate",
     "knockout": "playground.probes.knockout",
     "list_runs": "playground.runs.store",
     "load_run": "playground.runs.store",
     "probe_batch": "playground.probes.rows",
-    "make_config": "playground.experiments.presets",
-    "make_config_on": "playground.experiments.base",
-    "resume": "playground.experiments.runner",
-    "resume_many": "playground.experiments.replicas",
-    "train": "playground.experiments.runner",
-    "train_many": "playground.experiments.replicas",
+    "make_config": "playground.running.presets",
+    "make_config_on": "playground.running.base",
+    "resume": "playground.running.runner",
+    "resume_many": "playground.running.replicas",
+    "train": "playground.running.runner",
+    "train_many": "playground.running.replicas",
 }
 
 __all__ = [

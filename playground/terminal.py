@@ -16,10 +16,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from playground.experiments.commands import command_line
-from playground.experiments.compare import Comparison
-from playground.experiments.reporter import Reporter, Silent
+from playground.analysis.compare import Comparison
+from playground.commands import command_line
 from playground.results import Result, Row
+from playground.running.reporter import Reporter, Silent
 from playground.runs.record import RunRecord, default_runs_dir
 from playground.runs.store import BrokenRun, Run
 from playground.text import visible, writable

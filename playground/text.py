@@ -1,7 +1,7 @@
 """Data as text that can be shown: stored strings, paths, errors and tokens hold whatever was written into them.
 
-Where text goes decides how it is marked as text: playground/ui/text.py for pages, playground/figures/text.py for figures,
-playground/terminal.py for a terminal. All of them begin with `visible`.
+Where text goes decides how it is marked as text: playground/ui/shared/text.py for pages, playground/figures/text.py for
+figures, playground/terminal.py for a terminal. All of them begin with `visible`.
 """
 
 import re

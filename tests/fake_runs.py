@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 
 from playground.config import RunConfig, hash_values, read_values
-from playground.experiments.presets import make_config
 from playground.results import AttentionScores, Behaviour, Composition, ScoreInfo, heads_of
+from playground.running.presets import make_config
 from playground.runs.lock import acquire
 from playground.runs.probes import store_result
 from playground.runs.record import FORMAT, RunRecord

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-PRELOADED = ["playground.experiments.runner"]
+PRELOADED = ["playground.running.runner"]
 
 
 def on_processes(work: Callable[[int, Path], None], folder: Path, *, size: int = 2) -> None:

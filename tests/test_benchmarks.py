@@ -20,9 +20,9 @@ from benchmarks.saved import read
 from benchmarks.timing import in_turns, kernel_seconds, quartiles, ratio, summary
 from benchmarks.train_step import CASES, QUICK
 from playground.config import ModelConfig
-from playground.experiments.presets import make_config
-from playground.experiments.runner import train
 from playground.model.parameters import count_parameters
+from playground.running.presets import make_config
+from playground.running.runner import train
 from playground.training.optim import make_optimizer
 from tests.browser_support import browser_path
 from tests.cases import random_tokens, small_config

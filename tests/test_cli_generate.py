@@ -9,10 +9,10 @@ import torch
 
 from playground.cli import generation, main
 from playground.config import ClampConfig, ModelConfig, RunConfig, TrainConfig
-from playground.experiments.decoding import load_for_decoding, task_prompts
 from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
+from playground.running.decoding import load_for_decoding, task_prompts
 from playground.runs.checkpoint import WEIGHTS, save_checkpoint
 from playground.runs.record import RunRecord
 from playground.runs.store import load_run

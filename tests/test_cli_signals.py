@@ -30,7 +30,7 @@ def test_ctrl_c_is_quiet_from_the_first_moment_on(tmp_path):
 ENDLESS = """
 import sys, time
 from playground.cli import main
-from playground.experiments import runner
+from playground.running import runner
 def make_task(config):
     sys.stderr.write("loading\\n")
     time.sleep(600)

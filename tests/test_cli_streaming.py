@@ -16,7 +16,7 @@ from playground.generation.generate import generate
 from playground.results import DecodingStep, Draft
 from tasks import make_task
 from tests.cases import small_model
-from tests.experiments.test_decoding import speed_of
+from tests.running.test_decoding import speed_of
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from playground.config import ClampConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, select_heads
-from playground.experiments.presets import PRESETS, make_config
+from playground.running.presets import PRESETS, make_config
 from tasks.induction import InductionConfig
 
 

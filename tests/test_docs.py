@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
-from playground.experiments.runner import train
+from playground.running.runner import train
 from tasks import make_task, register_task
 from tasks.registry import _registered
 

@@ -115,7 +115,7 @@ def test_names_that_readme_imports_exist(readme: str) -> None:
 
 
 def test_every_preset_is_in_readme(readme: str) -> None:
-    from playground.experiments.presets import PRESETS
+    from playground.running.presets import PRESETS
 
     assert not [name for name in PRESETS if f"`{name}`" not in readme]
 

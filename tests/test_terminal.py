@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from playground.experiments.compare import compare_run
-from playground.experiments.reporter import Reporter, Silent
+from playground.analysis.compare import compare_run
 from playground.results import Head, HeadPatching, OffsetAgreement, ScoreInfo
+from playground.running.reporter import Reporter, Silent
 from playground.runs.record import RunRecord
 from playground.runs.store import BrokenRun, load_run
 from playground.terminal import (

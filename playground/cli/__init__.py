@@ -14,8 +14,8 @@ from playground.cli.stored import compare_command, runs_command
 from playground.cli.training import resume_command, train_command
 from playground.config import nearest
 from playground.config.values import shortened
-from playground.experiments.children import attach
-from playground.experiments.stopping import Interrupted, catching_signals
+from playground.running.children import attach
+from playground.running.stopping import Interrupted, catching_signals
 from playground.terminal import say
 
 COMMANDS = {

@@ -11,9 +11,9 @@ from playground.config import MOST_SEED, short_value
 from playground.runs.record import default_runs_dir
 
 if TYPE_CHECKING:
-    from playground.experiments.decoding import LoadedRun
     from playground.generation.config import DecodingConfig, Sampling
     from playground.generation.tree import Tree
+    from playground.running.decoding import LoadedRun
 
 TREE_ROWS = 16
 """Test rows by which a tree is chosen; not those that are shown."""
@@ -159,7 +159,7 @@ def make_sampling(given: Generate) -> "Sampling":
 
 def make_prompts(given: Generate, loaded: "LoadedRun", count: int) -> list[list[int]]:
     """The prompt, as often as it is wanted, or test rows. Raises ValueError for a text that the task cannot read."""
-    from playground.experiments.decoding import prompt_tokens, task_prompts
+    from playground.running.decoding import prompt_tokens, task_prompts
 
     if given.prompt is None:
         return task_prompts(loaded.task, count)
@@ -177,7 +177,7 @@ def make_drafts(given: Generate, loaded: "LoadedRun") -> "Tree":
 
 def tree_of(nodes: int, given: Generate, loaded: "LoadedRun") -> "Tree":
     """The best tree on test rows behind those that are decoded, as long as there are any."""
-    from playground.experiments.decoding import choose_tree, task_prompts
+    from playground.running.decoding import choose_tree, task_prompts
 
     first = given.samples or (BENCHMARK_PROMPTS if given.benchmark else 1)
     shown = 0 if given.prompt is not None or given.evaluate else first
@@ -187,8 +187,8 @@ def tree_of(nodes: int, given: Generate, loaded: "LoadedRun") -> "Tree":
 
 def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) -> "DecodingConfig":
     """Plain decoding of the prompts; `with_drafts` adds to it. Raises ValueError where the context has too little room."""
-    from playground.experiments.decoding import default_new_tokens, new_token_room
     from playground.generation.config import DecodingConfig
+    from playground.running.decoding import default_new_tokens, new_token_room
 
     n_ctx, longest = loaded.model.n_ctx, max(map(len, prompts))
     room, wanted = new_token_room(prompts, n_ctx), given.max_new_tokens or default_new_tokens(loaded.task)

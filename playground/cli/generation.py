@@ -27,9 +27,9 @@ from playground.terminal import result_table, rows_table, say
 if TYPE_CHECKING:
     import torch
 
-    from playground.experiments.decoding import LoadedRun
     from playground.generation.config import DecodingConfig
     from playground.generation.tree import Tree
+    from playground.running.decoding import LoadedRun
 
 DESCRIPTION = (
     "Continue text with a stored run, and show each token in the colour of the offset that drafted it. Drafts are on where the "
@@ -52,7 +52,7 @@ def generate_command(argv: list[str]) -> int:
     check_options(given)
     found = find_run(given.run, given.runs_dir, text=given.text)
 
-    from playground.experiments.decoding import load_for_decoding
+    from playground.running.decoding import load_for_decoding
 
     make_sampling(given)
     loaded = load_for_decoding(found, given.step, device=given.device)
@@ -115,7 +115,7 @@ def _measure_again(
     loaded: "LoadedRun", prompt: list[int], config: "DecodingConfig", decoding: Decoding, seed: int
 ) -> DecodingSpeed | None:
     """The speed-up with this prompt, without a screen in between; None where there is nothing to compare."""
-    from playground.experiments.decoding import measure_decoding
+    from playground.running.decoding import measure_decoding
 
     if decoding.speculative == 1 or not decoding.decoded[0].forwards:
         return None
@@ -146,7 +146,7 @@ def _text_as_json(loaded: "LoadedRun", decoding: Decoding, speed: DecodingSpeed 
 
 def _benchmark(given: Generate, loaded: "LoadedRun") -> int:
     """Every way of drafting at every batch size, against plain decoding of the same prompts."""
-    from playground.experiments.decoding import measure_decoding
+    from playground.running.decoding import measure_decoding
 
     prompts = make_prompts(given, loaded, given.samples or BENCHMARK_PROMPTS)
     plain = make_config(given, loaded, prompts)
@@ -188,7 +188,7 @@ def _all_drafts(given: Generate, loaded: "LoadedRun") -> Iterator[tuple[str, "Tr
 
 def _evaluate(given: Generate, loaded: "LoadedRun") -> int:
     """Score what is decoded for the task's test rows."""
-    from playground.experiments.decoded_scores import score_decoded
+    from playground.running.decoded_scores import score_decoded
 
     measured = score_decoded(loaded, make_drafts(given, loaded), given.samples)
     if given.as_json:

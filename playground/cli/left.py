@@ -4,19 +4,19 @@ import dataclasses
 import json
 from pathlib import Path
 
+from playground.commands import run_line
 from playground.config import RunConfig
-from playground.experiments.commands import run_line
-from playground.experiments.torchrun import launched
 from playground.runs.store import Run, find_run
 from playground.terminal import say
+from playground.torchrun import launched
 
 
 def left_to_train(configs: list[RunConfig], runs_dir: Path, *, again: bool, as_json: bool) -> list[RunConfig]:
     """Those that no finished run has trained already, or all of them `again`; the runs of the others are named."""
     if again or launched():
         return configs
-    from playground.experiments.existing import existing_runs
-    from playground.experiments.runner import with_whole_path
+    from playground.running.existing import existing_runs
+    from playground.running.runner import with_whole_path
 
     whole = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
     found = existing_runs(whole, runs_dir)

@@ -14,7 +14,7 @@ from playground.runs.store import Run, find_run
 from playground.terminal import result_table, rows_table, say
 
 if TYPE_CHECKING:
-    from playground.experiments.groups import Group
+    from playground.analysis.groups import Group
 
 DEFAULT_PROBES = ("task_attention", "composition", "knockout")
 Probes = Annotated[tuple[str, ...], arg(help="Which probes to run; `--probe list` names them all.")]
@@ -34,8 +34,8 @@ def probe_command(argv: list[str]) -> int:
         as_json: Json = False,
     ) -> int:
         """Look into the models of a stored run; what is measured is kept in its folder, in probes/NAME.jsonl."""
-        from playground.experiments.probing import probe_run
         from playground.probes.registry import PROBES, find_probe
+        from playground.running.probing import probe_run
 
         if not probe:
             raise ValueError(f"--probe needs a name; there are: {', '.join(PROBES)}")
@@ -88,9 +88,9 @@ def formation_command(argv: list[str]) -> int:
 
     def formation(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
         """When heads and behaviour formed, from what probes stored along training. Runs of one configuration form a group."""
-        from playground.experiments.formation import compare_formation, event_order
-        from playground.experiments.formation import formation as form
-        from playground.experiments.groups import counted_runs, group_runs
+        from playground.analysis.formation import compare_formation, event_order
+        from playground.analysis.formation import formation as form
+        from playground.analysis.groups import counted_runs, group_runs
 
         if not runs:
             raise ValueError("write at least one run: python -m playground formation RUN RUN ...")

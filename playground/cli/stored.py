@@ -9,12 +9,12 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
+from playground.analysis.claims import best_rate_note, control_notes, rate_note
+from playground.analysis.claims import best_rates as best_of_rates
+from playground.analysis.compare import compare_run
+from playground.analysis.groups import Experiment, Group, experiment_of, group_experiments, precision_of
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
 from playground.config import nearest
-from playground.experiments.claims import best_rate_note, control_notes, rate_note
-from playground.experiments.claims import best_rates as best_of_rates
-from playground.experiments.compare import compare_run
-from playground.experiments.groups import Experiment, Group, experiment_of, group_experiments, precision_of
 from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir

@@ -15,15 +15,15 @@ from tyro.conf import OmitArgPrefixes, SuppressFixed, arg
 
 from playground.cli.left import left_to_train, print_outcome
 from playground.cli.parsing import Json, RunNames, RunsDir, Text, parse, run_command
+from playground.commands import resume_line
 from playground.config import MOST_SEED, SIZES, RunConfig, check_name, nearest, short_value
-from playground.experiments.commands import resume_line
-from playground.experiments.stopping import Interrupted, catching_signals
-from playground.experiments.torchrun import launched
+from playground.running.stopping import Interrupted, catching_signals
 from playground.runs.errors import RunError
 from playground.runs.reading import read_json
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, find_run
 from playground.terminal import make_reporter, say
+from playground.torchrun import launched
 
 MOST_TRAININGS = 10_000
 """Trainings of one command: seeds times learning rates."""
@@ -72,7 +72,7 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
     """Under torchrun the first process runs the command, and the others train with it; alone it is just the command."""
     if not launched():
         return command(argv)
-    from playground.experiments.distributed_runs import follow
+    from playground.running.distributed_runs import follow
     from playground.training.crew import ProcessFailed, ProcessGone, joined
 
     rank = 0
@@ -100,8 +100,8 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
 
 
 def _train(argv: list[str]) -> int:
-    from playground.experiments.presets import PRESETS
-    from playground.experiments.runner import train
+    from playground.running.presets import PRESETS
+    from playground.running.runner import train
 
     config = _start_from(argv)
     given = _parse_train(argv, config, PRESETS)
@@ -129,7 +129,7 @@ def _train(argv: list[str]) -> int:
             ],
             given.json,
         )
-    from playground.experiments.replicas import train_many
+    from playground.running.replicas import train_many
 
     _check_one_process("several seeds or learning rates")
     configs = _several(config, given, seed_given=any(word.split("=")[0] == "--seed" for word in argv))
@@ -219,8 +219,8 @@ def parse_rates(text: str) -> list[float]:
 
 def _start_from(argv: list[str]) -> RunConfig:
     """The configuration that the other options change: of a preset, of a task, or on a base."""
-    from playground.experiments.base import make_config_on
-    from playground.experiments.presets import find_preset
+    from playground.running.base import make_config_on
+    from playground.running.presets import find_preset
     from tasks.registry import config_class
 
     start = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -266,7 +266,7 @@ _HAS = {
 
 def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
     """Raises ValueError for two starts at once, and for none."""
-    from playground.experiments.presets import PRESETS
+    from playground.running.presets import PRESETS
     from tasks.registry import task_names
 
     beside = {"base": ("config", "preset", "task", "size"), "config": ("preset", "task", "size"), "preset": ("task",)}
@@ -333,8 +333,8 @@ def _resume(argv: list[str]) -> int:
         as_json: Json = False,
     ) -> int:
         """Go on with runs that were stopped, killed or failed, from their last checkpoints. Several go on side by side."""
-        from playground.experiments.replicas import resume_many
-        from playground.experiments.runner import resume as resume_run
+        from playground.running.replicas import resume_many
+        from playground.running.runner import resume as resume_run
 
         if not runs:
             raise ValueError("write at least one run: python -m playground resume RUN")
@@ -356,7 +356,7 @@ def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool
     """Train `wanted` runs until done, or until a signal, which leaves checkpoints. Returns the exit status."""
     import torch
 
-    from playground.experiments.runner import NonFiniteLoss
+    from playground.running.runner import NonFiniteLoss
     from playground.training.memory import TooLarge
 
     try:

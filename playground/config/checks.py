@@ -53,7 +53,7 @@ def setting(
     `least` and `most` belong to the range, `above` and `below` do not; of texts and tuples they bound the length. Two runs that
     differ in fields with `experiment=False` alone repeat one experiment: these change how it is computed or looked at. `since`
     is the day on which a field was added. Such a field does not enter the hash of a configuration while it has its default. The
-    default is what older runs had; `BEFORE` in playground/experiments/groups.py lists the exceptions.
+    default is what older runs had; `BEFORE` in playground/analysis/groups.py lists the exceptions.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below}
     metadata = {**bounds, "experiment": experiment, "since": since}

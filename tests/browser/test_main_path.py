@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from playground.experiments.launcher import list_jobs, stop_job
+from playground.running.launcher import list_jobs, stop_job
 from playground.runs.store import Run, list_runs
-from playground.ui.trainings import stop_run
+from playground.ui.train.trainings import stop_run
 from tests.browser_support import AppServer
 from tests.fake_runs import STATES, write_many, write_run, write_weights
 

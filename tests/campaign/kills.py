@@ -17,7 +17,7 @@ CHILD = """
 import os, signal, sys
 moment, names, argv = int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:]
 from playground.cli import main
-import playground.experiments.runner, playground.runs.checkpoint as checkpoint  # loading is not part of the count
+import playground.running.runner, playground.runs.checkpoint as checkpoint  # loading is not part of the count
 count = 0
 def dying(call):
     def wrapped(*args, **options):

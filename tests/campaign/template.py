@@ -45,7 +45,7 @@ def template() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="campaign-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     assert call("train", *TINY, "--runs-dir", str(folder), "--run-id", "whole", "--json").status == 0
-    from playground.experiments.runner import train
+    from playground.running.runner import train
     from playground.runs.store import load_run
 
     config = load_run(folder / "whole").config

@@ -10,7 +10,7 @@ from playground.config import ClampConfig, ModelConfig, OptimConfig, RunConfig, 
 from playground.config.checks import MOST_CHARACTERS, check_fields, check_name, listed, nearest, setting, strict
 from playground.config.run import PARTS
 from playground.config.values import fits, hints_of, short_value
-from playground.experiments.presets import make_config
+from playground.running.presets import make_config
 from tasks.induction import InductionConfig
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from playground.analysis.groups import experiment_hash, group_runs
 from playground.config import (
     BaseConfig,
     ClampConfig,
@@ -17,8 +18,7 @@ from playground.config import (
     read_values,
 )
 from playground.config.run import PARTS
-from playground.experiments.groups import experiment_hash, group_runs
-from playground.experiments.presets import make_config
+from playground.running.presets import make_config
 from tasks.registry import config_class, task_names
 
 STORED = Path(__file__).parent.parent / "data" / "stored_before"

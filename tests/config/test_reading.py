@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from playground.analysis.groups import experiment_hash, group_runs
 from playground.config import RunConfig, hash_values, read_values, short_value
-from playground.experiments.groups import experiment_hash, group_runs
-from playground.experiments.presets import make_config
+from playground.running.presets import make_config
 from tasks.registry import task_names
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from playground.experiments.presets import make_config
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import Ablator, ablate, run_all_offsets
 from playground.probes.quiet import quietly
 from playground.probes.rows import probe_batch
+from playground.running.presets import make_config
 from tasks.base import Batch, HasPlaces, seeded_generator
 from tasks.polynomial import Polynomial, PolynomialConfig
 from tasks.registry import make_task

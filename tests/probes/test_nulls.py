@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from playground.experiments.presets import PRESETS, make_config
 from playground.model.transformer import MTPTransformer
 from playground.probes import attention_scores as probe
 from playground.probes.attention_scores import attention_patterns, attention_scores, scored_queries
 from playground.probes.rows import probe_batch
+from playground.running.presets import PRESETS, make_config
 from tasks.base import Batch, seeded_generator
 from tasks.registry import make_task
 

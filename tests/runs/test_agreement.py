@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from playground.cli import main
-from playground.experiments.runner import train
+from playground.running.runner import train
 from playground.runs.store import load_run
-from playground.ui.files import read_store
-from tests.experiments.test_runner import tiny
+from playground.ui.shared.files import read_store
+from tests.running.test_runner import tiny
 
 
 @pytest.fixture(scope="module")

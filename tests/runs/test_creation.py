@@ -11,8 +11,8 @@ from playground.runs.errors import RunError
 from playground.runs.lock import LOCK, acquire, is_locked
 from playground.runs.store import read_record
 from tasks.registry import make_task
-from tests.experiments.test_runner import tiny
 from tests.fake_runs import write_run
+from tests.running.test_runner import tiny
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from playground.config import RunConfig
-from playground.experiments.presets import make_config
 from playground.model.transformer import MTPTransformer
+from playground.running.presets import make_config
 from playground.runs.checkpoint import save_checkpoint
 from playground.runs.config import read_config
 from playground.runs.errors import Damaged, RunError

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from playground.cli import main
-from playground.experiments.probing import probe_run
-from playground.experiments.runner import resume
 from playground.results import Behaviour, Composition
+from playground.running.probing import probe_run
+from playground.running.runner import resume
 from playground.runs.errors import RunError
 from playground.runs.store import Run, list_runs, load_run
 

@@ -14,7 +14,7 @@ import pytest
 
 from playground.cli import main
 from playground.config import RunConfig
-from playground.experiments.runner import resume, train
+from playground.running.runner import resume, train
 from playground.runs.store import Run, list_runs, load_run
 from tests.conftest import ROOT
 

@@ -9,9 +9,9 @@ import torch
 
 from playground.config import BaseConfig, Control, RunConfig
 from playground.config.flops import training_flops_per_token
-from playground.experiments.presets import make_config
-from playground.experiments.runner import train
 from playground.model.transformer import MTPTransformer
+from playground.running.presets import make_config
+from playground.running.runner import train
 from playground.training.loop import fit, start_state
 from playground.training.loss import LOSS
 from playground.training.sampler import Sampler

@@ -5,8 +5,8 @@ import dataclasses
 import torch
 
 from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
-from playground.experiments.runner import resume, train
 from playground.model.transformer import MTPTransformer
+from playground.running.runner import resume, train
 from tasks.induction import InductionConfig
 from tests.cases import small_config
 

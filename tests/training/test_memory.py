@@ -6,9 +6,9 @@ import time
 import pytest
 
 from playground.config import BaseConfig, ModelConfig, RunConfig
-from playground.experiments.presets import PRESETS, make_config
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
+from playground.running.presets import PRESETS, make_config
 from playground.training import memory
 from playground.training.memory import MOST_KEPT, PER_PARAMETER, SPARE, check_memory, least_bytes, training_bytes
 from tasks.base import Task, seeded_generator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from streamlit.components.v2.component_manager import BidiComponentManager
 
-from playground.ui import trainings
+from playground.ui.train import trainings
 from tests.ui.support import Downloads, Training
 
 

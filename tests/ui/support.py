@@ -16,7 +16,7 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
-from playground.experiments.launcher import Entry, Job, lock_name
+from playground.running.launcher import Entry, Job, lock_name
 from playground.runs.lock import LOCK
 from tests.conftest import ROOT
 from tests.fake_runs import GONE, let_go, write_run
@@ -35,7 +35,7 @@ def open_app(**query: str) -> AppTest:
 
 def go(app: AppTest, page: str) -> AppTest:
     """Follow the navigation."""
-    return app.switch_page(f"playground/ui/pages/{page}.py").run()
+    return app.switch_page(f"playground/ui/{page}/page.py").run()
 
 
 def open_page(page: str, **query: str) -> AppTest:

@@ -1,0 +1,1 @@
+"""Training, resuming, probing and decoding of whole runs: presets, runner, jobs, replicas, processes."""

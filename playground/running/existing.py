@@ -1,0 +1,79 @@
+"""Trainings that are stored already: the same experiment with the same seed, finished, in the same precision, on the same text.
+
+With n = 1 every control names one model, so that a run under one of them stands for all.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from playground.analysis.groups import experiment_of, precision_of, precision_on
+from playground.config import RunConfig
+from playground.running.environment import pick_device
+from playground.runs.config import read_config_values
+from playground.runs.errors import RunError
+from playground.runs.record import RunRecord
+from playground.runs.store import list_runs
+from tasks.config import TaskConfig
+from tasks.registry import make_task
+
+STORED = ("probes", "probe_points", "eval_every", "log_every", "checkpoint_every")
+"""Fields of training that decide what is stored, and nothing else: a run that stored something else does not stand in."""
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What is asked of a run."""
+
+    @property
+    def record(self) -> RunRecord: ...
+
+
+RunT = TypeVar("RunT", bound=Recorded)
+
+
+def existing_runs(configs: Sequence[RunConfig], runs_dir: Path | str) -> dict[int, str]:
+    """By the place of a configuration the id of a finished run in `runs_dir` that is this training; the newest of several."""
+    return find_existing(configs, list_runs(runs_dir)[0], lambda run: read_config_values(run.path, run.record))
+
+
+def find_existing(
+    configs: Sequence[RunConfig], runs: Iterable[RunT], values_of: Callable[[RunT], Mapping[str, Any]]
+) -> dict[int, str]:
+    """`existing_runs`, of these runs; `values_of` reads the contents of the config.json of those that come into question."""
+    wanted = {(config.task.name, config.model.n_future, config.seed) for config in configs}
+    stored: dict[Hashable, RunRecord] = {}
+    for run in sorted(runs, key=lambda run: run.record.created):
+        record = run.record
+        if record.status == "finished" and (record.task, record.n_future, record.seed) in wanted:
+            try:
+                stored[_identity(values_of(run), precision_of(record))] = record
+            except RunError:
+                continue  # a damaged run stands for nothing
+    found: dict[int, str] = {}
+    for place, config in enumerate(configs if stored else ()):
+        record = stored.get(_identity(config.to_dict(), precision_on(pick_device(config.train.device).type)))
+        if record is not None and record.data_hash in ("", _text_of(config.task)):
+            found[place] = record.run
+    return found
+
+
+def _identity(values: Mapping[str, Any], precision: str) -> Hashable:
+    experiment = experiment_of(values, precision)
+    return experiment.identity, values["seed"], *(experiment.values.get(f"train.{name}") for name in STORED)
+
+
+def _text_of(task: TaskConfig) -> str:
+    """The fingerprint of the text that a task reads now; empty for a task that reads none."""
+    return _fingerprint(task) if getattr(task, "path", None) else _own_text(task)
+
+
+@functools.cache
+def _own_text(task: TaskConfig) -> str:
+    """Python's own sources, which stay what they are while this process lives."""
+    return _fingerprint(task)
+
+
+def _fingerprint(task: TaskConfig) -> str:
+    return str(getattr(make_task(task), "data_hash", ""))

@@ -1,0 +1,44 @@
+"""Probes on stored runs: a stored model in, results out, kept in the run's folder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from playground.probes.registry import make_probes
+from playground.results import Result
+from playground.running.environment import pick_device
+from playground.runs.errors import RunError
+from playground.runs.lock import probing_lock
+from playground.runs.probes import insert_result
+from playground.runs.store import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What one probe measured at one stored step."""
+
+    run: str
+    probe: str
+    step: int
+    result: Result
+
+
+def probe_run(
+    run: Run, names: Sequence[str], steps: Sequence[int] | None = None, *, device: str = "auto"
+) -> Iterator[Probed]:
+    """Run the named probes on the models stored at `steps` (by default the last one), and keep what they measure in the run.
+
+    Raises ValueError for an unknown probe, RunError for a step that is not stored and for a run that is being trained.
+    """
+    stored = run.checkpoints
+    if not stored:
+        raise RunError(f"run {run.id} has no checkpoint yet")
+    probes = make_probes(names, run.task, run.config.model.n_future)
+    where = pick_device(device)
+    per_step = run.config.train.batch_size * run.task.n_ctx
+    with probing_lock(run.path):
+        for step in stored[-1:] if steps is None else steps:
+            model = run.model(step).to(where)
+            for name, measure in probes.items():
+                result = measure(model)
+                insert_result(run.path, name, result, step=step, tokens=step * per_step)
+                yield Probed(run=run.id, probe=name, step=step, result=result)

@@ -1,0 +1,328 @@
+"""One process's work on one run: what is written into its folder, where it goes on after a stop, how it ends.
+
+A resumed run is prepared first and begun then: everything that can refuse it is done before anything in its folder changes.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playground.config import RunConfig
+from playground.model.clamp import apply_clamp
+from playground.model.transformer import MTPTransformer
+from playground.results import Result, ScoreInfo
+from playground.running.base import open_base
+from playground.running.environment import peak_memory
+from playground.running.reporter import Reporter
+from playground.runs.checkpoint import load_checkpoint, save_checkpoint
+from playground.runs.errors import Absent, Damaged, RunError
+from playground.runs.lock import LOCK
+from playground.runs.metrics import FILE as METRICS
+from playground.runs.metrics import read_metrics
+from playground.runs.probes import store_result
+from playground.runs.reading import sha256_of
+from playground.runs.record import RunRecord
+from playground.runs.resumption import check_layout, drop_set_aside, set_lines_aside, sync_lines
+from playground.runs.steps import resumable, stored_steps
+from playground.runs.store import Run
+from playground.runs.writing import append_line, write_json
+from playground.training.base import start_on_base
+from playground.training.crew import ProcessGone
+from playground.training.loop import Clock, TrainState, start_state
+from playground.training.sampler import Sampler
+from tasks.base import Evaluation, ReadsText, Task, seeded_generator, stream_seed
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became infinite or NaN; the message names the step and the offset."""
+
+    run: Run | None = None
+    """The stored run, failed."""
+
+
+class Replaced(RunError):
+    """The run's folder was moved, removed or replaced while it trained: what lies at its path is not ours to write to."""
+
+
+class Session:
+    """One process's work on one run. What is done when, and together with which other runs, side_by_side.py says."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        task: Task,
+        record: RunRecord,
+        device: torch.device,
+        reporter: Reporter,
+        *,
+        fresh: bool = True,
+    ) -> None:
+        self.path, self.config, self.task, self.record = path, config, task, record
+        self.device, self.reporter = device, reporter
+        self.checkpoints = path / "checkpoints"
+        self.fresh = fresh
+        """Whether the run was made by this process, and so has nothing to lose."""
+        self.text: str | None = None
+        """Where the text of the task lies, if it was moved."""
+        self.kept = -1
+        """Step of the checkpoint that it goes on from; -1 for a run that begins."""
+        self.logged_at = -math.inf
+        self.ended = False
+        """Whether the run has failed or come to its end."""
+        self.identity = _identity(path)
+        self.others: dict[str, torch.Tensor] = {}
+        """What a checkpoint must hold of the other processes' samplers."""
+        self.state: TrainState
+        self.sampler: Sampler
+
+    def prepare(self) -> bool:
+        """Build the state of the first step or load that of the last whole checkpoint; True for a run that begins.
+
+        Nothing in the run's folder is changed. Raises RunError when the run cannot go on: other text, another kind of device,
+        no whole checkpoint.
+        """
+        seed = self.config.seed
+        check_layout(self.path)
+        if isinstance(self.task, ReadsText):
+            try:
+                self.task.read_text()
+            except ValueError as error:
+                raise RunError(f"run {self.path.name} cannot go on: {error}") from error
+        steps = resumable(self.checkpoints)
+        if not steps:
+            self._check_new()
+        model = MTPTransformer(self.config.model, seeded_generator(stream_seed(seed, "weights")))
+        base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
+        if base is not None:
+            start_on_base(model, base.model(base.record.step).state_dict())
+        model = apply_clamp(model.to(self.device), self.config.clamp)
+        generator = seeded_generator(stream_seed(seed, "data"), self.device)
+        self.state = start_state(model, self.config, generator)
+        rows = self.config.train.batch_size // self.record.processes
+        self.sampler = Sampler(self.task, rows, generator, self.device)
+        if steps:
+            self._restore(self._load(steps))
+        return not steps
+
+    def _check_new(self) -> None:
+        """Raises RunError for a run without a checkpoint to go on from that has trained already: it would begin anew."""
+        columns = read_metrics(self.path / METRICS).columns
+        reached = max([self.record.step, *stored_steps(self.checkpoints), *columns["step"]])
+        if reached > 0:
+            raise RunError(
+                f"run {self.path.name} has come to step {reached}, and no checkpoint to go on from is left in "
+                f"{self.checkpoints}; put the files back, or train a new run"
+            )
+
+    def begin(self) -> None:
+        """Mark the run as in training, and set the lines aside that it will write again."""
+        set_lines_aside(self.path, self.kept)
+        self.write_record(**({} if self.kept < 0 else self._progress()))
+
+    def _load(self, steps: list[int]) -> dict[str, torch.Tensor]:
+        """The counters of the newest whole checkpoint; a damaged one is told and passed over."""
+        damaged: list[RunError] = []
+        for step in reversed(steps):
+            folder = self.checkpoints / str(step)
+            try:
+                counters = load_checkpoint(folder, self.state.model, self.state.optimizer, self.record.config_hash)
+            except (Damaged, Absent) as error:
+                damaged.append(error)
+                continue
+            self.kept = step
+            for error in damaged:
+                self.reporter.note(f"{self.path.name} goes on from step {step}: {error}")
+            return counters
+        raise RunError(f"run {self.path.name} has no whole checkpoint to go on from: {damaged[0]}") from damaged[0]
+
+    def _restore(self, counters: dict[str, torch.Tensor]) -> None:
+        where = self.checkpoints / str(self.kept)
+        try:
+            self.sampler.restore(counters)
+            self.others = {name: value for name, value in counters.items() if " of process " in name}
+            self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
+            self.state.pending = list(counters["pending"].to(self.device))
+            self.state.clock = Clock(float(counters["seconds"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise Damaged(f"the checkpoint in {where} is damaged: its counters are not whole ({error})") from error
+        except RuntimeError:
+            raise RunError(
+                f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it on "
+                "such a device"
+            ) from None
+
+    def log(self) -> None:
+        """Average the losses since the last row, check that they are finite, write the row."""
+        values = self.check_pending()
+        if values is None:
+            return
+        self.state.pending.clear()
+        losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
+        self.check_folder()
+        norms = values[:, -1]
+        clipped = float((norms > self.config.optim.clip).double().mean())
+        row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(norms.mean()), "clipped": clipped} | losses
+        append_line(self.path / METRICS, row)
+        if time.monotonic() - self.logged_at > PROGRESS_EVERY:
+            self.logged_at = time.monotonic()
+            self.write_record(**self._progress())
+        self.reporter.row(row, self.record)
+
+    def check_pending(self) -> torch.Tensor | None:
+        """The losses and gradient norms since the last row, if any. Raises NonFiniteLoss for the first that is not finite."""
+        if not self.state.pending:
+            return None
+        values = torch.stack(self.state.pending).double().cpu()
+        broken = _first_broken(values)
+        if broken is not None:
+            step = self.state.step - len(values) + broken[0] + 1
+            self.write_record(**self._progress())
+            raise NonFiniteLoss(
+                f"the {broken[1]} became {broken[2]} at step {step}; "
+                "train with a lower learning rate (--lr) or a longer warm-up (--warmup-steps)"
+            )
+        return values
+
+    def store_evaluation(self, result: Evaluation) -> None:
+        """Write what a part of the test set says of the model."""
+        self.check_folder()
+        losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
+        row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
+        append_line(self.path / METRICS, row)
+        if not self.record.scores:
+            self.write_record(scores=_score_infos(result))
+        self.reporter.row(row, self.record)
+
+    def store_probe(self, name: str, result: Result) -> None:
+        """Write what a probe measured."""
+        self.check_folder()
+        store_result(self.path, name, result, step=self.state.step, tokens=self.state.tokens)
+
+    def count_probe_time(self, seconds: float) -> None:
+        """Seconds that count as the probes'."""
+        self.record = dataclasses.replace(self.record, probe_seconds=self.record.probe_seconds + seconds)
+
+    def checkpoint(self) -> None:
+        """Write all that is needed to go on from here."""
+        self.check_folder()
+        state = self.state
+        pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, self.config.model.n_future + 1)
+        counters = {
+            "step_tokens": torch.tensor([state.step, state.tokens]),
+            "seconds": torch.tensor(state.clock.seconds, dtype=torch.float64),
+            "pending": pending,
+        }
+        counters |= self.sampler.counters() | self.others
+        sync_lines(self.path)
+        save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters, self.record.config_hash)
+
+    def stop(self, reason: str) -> None:
+        """End here, to be resumed; what was done since the last checkpoint may be in no checkpoint."""
+        progress = self._progress() if reason != INTERRUPTED else {}  # a step may have been cut in two
+        self._end(status="stopped", reason=reason, **progress)
+
+    def finish(self, result: Evaluation) -> None:
+        """End after the last step, with the scores on the whole test set."""
+        final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
+        done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
+        self._end(status="finished", metrics_sha256=sha256_of(self.path / METRICS), **self._progress(), **done)
+        drop_set_aside(self.path)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error. Where the disk is full even that cannot be written: the run then reads as interrupted."""
+        with contextlib.suppress(OSError, Replaced):
+            self._end(status="failed", reason=_describe(error))
+        if isinstance(error, NonFiniteLoss):
+            error.run = Run(self.path)
+
+    def write_record(self, **changes: Any) -> None:
+        """Change the record, and write it."""
+        self.check_folder()
+        self.record = dataclasses.replace(self.record, updated=time.time(), **changes)
+        write_json(self.path / "run.json", self.record.to_dict())
+
+    def check_folder(self) -> None:
+        """Raises Replaced where the folder at the run's path is another than the one that this process has locked."""
+        if _identity(self.path) != self.identity:
+            raise Replaced(
+                f"the folder of run {self.path.name} was moved, removed or replaced while it was trained, so nothing more is "
+                f"written to {self.path}; resume the run from where it lies now"
+            )
+
+    def _end(self, **changes: Any) -> None:
+        self.ended = True
+        self.write_record(**changes)
+        self.reporter.ended(self.record)
+
+    def _row(self, kind: str) -> dict[str, Any]:
+        state = self.state
+        return {"kind": kind, "step": state.step, "tokens": state.tokens, "seconds": round(state.clock.seconds, 4)}
+
+    def _progress(self) -> dict[str, Any]:
+        state, seconds = self.state, self.state.clock.seconds
+        rate = state.tokens / seconds if state.step else 0.0
+        return {
+            "step": state.step,
+            "tokens": state.tokens,
+            "seconds": seconds,
+            "tokens_per_second": rate,
+            "peak_memory": peak_memory(self.device),
+        }
+
+
+PROGRESS_EVERY = 1.0
+"""Seconds between two writings of run.json that tell of nothing but progress."""
+INTERRUPTED = "interrupted"
+"""The reason of a run that Ctrl-C stopped in the middle of a step."""
+
+
+def _identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """What tells a run's folder from another at the same path: it and its lock file, which is open and so keeps its number."""
+    found: list[tuple[int, int] | None] = []
+    for place in (path, path / LOCK):
+        try:
+            status = place.stat()
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+def _first_broken(values: torch.Tensor) -> tuple[int, str, float] | None:
+    """Row, name and value of the first loss that is not finite, or, when all are, of the first gradient that is not."""
+    for column in (slice(0, -1), slice(-1, None)):
+        broken = (~values[:, column].isfinite()).nonzero()
+        if len(broken):
+            row, which = broken[0].tolist()
+            what = f"loss of offset {which + 1}" if column.start == 0 else "gradient"
+            return row, what, values[row, column][which].item()
+    return None
+
+
+def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
+    return tuple(
+        ScoreInfo(
+            name=score.name,
+            chance=score.chance,
+            ceiling=score.ceiling,
+            unit=score.unit,
+            higher_is_better=score.higher_is_better,
+        )
+        for score in result.scores
+    )
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; train with a smaller --batch-size, model or context"
+    return f"{error}" if isinstance(error, NonFiniteLoss | ProcessGone) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,194 @@
+"""What the Heads page computes from stored models: patterns, ablations, composition. Cached, and torch is loaded late."""
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from playground.results import AblationEffects, AblationMethod, AttentionScores, Composition, Head
+from playground.ui.shared.models import Loaded, is_large, one_at_a_time
+
+if TYPE_CHECKING:
+    from playground.probes.ablation import Ablator
+    from tasks.base import Batch
+
+ROWS, FEWER_ROWS = 64, 16
+"""Rows of the test set that ablations are measured on; fewer for large models."""
+BATCH = 16
+DRAWS = 5
+"""Draws of random other heads."""
+CLEAR = 0.3
+"""A head with less than this of a score is not named after it (as in playground/probes/knockout.py)."""
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=32)
+def patterns(loaded: Loaded, tokens: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
+    """`[head, query, key]` of every layer on one row."""
+    import torch
+
+    from playground.probes.attention_scores import attention_patterns
+
+    found = attention_patterns(loaded.model, torch.tensor([tokens]))
+    return {layer: pattern[0].cpu().numpy() for layer, pattern in found.items()}
+
+
+@functools.lru_cache(maxsize=32)
+def induction_targets(tokens: tuple[int, ...]) -> NDArray[np.bool_]:
+    """`[query, key]`: where an ideal induction head looks."""
+    import torch
+
+    from playground.model.patterns import match_mask
+
+    return match_mask(torch.tensor([tokens]), 1)[0].numpy()
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=16)
+def composition_of(loaded: Loaded) -> Composition:
+    """From the weights."""
+    from playground.probes.composition import composition
+
+    return composition(loaded.model)
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=16)
+def scores_on_task(loaded: Loaded) -> AttentionScores:
+    """As the probe `task_attention` measures them along training."""
+    from playground.probes.registry import make_probes
+
+    measured = make_probes(["task_attention"], loaded.task, loaded.model.n_future)["task_attention"](loaded.model)
+    assert isinstance(measured, AttentionScores)
+    return measured
+
+
+@functools.lru_cache(maxsize=8)
+def test_rows(loaded: Loaded) -> "Batch":
+    """The rows that ablations are measured on."""
+    from playground.probes.rows import probe_batch
+
+    return probe_batch(loaded.task, FEWER_ROWS if is_large(loaded) else ROWS)
+
+
+@functools.lru_cache(maxsize=12)
+def ablator(loaded: Loaded, method: AblationMethod) -> "Ablator":
+    """The activations that ablations take from, on the test rows."""
+    from playground.probes.ablation import Ablator
+
+    rows = test_rows(loaded)
+    return Ablator(loaded.model, rows.tokens, places=rows.alignment, method=method)
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=16)
+def whole(loaded: Loaded) -> NDArray[np.float64]:
+    """`[2, batch, offset]`: loss and accuracy of the whole model."""
+    return _measure(loaded, (), "zero")
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=256)
+def without(loaded: Loaded, sets: tuple[tuple[str, ...], ...], method: AblationMethod) -> AblationEffects:
+    """The effect of taking out each of several sets of components, as `playground.probes.ablation.ablate` gives it."""
+    from playground.probes.ablation import SET
+
+    clean = whole(loaded)
+    taken = np.array([_measure(loaded, components, method) for components in sets]).reshape(-1, *clean.shape)
+    return AblationEffects(
+        components=tuple(SET.join(components) for components in sets),
+        method=method,
+        patterns="free",
+        clean_loss=clean[0],
+        clean_accuracy=clean[1],
+        loss=taken[:, 0],
+        accuracy=taken[:, 1],
+    )
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=64)
+def seconds_to_measure(loaded: Loaded) -> float:
+    """How long one measurement on the test rows takes, tried once a model."""
+    started = time.perf_counter()
+    _measure(loaded, (), "zero")
+    return time.perf_counter() - started
+
+
+def random_sets(heads: Sequence[Head], count: int, draws: int = DRAWS) -> tuple[tuple[str, ...], ...]:
+    """Up to `draws` different sets of `count` of the heads, the same at every call; all of them where there are not more."""
+    if not heads or count < 1:
+        return ()
+    if count >= len(heads):
+        return (tuple(map(str, heads)),)
+    random = np.random.default_rng(count)
+    picks = (sorted(random.choice(len(heads), count, replace=False).tolist()) for _ in range(draws))
+    return tuple(dict.fromkeys(tuple(str(heads[index]) for index in pick) for pick in picks))
+
+
+@one_at_a_time
+@functools.lru_cache(maxsize=64)
+def predicted(
+    loaded: Loaded,
+    tokens: tuple[int, ...],
+    components: tuple[str, ...],
+    method: AblationMethod,
+    places: tuple[int, ...],
+    number: int = 0,
+) -> NDArray[np.int64]:
+    """`[offset, position]`: the token that each offset predicts at each position, with the components taken out.
+
+    `places` holds the place of each token (`Batch.alignment`). `number` is the number of the row in the test set, so that
+    resampling never gives the row its own activations.
+    """
+    import torch
+
+    from playground.probes.quiet import all_offsets, quietly
+
+    model = loaded.model
+    source = _prepared(loaded, method)
+    hooks = source.hooks(list(components), first_row=number, places=torch.tensor([places])) if components else []
+    with quietly(model, hooks):
+        logits = model(torch.tensor([tokens]).to(model.W_E.device), all_offsets(model))
+    return logits[0].argmax(dim=-1).T.cpu().numpy()
+
+
+def all_parts(loaded: Loaded) -> tuple[tuple[str, ...], ...]:
+    """Every head, every layer's attention and every MLP, each as a set of its own."""
+    from playground.probes.ablation import all_components
+
+    return tuple((name,) for name in all_components(loaded.model))
+
+
+def has_mlps(loaded: Loaded) -> bool:
+    return loaded.model.config.mlp != "none"
+
+
+def _measure(loaded: Loaded, components: tuple[str, ...], method: AblationMethod) -> NDArray[np.float64]:
+    """`[2, batch, offset]`: loss and accuracy without the components."""
+    from playground.probes.quiet import quietly
+    from tasks.scoring import teacher_forced
+
+    model = loaded.model
+    rows = test_rows(loaded).to(model.W_E.device)
+    source = _prepared(loaded, method) if components else None
+    found: list[list[tuple[float, ...]]] = []
+    for start in range(0, len(rows.tokens), BATCH):
+        part = rows.rows(start, start + BATCH)
+        with quietly(model, source.hooks(list(components), first_row=start) if source else []):
+            scored = teacher_forced(lambda tokens, offsets: model(tokens, offsets), [part], model.n_future)
+        found.append([scored.loss, scored.accuracy])
+    return np.array(found).transpose(1, 0, 2)
+
+
+def _prepared(loaded: Loaded, method: AblationMethod) -> "Ablator":
+    """The ablator, which resamples from the same rows every time."""
+    from playground.probes.ablation import SEED
+    from tasks.base import seeded_generator
+
+    source = ablator(loaded, method)
+    source.generator = seeded_generator(SEED)
+    return source

@@ -1,1 +1,0 @@
-"""The pages. Each file is a script that Streamlit runs from top to bottom."""

@@ -1,0 +1,36 @@
+"""What pages compute of a stored run, kept as long as its files stay as they are."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+from playground.ui.shared.files import StoredRun
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MOST_KEPT = 32
+"""Values of a function for one run with different other arguments; the oldest leaves first."""
+
+
+def remembered(compute: Callable[Concatenate[StoredRun, P], T]) -> Callable[Concatenate[StoredRun, P], T]:
+    """Call `compute` once for each state of a run's files and each choice of other arguments, which must be hashable.
+
+    The values go when the `StoredRun` does, which read_store (files.py) replaces when a file of the run changes. A cache of
+    the newest calls, such as functools.lru_cache, would keep the tables of a run in training in all their old versions. Shared
+    by all sessions of the server: what it returns must not be changed.
+    """
+    known: WeakKeyDictionary[StoredRun, dict[Hashable, T]] = WeakKeyDictionary()
+
+    @functools.wraps(compute)
+    def get(run: StoredRun, *args: P.args, **kwargs: P.kwargs) -> T:
+        of_run = known.setdefault(run, {})
+        key = (args, tuple(kwargs.items()))
+        if key in of_run:
+            return of_run[key]
+        value = of_run[key] = compute(run, *args, **kwargs)
+        if len(of_run) > MOST_KEPT:
+            of_run.pop(next(iter(of_run)), None)
+        return value
+
+    return get

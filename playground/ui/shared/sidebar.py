@@ -1,0 +1,35 @@
+"""The side bar: which folder the runs lie in, how many there are, and which cannot be read."""
+
+from collections import Counter
+
+import streamlit as st
+
+from playground.runs.record import default_runs_dir
+from playground.ui.shared.files import read_store
+from playground.ui.shared.text import code, plain
+from playground.ui.shared.words import STATES
+
+MOST_SHOWN = 10
+
+
+def sidebar() -> None:
+    """Draw it."""
+    store = read_store(default_runs_dir())
+    with st.sidebar:
+        st.caption(
+            f"Runs folder: {code(store.folder)}",
+            help=f"{plain(store.folder.resolve())}. PLAYGROUND_RUNS_DIR chooses another.",
+        )
+        counts = Counter(run.record.state for run in store.runs)
+        if store.runs:
+            st.caption(", ".join(f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state]))
+        else:
+            st.caption("No stored runs yet.")
+        if store.broken:
+            number = len(store.broken)
+            with st.expander(f"{number} {'folder' if number == 1 else 'folders'} not readable"):
+                for name, problem in store.broken[:MOST_SHOWN]:
+                    st.markdown(f"{code(name)}: {plain(problem)}")
+                if number > MOST_SHOWN:
+                    st.caption(f"and {number - MOST_SHOWN} more")
+                st.caption("They are left alone. Remove the folder, or restore its run.json.")

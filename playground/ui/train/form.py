@@ -1,0 +1,218 @@
+"""The settings of a training: task, preset, list of n, seeds, control, steps, and how long it will take."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import streamlit as st
+
+from playground.config import Control, ModelConfig, RunConfig
+from playground.running.cores import cores
+from playground.running.presets import Preset
+from playground.runs.record import RunRecord
+from playground.ui.shared.files import StoredRun
+from playground.ui.shared.text import plain
+from playground.ui.shared.words import CONTROL_HELP, TASKS, plural, task_title
+from playground.ui.train.estimate import Plan, estimate
+
+CHOICES_OF_N = (1, 2, 3, 4, 8)
+MOST_SEEDS = 64
+MOST_NAMED = 4
+
+
+def train_form(presets: Mapping[str, Preset], runs: Sequence[StoredRun]) -> Plan | None:
+    """Draw the form; what to train when the button was pressed, otherwise None, less what `runs` have trained already."""
+    configs = {name: preset.build() for name, preset in presets.items()}
+    name = _choose_preset(configs)
+    preset, config = presets[name], configs[name]
+    st.caption(plain(preset.summary))
+    plan = _choose_rest(name, config)
+    if not plan.n_futures:
+        st.info("Choose at least one n.", icon=":material/info:")
+    else:
+        plan = _without_stored(plan, runs)
+    models = len(plan.left)
+    if models:
+        st.markdown(_estimate_text(preset, config, plan, [run.record for run in runs]))
+    label = f"Train {plural(models, 'model')}" if models else "Train"
+    pressed = st.button(label, type="primary", key="train", icon=":material/play_arrow:", disabled=not models)
+    return plan if pressed else None
+
+
+def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
+    by_task: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        by_task.setdefault(config.task.name, []).append(name)
+    ordered = [task for task in TASKS if task in by_task] + [task for task in by_task if task not in TASKS]
+    left, right = st.columns(2)
+    with left:
+        task = st.segmented_control(
+            "Task",
+            ordered,
+            default=ordered[0],
+            format_func=lambda name: plain(task_title(name)),
+            key="task",
+            required=True,
+            bind="query-params",
+        )
+    names = by_task[task or ordered[0]]
+    with right:
+        preset = st.segmented_control(
+            "Preset",
+            names,
+            default=names[0],
+            format_func=plain,
+            key=f"preset-{task}",
+            required=True,
+            persist_state="session",
+            help="Task, size and learning rate that go together. -cpu presets take minutes on a laptop, "
+            "-gpu presets take the paper's sizes.",
+        )
+    return preset or names[0]
+
+
+def _choose_rest(preset: str, config: RunConfig) -> Plan:
+    n_column, seeds_column, control_column, steps_column = st.columns([5, 4, 8, 4])
+    with control_column:
+        control = (
+            st.segmented_control(
+                "Control",
+                ["layers", "trunk", "flops", "detached"],
+                default=config.model.control,
+                key=f"control-{preset}",
+                required=True,
+                persist_state="session",
+                help=CONTROL_HELP,
+            )
+            or config.model.control
+        )
+    possible = [n for n in CHOICES_OF_N if _is_possible(config.model, n, cast(Control, control))]
+    usual = (1, 2) if config.model.n_future == 1 else (config.model.n_future,)
+    with n_column:
+        n_futures = st.pills(
+            "Tokens to predict, n",
+            possible,
+            selection_mode="multi",
+            default=[n for n in usual if n in possible],
+            key=f"n-{preset}-{control}",
+            persist_state="session",
+            help="n = 1 is ordinary next-token training. Each n is trained as a model of its own."
+            + (
+                ""
+                if len(possible) == len(CHOICES_OF_N)
+                else f" This preset has {config.model.n_layers} layers; a larger n needs the control trunk."
+            ),
+        )
+    with seeds_column:
+        seeds = int(
+            st.number_input(
+                "Seeds",
+                1,
+                MOST_SEEDS,
+                1,
+                key="seeds",
+                persist_state="session",
+                help="Models of each n, with other initial weights and other data. A claim needs at least 8. "
+                "What they cost stands above the button.",
+            )
+        )
+    with steps_column:
+        steps = int(
+            st.number_input(
+                "Steps",
+                1,
+                None,
+                config.train.steps,
+                100,
+                key=f"steps-{preset}",
+                persist_state="session",
+                help=f"{config.train.batch_size} rows of {config.task.n_ctx} tokens each.",
+            )
+        )
+    first, parallel = _more(preset, seeds * len(n_futures))
+    return Plan(
+        preset=preset,
+        n_futures=tuple(sorted(n_futures)),
+        seeds=tuple(range(first, first + seeds)),
+        control=cast(Control, control),
+        steps=steps,
+        parallel=parallel,
+        tokens=config.train.batch_size * config.task.n_ctx,
+    )
+
+
+def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
+    """The plan less what finished runs have trained already, unless that is to be trained again; and which runs these are."""
+    from playground.running.existing import find_existing
+    from playground.running.presets import make_config
+
+    pairs = plan.left
+    options = {"control": plan.control, "steps": plan.steps}
+    try:
+        configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
+    except ValueError:
+        return plan  # the start says what is wrong
+    found = find_existing(configs, runs, lambda run: run.config)
+    if not found:
+        return plan
+    names = [plain(name) for name in found.values()][:MOST_NAMED]
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    st.markdown(
+        f"{plural(len(found), 'model')} of {len(pairs)} "
+        f"{'is' if len(found) == 1 else 'are'} trained already, as {', '.join(names)}{more}: pages show the stored runs."
+    )
+    if st.checkbox(
+        "Train them again", key="again", help="Each is stored as a run of its own beside the one that is there."
+    ):
+        return plan
+    return dataclasses.replace(plan, stored=frozenset(pairs[place] for place in found))
+
+
+def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:
+    try:
+        dataclasses.replace(model, n_future=n_future, control=control)
+    except ValueError:
+        return False
+    return True
+
+
+def _more(preset: str, models: int) -> tuple[int, int]:
+    """First seed and how many trainings run side by side."""
+    usual = 1 if preset.endswith("-gpu") else cores()
+    with st.expander("More settings"):
+        left, right = st.columns(2)
+        first = left.number_input(
+            "First seed",
+            0,
+            None,
+            0,
+            key="first-seed",
+            persist_state="session",
+            help="To add seeds to those already trained, start after the last of them.",
+        )
+        parallel = right.number_input(
+            "Trainings side by side",
+            1,
+            64,
+            usual,
+            key=f"parallel-{preset}",
+            persist_state="session",
+            help=f"This machine lends {plural(cores(), 'CPU core')}; small models train fastest with one core each.",
+        )
+    return int(first), max(1, min(int(parallel), models))
+
+
+def _estimate_text(preset: Preset, config: RunConfig, plan: Plan, records: Sequence[RunRecord]) -> str:
+    device = "cuda" if _has_gpu() else "cpu"
+    expected = estimate(
+        plan, records, seconds_per_step=preset.seconds_per_step, n_layers=config.model.n_layers, device=device
+    )
+    if preset.name.endswith("-gpu") and device == "cpu":
+        return f"This preset is made for a GPU, and none was found here: expect **many hours**. {expected.text()}"
+    return expected.text()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

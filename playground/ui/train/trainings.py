@@ -1,0 +1,107 @@
+"""Starting, stopping and resuming trainings. They run in processes of their own, which outlive the page."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from playground.runs.lock import holder
+from playground.ui.shared.files import FileCache, StoredRun
+
+if TYPE_CHECKING:
+    from playground.running.launcher import Job
+    from playground.runs.store import Run
+
+_resumed: "dict[Path, tuple[subprocess.Popen[bytes], float]]" = {}
+"""By folder of a run: the process that was started to go on with it, and when its record had been written before."""
+PROJECT = Path(__file__).parents[2]
+
+
+def jobs_folder(folder: Path) -> Path:
+    """Where the files of a runs folder's jobs lie; the launcher's own function, which would load PyTorch."""
+    return folder / ".jobs"
+
+
+def _read_job(path: Path) -> "Job":
+    from playground.running.launcher import read_job
+
+    return read_job(path)
+
+
+_jobs: "FileCache[Job]" = FileCache(_read_job)
+
+
+def stored_jobs(folder: Path) -> "list[Job]":
+    """All jobs of a runs folder, oldest first; unreadable files are left out."""
+    jobs: list[Job] = []
+    for path in sorted(jobs_folder(folder).glob("*.json")):
+        with contextlib.suppress(ValueError, OSError):
+            jobs.append(_jobs.get(path))
+    return jobs
+
+
+def stop_job(job: "Job") -> None:
+    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
+    from playground.running import launcher
+
+    launcher.stop_job(job)
+
+
+def resume_run(run: StoredRun) -> None:
+    """Go on with a run in a process of its own."""
+    path, log = run.path.resolve(), _resume_log(run)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "playground", "resume", str(path), "--runs-dir", str(path.parent), "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            cwd=PROJECT,
+        )
+    _resumed[run.path.absolute()] = process, run.record.updated
+
+
+def is_resuming(run: StoredRun) -> bool:
+    """Whether the run was asked to go on, and its new process is alive and has written nothing yet."""
+    process, before = _resumed.get(run.path.absolute(), (None, 0.0))
+    return process is not None and process.poll() is None and run.record.updated == before
+
+
+def resume_problem(run: StoredRun) -> str:
+    """Why a run that was asked to go on did not: the last line of its process's messages; empty where it did."""
+    process, before = _resumed.get(run.path.absolute(), (None, 0.0))
+    if process is None or not process.poll() or run.record.updated != before:
+        return ""
+    from playground.running.children import last_line
+
+    return last_line(_resume_log(run)) or f"its process ended with status {process.poll()}"
+
+
+def can_stop(run: StoredRun) -> bool:
+    """Whether the run is trained by a process of this machine that is known for certain."""
+    return _trainer(run) is not None
+
+
+def stop_run(run: "StoredRun | Run") -> None:
+    """Ask one training to write a checkpoint and end."""
+    process = _trainer(run)
+    if process is not None:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGTERM)
+
+
+def _trainer(run: "StoredRun | Run") -> psutil.Process | None:
+    record = run.record
+    here = record.status == "running" and record.host == socket.gethostname()
+    return holder(run.path, record.pid) if here else None
+
+
+def _resume_log(run: StoredRun) -> Path:
+    return jobs_folder(run.path.parent) / f"resume-{run.id}.log"
