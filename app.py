@@ -1,4 +1,4 @@
-"""The playground in the browser: `streamlit run app.py`. The server, page set-up and navigation; pages: playground/ui/*/page.py.
+"""The playground in the browser: `streamlit run app.py`. The server, page set-up and navigation; pages: playground/ui/*/.
 
 Streamlit imports this file once for the server, `app`, and then runs it as a script, `__main__`, each time it draws a page.
 """
@@ -17,12 +17,12 @@ else:
     st.set_page_config(page_title="Multi-token prediction playground", layout="wide")
     page = st.navigation(
         [
-            st.Page("playground/ui/train/page.py", title="Train", default=True),
-            st.Page("playground/ui/compare/page.py", title="Compare", url_path="compare"),
-            st.Page("playground/ui/heads/page.py", title="Heads", url_path="heads"),
-            st.Page("playground/ui/lens/page.py", title="Lens", url_path="lens"),
-            st.Page("playground/ui/decode/page.py", title="Decode", url_path="decode"),
-            st.Page("playground/ui/about/page.py", title="About", url_path="about"),
+            st.Page("playground/ui/train/train.py", title="Train", default=True),
+            st.Page("playground/ui/compare/compare.py", title="Compare", url_path="compare"),
+            st.Page("playground/ui/heads/heads.py", title="Heads", url_path="heads"),
+            st.Page("playground/ui/lens/lens.py", title="Lens", url_path="lens"),
+            st.Page("playground/ui/decode/decode.py", title="Decode", url_path="decode"),
+            st.Page("playground/ui/about/about.py", title="About", url_path="about"),
         ]
     )
     guarded(page.run)()

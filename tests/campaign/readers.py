@@ -93,7 +93,7 @@ def try_pages(seeds: Sequence[int]) -> Iterator[str]:
         os.environ["PLAYGROUND_RUNS_DIR"] = str(folder)
         for page in PAGES:
             app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-            app = app.run() if page == "train" else app.switch_page(f"playground/ui/{page}/page.py").run()
+            app = app.run() if page == "train" else app.switch_page(f"playground/ui/{page}/{page}.py").run()
             yield from _page_faults(app, f"{page} with {', '.join(kinds)}")
             boxes = [
                 box for box in app.selectbox if box.key in ("left", "lens-left", "decode-run") or "left" in str(box.key)

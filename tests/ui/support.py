@@ -35,7 +35,7 @@ def open_app(**query: str) -> AppTest:
 
 def go(app: AppTest, page: str) -> AppTest:
     """Follow the navigation."""
-    return app.switch_page(f"playground/ui/{page}/page.py").run()
+    return app.switch_page(f"playground/ui/{page}/{page}.py").run()
 
 
 def open_page(page: str, **query: str) -> AppTest:

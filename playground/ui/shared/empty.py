@@ -8,7 +8,7 @@ from playground.ui.shared.files import Store, StoredRun
 from playground.ui.shared.text import code, plain
 from playground.ui.shared.words import plural
 
-TRAIN_PAGE = "playground/ui/train/page.py"
+TRAIN_PAGE = "playground/ui/train/train.py"
 
 
 def no_runs(store: Store, purpose: str) -> None:

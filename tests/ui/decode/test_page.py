@@ -333,8 +333,8 @@ def test_choices_are_kept_on_the_way_to_another_page(pair: list[Path]) -> None:
     app = choose(page(), source="Own text", k_4=3, choice="sampled")
     app = choose(app, text_induction="7 2 5", seed=9)
     before = texts(app)
-    app.switch_page("playground/ui/about/page.py").run()
-    app.switch_page("playground/ui/decode/page.py").run()
+    app.switch_page("playground/ui/about/about.py").run()
+    app.switch_page("playground/ui/decode/decode.py").run()
     assert_well(app)
     assert texts(app) == before
     assert [widget(app, f"decode-{key}").value for key in ("text-induction", "k-4", "seed")] == ["7 2 5", 3, 9]

@@ -284,8 +284,8 @@ def test_figures_for_a_document(pair: list[Path]) -> None:
 
 def test_choices_are_kept_on_the_way_to_another_page(pair: list[Path]) -> None:
     app = choose(page(), lens_offset=2, lens_way="direct", lens_color="right")
-    app.switch_page("playground/ui/about/page.py").run()
-    app.switch_page("playground/ui/lens/page.py").run()
+    app.switch_page("playground/ui/about/about.py").run()
+    app.switch_page("playground/ui/lens/lens.py").run()
     assert_well(app)
     assert [widget(app, f"lens-{key}").value for key in ("offset", "way", "color")] == [2, "direct", "right"]
 

@@ -6,7 +6,7 @@ from playground.figures.architecture import architecture_figure
 from playground.ui.shared.charts import chart
 from playground.ui.shared.words import CONTROL_HELP, plural
 
-TRAIN, COMPARE, HEADS, LENS = (f"playground/ui/{name}/page.py" for name in ("train", "compare", "heads", "lens"))
+TRAIN, COMPARE, HEADS, LENS = (f"playground/ui/{name}/{name}.py" for name in ("train", "compare", "heads", "lens"))
 N_LAYERS = 5
 WORDS = {
     "n": "How many tokens a model learns to predict at every position. n = 1 is ordinary next-token training.",

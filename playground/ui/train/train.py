@@ -95,13 +95,13 @@ def _what_next(task: str) -> None:
     query = {"task": plain(task_title(task))}
     with st.container(horizontal=True):
         st.page_link(
-            "playground/ui/compare/page.py",
+            "playground/ui/compare/compare.py",
             label="Compare the runs",
             icon=":material/stacked_line_chart:",
             query_params=query,
         )
         st.page_link(
-            "playground/ui/heads/page.py",
+            "playground/ui/heads/heads.py",
             label="Replay how the heads formed",
             icon=":material/grid_view:",
             query_params=query,
