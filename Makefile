@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help app test check bench campaign notebooks
+.PHONY: help app test check bench campaign notebooks docs
 
 help:
 	@echo "make app        open the playground in the browser"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench      run the benchmarks"
 	@echo "make campaign   kills, damage and hostile input at full size (an hour)"
 	@echo "make notebooks  execute the notebooks"
+	@echo "make docs       build the documentation as a site, in the folder site"
 
 app: .venv/.runtime
 	$(BIN)/python -m streamlit run app.py $(ARGS)
@@ -48,6 +49,12 @@ else
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS) $(ARGS)
 endif
 
+# Strict: a link that leads nowhere or a name that does not exist ends the build. Nothing is fetched.
+docs: .venv/.docs .venv/.runtime
+	$(BIN)/python -m docs.scripts.command_line
+	$(BIN)/zensical build --strict --clean
+	@echo "The documentation is site/index.html."
+
 # The stamps are written last, so that an interrupted set-up is taken up again. editable_mode=compat adds this folder to the
 # path and no code to Python's own start-up, in which Ctrl-C would end in a traceback.
 .venv/.runtime: requirements.txt | .venv/.python
@@ -57,6 +64,10 @@ endif
 
 .venv/.dev: requirements-dev.txt .venv/.runtime
 	$(BIN)/python -m pip install -r requirements-dev.txt
+	@touch $@
+
+.venv/.docs: requirements-docs.txt | .venv/.python
+	$(BIN)/python -m pip install -r requirements-docs.txt
 	@touch $@
 
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))

@@ -1,1 +1,1 @@
-"""What is fast and what it costs, as ratios of things measured side by side in one run: `python -m benchmarks`."""
+"""Benchmarks of speed and memory, as ratios of things measured side by side in one process: `python -m benchmarks`."""

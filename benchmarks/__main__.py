@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--device cpu|cuda] [--only NAME] [--save FILE]`: JSON lines, the first says what they ran on."""
+"""`python -m benchmarks [--device cpu|cuda] [--only NAME] [--save FILE]`: JSON lines; the first describes the machine."""
 
 import argparse
 import importlib
@@ -22,21 +22,21 @@ BENCHMARKS = (
     "decoding",
     "app_pages",
 )
-"""Modules of this package with `run(device, quick)`, which yields rows (docs/benchmarks.md)."""
+"""Modules of this package with `run(device, quick)`, which yields rows (docs/reference/benchmarks.md)."""
 ON_CUDA = {"decoding": "decoding_short"}
-"""Modules that stand in for others on a GPU."""
+"""Modules that replace others on a GPU."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmarks, print one JSON object a line, and save each benchmark's lines when it is through."""
+    """Run the benchmarks, print one JSON object per line, and save each benchmark's lines after it has finished."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run only this one; may be repeated")
     parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="put the lines into FILE, in place of earlier ones of the device"
+        "--save", type=Path, metavar="FILE", help="put the lines into FILE; they replace earlier ones of the device"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny shapes, few repeats: whether everything runs, in a minute"
+        "--quick", action="store_true", help="tiny shapes, few repeats: check that everything runs, in a minute"
     )
     given = parser.parse_args(arguments)
     device = pick_device(given.device)
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(name: str, device: str, quick: bool, *, asked_for: bool = True) -> Iterator[dict[str, Any]]:
-    """The rows of one benchmark, each with the name of its module. `asked_for`: by name, so that it may take long."""
+    """The rows of one benchmark, each with the name of its module. `asked_for`: chosen by name, so that it may take long."""
     module = ON_CUDA.get(name, name) if device == "cuda" else name
-    if module == "decoding":  # decodes with stored runs, which have no tiny setting
+    if module == "decoding":  # needs stored runs, for which there is no tiny setting
         rows = iter([{"benchmark": name, "skipped": "has no quick form"}]) if quick else _run(module)(device, asked_for)
     else:
         rows = _run(module)(device, quick)

@@ -1,8 +1,9 @@
-"""The app with 200 stored runs, in a real browser: seconds until the first page is drawn, and until a rerun is. Compare with
-1,000 runs of one task as well.
+"""The app with 200 stored runs in a real browser: seconds to the first paint and for a rerun. The page Compare also with 1,000
+runs of one task.
 
-First paint counts from starting the server's process to the page's title, or to the last figure on it; a rerun from a click to
-the end of the script that it set off. Needs Chromium and the tools of `make test`; without them a row says so.
+First paint is the time from the start of the server's process to the page's title, or to its last figure; a rerun is the time
+from a click to the end of the script run that it triggers. Needs Chromium and the tools of `make test`; without them a row says
+that the benchmark was skipped.
 """
 
 import importlib.util
@@ -24,7 +25,7 @@ SWITCHES = {
     "heads": ("Camera button saves", ("SVG", "PNG")),
     "lens": ("Task", ("Stories", "Induction")),
 }
-"""On each page a group of buttons, and the two that are pressed in turns."""
+"""For each page a group of buttons, and the two that are clicked alternately."""
 STATE = "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState"
 FIGURES = "document.querySelectorAll('.js-plotly-plot').length"
 SETTLED = f"{STATE} === 'notRunning'"
@@ -37,11 +38,12 @@ WATCH = f"""() => {{ window.settled = 0; window.changed = 0; window.watcher?.dis
         subtree: true, childList: true, attributes: true, attributeFilter: ['data-test-script-state', 'aria-checked']}});
     window.clicked = performance.now(); }}"""
 DONE = f"window.settled > 0 || window.changed > 0 && performance.now() - window.changed > 1500 && {SETTLED}"
-"""The script's end was seen; or it ended before the browser drew that it ran, and what it changed has stood for a while."""
+"""True when the script's end was observed, or, if it ended before the browser showed it as running, when the page has not
+changed for a while."""
 
 
 def run(_device: str, quick: bool = False) -> Iterator[Row]:
-    """Rows of first paint and of one rerun a page, in seconds."""
+    """Rows of first paint, and of one rerun per page, in seconds."""
     if importlib.util.find_spec("playwright") is None:
         yield {"benchmark": "app_pages", "skipped": "playwright is missing; `make test` installs it"}
         return
@@ -80,7 +82,7 @@ def _measure(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
 
 
 def _measure_compare(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
-    """Compare with many seeds of n = 1 and of n = 2."""
+    """Rows of the page Compare with many seeds of n = 1 and of n = 2."""
     from tests.browser_support import open_browser, serve_app
     from tests.fake_runs import write_seeds
 
@@ -108,7 +110,7 @@ def _measure_compare(runs: int, repeats: int, warm_ups: int) -> Iterator[Row]:
 def _reruns(page: Any, group: str, labels: tuple[str, str], repeats: int, warm_ups: int) -> list[float]:
     buttons = page.get_by_role("radiogroup", name=group)
     if labels[0] in buttons.get_by_role("radio", checked=True).all_inner_texts():
-        labels = (labels[1], labels[0])  # a button that is pressed already would set nothing off
+        labels = (labels[1], labels[0])  # a click on the selected button triggers no rerun
     times: list[float] = []
     for number in range(warm_ups + 2 * repeats):
         page.wait_for_timeout(600)

@@ -1,10 +1,10 @@
-"""Speculative decoding against plain cached decoding of the same model, batch and precision, in turns.
+"""Speculative decoding against plain cached decoding of one model, batch and precision, timed alternately.
 
-Lines for trained models, n = 4 and 8, of the preset `decoding-cpu` (`decoding-gpu` on CUDA), held-out bytes, greedy. A finished
-run in the folder of runs is taken. Where there is none, `--only decoding` trains one into that folder first, which takes a
-quarter of an hour each, and the run of all benchmarks says so and goes on. Then lines for how drafts are computed: independent
-future heads one by one at every token, one by one for the last committed token, and, as the engine does it, as one batched
-layer for that token. Weights are random there: what is timed depends on shapes only.
+First, lines for trained models with n = 4 and 8 of the preset `decoding-cpu` (`decoding-gpu` on CUDA): held-out bytes, greedy.
+They use a finished run in the runs folder. If there is none, `--only decoding` trains one first, which takes a quarter of an
+hour each; the run of all benchmarks skips it with a message. Then lines for ways to compute drafts with independent future
+heads: one by one at every token, one by one for the last committed token, and, as in the engine, as one batched layer for that
+token. These models have random weights, because the time depends only on shapes.
 
 Targets on two CPU cores: 1.8 for n = 4, 2.2 for n = 8, at batch 1.
 """
@@ -40,7 +40,7 @@ from tasks.registry import make_task
 TARGETS = {4: 1.8, 8: 2.2}
 PROMPTS, NEW_TOKENS, TREE, REPEATS = 8, 128, 12, 3
 SHAPES: tuple[tuple[int, int, Control], ...] = ((10, 8, "layers"), (5, 4, "trunk"), (10, 8, "trunk"))
-"""Layers, n and control of the models that drafting is timed on."""
+"""n_layers, n_future and control of the models with which drafting is timed."""
 
 
 def run(device: str, train_first: bool) -> Iterator[dict[str, Any]]:
@@ -101,7 +101,7 @@ def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
 
 
 class OneByOne(Parallel):
-    """The plain way to draft with independent heads: each runs by itself, at every token of the forward."""
+    """The simplest drafter for independent heads: each runs separately, at every token of the forward."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
         seen, found = view(commit.slots, not commit.prefill), []
@@ -114,7 +114,7 @@ class OneByOne(Parallel):
 
 
 class OneByOneLast(Parallel):
-    """Each head by itself, for the last committed token."""
+    """A drafter that runs each head separately, for the last committed token."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
         write, read, found = view(commit.slots, False), view(commit.last[:, None], True), []
@@ -131,7 +131,7 @@ class OneByOneLast(Parallel):
 
 
 class Drafting(Decoder):
-    """A decoder that drafts with independent heads in a way of choice."""
+    """A decoder with a chosen drafter for independent heads."""
 
     drafter: type[Parallel] = Parallel
 
@@ -143,7 +143,7 @@ class Drafting(Decoder):
 
 
 def _drafting(n_layers: int, n_future: int, control: Control, device: str) -> dict[str, Any]:
-    """One forward's seconds with each way of drafting, and without drafts."""
+    """A row with the time of one forward for each way of drafting, and without drafts."""
     config = ModelConfig(
         n_layers=n_layers, n_heads=4, d_model=128, n_future=n_future, control=control, d_vocab=256, n_ctx=256
     )

@@ -2,16 +2,17 @@
 
     python -m benchmarks.decoding_gpu --n-future 4 --seconds 400 [--path FOLDER] [--future-heads hydra]
 
-Both ways of decoding: bfloat16, caches, compiled layers, one CUDA graph a forward, the same attention kernel, on windows of
-files held out. Reported for each batch: seconds per forward of both, tokens per forward, acceptance, and two speed-ups:
+Both ways of decoding use bfloat16, KV caches, compiled layers, one CUDA graph per forward and one attention kernel, on windows
+of held-out files. Reported for each batch: seconds per forward of both, tokens per forward, acceptance, and two speed-ups:
 
-- `speedup`: seconds of plain decoding over those of speculative decoding, for the same number of tokens in every row. The rows
-  of a batch end when the slowest ends.
-- `steady_speedup`: tokens per second while all rows are being decoded, as when waiting prompts take the places of rows that
-  end: tokens per forward x seconds of a plain forward / seconds of a speculative one.
+- `speedup`: seconds of plain decoding over those of speculative decoding, for the same number of tokens in every row. A batch
+  ends when its slowest row ends.
+- `steady_speedup`: ratio of tokens per second while all rows are being decoded, as if waiting prompts replaced rows that end:
+  tokens per forward x seconds of a plain forward / seconds of a speculative one.
 
-A small model repeats itself when decoding greedily, and what repeats is easy to draft. So each line says how much of the text
-does (`repeated`: new bytes that end sixteen bytes which stood in the row before), and one pair samples at temperature 0.8.
+A small model repeats itself in greedy decoding, and repeated text is easy to draft. Therefore each line has the share of
+repeated text (`repeated`: new bytes that end a sequence of sixteen bytes which occurred earlier in the row), and one pair
+samples at temperature 0.8.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from playground.results import Decoding
 from playground.results.decoding import acceptance
 from playground.running.environment import describe_device, environment
 from playground.training.evaluation import evaluate
-from playground.training.loop import Clock, TrainState, fit, start_state
+from playground.training.loop import Clock, Member, TrainState, fit, start_state
 from tasks.base import Task, seeded_generator
 from tasks.byte_text import ByteTextConfig
 from tasks.registry import make_task
@@ -50,7 +51,7 @@ TREE_ROWS = 32
 
 
 def config_of(size: str, n_future: int, future_heads: FutureHeads, path: str | None, seed: int) -> RunConfig:
-    """What is trained."""
+    """The configuration that is trained."""
     layers, heads, width = (SIZES[size][name] for name in ("n_layers", "n_heads", "d_model"))
     return RunConfig(
         task=ByteTextConfig(n_ctx=N_CTX, path=path, suffixes=(".py",) if path else None),
@@ -64,7 +65,10 @@ def config_of(size: str, n_future: int, future_heads: FutureHeads, path: str | N
 
 
 def train(config: RunConfig, seconds: float) -> tuple[MTPTransformer, Task, dict[str, Any]]:
-    """Train for about so many seconds: a few steps say how long one takes, and the schedule is made to fit."""
+    """Train for about `seconds`: a few timed steps determine the number of steps and the schedule.
+
+    Returns the model, its task and a row about the training.
+    """
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     generator = seeded_generator(config.seed, "cuda")
@@ -107,16 +111,13 @@ def _fit(state: TrainState, config: RunConfig, task: Task, until: int) -> None:
     def sample() -> Any:
         return task.sample(config.train.batch_size, state.generator, "cuda")
 
-    def forget(current: TrainState) -> None:
-        current.pending.clear()
-
-    fit(
-        state, sample, replace(config, train=replace(config.train, steps=steps)), (forget,), lambda: state.step >= until
-    )
+    longer = replace(config, train=replace(config.train, steps=steps))
+    member = Member(state=state, sample=sample, config=longer)
+    fit([member], [state.pending.clear], lambda: state.step >= until)
 
 
 def measure(model: MTPTransformer, task: Task, n_future: int) -> Iterator[dict[str, Any]]:
-    """A line for each batch and each kind of drafts."""
+    """Rows of marginal acceptance, and for each batch size and each kind of drafts."""
     rows = task.test_batch(max(BATCHES) + SINGLES + TREE_ROWS).tokens[:, :PROMPT].tolist()
     prompts, others = rows[:-TREE_ROWS], rows[-TREE_ROWS:]
     plain = Decoder(model, DecodingConfig(max_new_tokens=NEW), dtype=torch.bfloat16, compiled=True)
@@ -173,7 +174,7 @@ def _compare(plain: Decoder, decoder: Decoder, groups: list[list[list[int]]]) ->
 
 
 def repeated(prompt: Sequence[int], tokens: Sequence[int], length: int = 16) -> float:
-    """The share of new tokens that end a stretch of `length` tokens which ended before in prompt and text together.
+    """Share of new tokens that end a sequence of `length` tokens which occurred earlier in prompt and text together.
 
     >>> repeated([1, 2, 3], [1, 2, 3, 4], length=2)
     0.5
@@ -187,7 +188,7 @@ def repeated(prompt: Sequence[int], tokens: Sequence[int], length: int = 16) -> 
 
 
 def main() -> int:
-    """Train, measure, print one JSON object a line."""
+    """Train, measure, print one JSON object per line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding_gpu")
     parser.add_argument("--n-future", type=int, default=4)
     parser.add_argument("--future-heads", choices=get_args(FutureHeads), default="hydra")

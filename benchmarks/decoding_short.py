@@ -10,14 +10,14 @@ from benchmarks import decoding_gpu
 from benchmarks.timing import Row
 
 SEED, N_FUTURE, TARGET = 0, 4, 3.05
-"""What the paper reports for code and n = 4 (Gloeckle et al. 2024, 2404.19737)."""
+"""TARGET is the paper's speed-up for code and n = 4 (Gloeckle et al. 2024, 2404.19737)."""
 TRAIN_SECONDS = 60
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
     """A line for each batch and kind of drafts."""
     if device != "cuda":
-        yield {"benchmark": "decoding", "skipped": "trains the 100M size, which wants a GPU"}
+        yield {"benchmark": "decoding", "skipped": "trains the 100M size, which needs a GPU"}
         return
     size, seconds = ("1M", 30) if quick else ("100M", TRAIN_SECONDS)
     config = decoding_gpu.config_of(size, N_FUTURE, "hydra", sysconfig.get_paths()["purelib"], SEED)

@@ -1,7 +1,7 @@
-"""Rows -> plotly figures: what was measured as dots or bars with their spread, targets and floors drawn in.
+"""Rows -> plotly figures: measurements as dots or bars with their spread, with targets and floors.
 
-Knows no benchmark by name: a row's fields decide (docs/benchmarks.md). Rows with a `floor` are bars beside it, rows with a
-`ratio` dots, and rows with a `value` alone dots in its unit.
+A row's fields decide how it is drawn, not the benchmark's name (docs/reference/benchmarks.md). Rows with a `floor` are bars
+next to it, rows with a `ratio` dots, and rows with only a `value` dots in its unit.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from playground.figures.style import COLORS, GREY, apply_style, color_of
 
 Row = dict[str, Any]
 MEASURED = ("value", "ratio", "unit", "repeats", "skipped")
-"""The fields before the first of these say which case a row is."""
+"""The fields before the first of these identify the case of a row."""
 NO_CASE = ("module", "benchmark", "seed", "seeds", "run")
 ROW_HEIGHT, FRAME = 30, 110
 """Pixels."""
@@ -24,7 +24,7 @@ TARGET = "#b03a2e"
 
 
 def case_of(row: Row) -> Row:
-    """The fields of a row that say which case it is, in their order."""
+    """The fields of a row that identify its case, in their order."""
     found: Row = {}
     for name, value in row.items():
         if name in MEASURED:
@@ -35,7 +35,7 @@ def case_of(row: Row) -> Row:
 
 
 def constants(rows: Sequence[Row]) -> Row:
-    """What all cases have in common, where there are several."""
+    """The fields with one value in all cases; empty for a single case."""
     cases = [case_of(row) for row in rows]
     if len(cases) < 2:
         return {}
@@ -43,7 +43,7 @@ def constants(rows: Sequence[Row]) -> Row:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """Names of the cases, by what differs between them.
+    """Names of the cases, made from the fields that differ between them.
 
     >>> labels([{"size": "1M", "n_future": 1, "value": 3}, {"size": "1M", "n_future": 4, "value": 5}])
     ['n = 1', 'n = 4']
@@ -69,7 +69,7 @@ def worded(name: str, value: Any) -> str:
 
 
 def figure(rows: Sequence[Row]) -> go.Figure | None:
-    """The figure of one benchmark on one machine; None where nothing is drawn (no row has a value or a ratio)."""
+    """The figure of one benchmark on one machine; None if no row has a value or a ratio."""
     for wanted, draw in (("floor", floor_figure), ("ratio", ratio_figure), ("value", value_figure)):
         if drawn := [row for row in rows if row.get(wanted) is not None]:
             return draw(drawn)
@@ -86,7 +86,7 @@ def ratio_figure(rows: Sequence[Row]) -> go.Figure:
 
 
 def floor_figure(rows: Sequence[Row]) -> go.Figure:
-    """Bars in the unit that was measured, the floor as 100%, and targets as shares of it."""
+    """Bars in the measured unit, with the floor as 100% and targets as shares of it."""
     drawn, names = go.Figure(), labels(rows)
     unit, floor, called = rows[0]["unit"], rows[0]["floor"], rows[0].get("floor_is", "floor")
     drawn.add_bar(
@@ -146,7 +146,7 @@ def _dots(drawn: go.Figure, rows: Sequence[Row], names: list[str], field: str, c
 
 
 def _targets(drawn: go.Figure, names: list[str], targets: list[float | None], column: int | None = None) -> None:
-    """A stroke across each row that has a target."""
+    """Draw a stroke across each row that has a target."""
     wanted = [(target, name) for target, name in zip(targets, names, strict=True) if target is not None]
     if not wanted:
         return
@@ -161,7 +161,7 @@ def _targets(drawn: go.Figure, names: list[str], targets: list[float | None], co
 
 
 def _colors(rows: Sequence[Row]) -> list[str]:
-    """By what is compared with; else by n, where rows have one."""
+    """Colours by baseline if there are several, else by n."""
     others = list(dict.fromkeys(row["against"] for row in rows if "against" in row))
     if len(others) > 1:
         return [COLORWAY[others.index(row["against"]) % len(COLORWAY)] if "against" in row else GREY for row in rows]
@@ -169,7 +169,7 @@ def _colors(rows: Sequence[Row]) -> list[str]:
 
 
 def _spread(rows: Sequence[Row], field: str) -> dict[str, Any]:
-    """Error bars from the quartiles, or from the lowest to the highest."""
+    """Error bars from the quartiles, or else from the lowest to the highest value."""
     lows = [row.get(f"{field}_quartile_low", row.get(f"{field}_lowest", row[field])) for row in rows]
     highs = [row.get(f"{field}_quartile_high", row.get(f"{field}_highest", row[field])) for row in rows]
     return {

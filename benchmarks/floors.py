@@ -1,10 +1,10 @@
-"""What the device can do: how fast it copies memory and multiplies matrices. The other benchmarks are drawn beside these.
+"""Floors: the rates at which the device copies memory and multiplies matrices. Other benchmarks are compared with them.
 
-- copy: a tensor larger than any cache to another; bytes read plus bytes written.
+- copy: one tensor larger than any cache to another; bytes read plus bytes written.
 - matmul: two square matrices of normal random numbers, bfloat16 on CUDA and float32 on the CPU. Random, because a GPU
   multiplies zeros with less power and so at a higher clock.
 
-Both are what plain torch reaches here, not what the maker writes on the box.
+Both are what plain torch reaches here, not the manufacturer's specification.
 """
 
 import functools
@@ -21,7 +21,7 @@ REPEATS = 20
 
 
 class Work(NamedTuple):
-    """How much is copied and multiplied."""
+    """Sizes of the copy and of the product."""
 
     copy_bytes: int
     """Size of the tensor that is copied."""
@@ -34,7 +34,7 @@ QUICK = Work(2**22, 64)
 
 
 class Floors(NamedTuple):
-    """Medians of what the device reaches."""
+    """Medians of the measured rates."""
 
     copy_gb_s: float
     """GB/s, read plus written."""
@@ -43,7 +43,7 @@ class Floors(NamedTuple):
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
-    """A line for each of the two rates."""
+    """A row for each of the two rates."""
     work, repeats = _sizes(device, quick)
     copies, products = copy_rates(device, work.copy_bytes, repeats), matmul_rates(device, work.matmul_size, repeats)
     dtype = str(precision(device)).removeprefix("torch.")
@@ -65,7 +65,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
 
 @functools.cache
 def measured(device: str, quick: bool = False) -> Floors:
-    """Both rates, measured once in a process."""
+    """Both rates, measured once per process."""
     work, repeats = _sizes(device, quick)
     copies = copy_rates(device, work.copy_bytes, repeats)
     products = matmul_rates(device, work.matmul_size, repeats)
@@ -73,7 +73,7 @@ def measured(device: str, quick: bool = False) -> Floors:
 
 
 def precision(device: str) -> torch.dtype:
-    """What training multiplies matrices in on this device."""
+    """The dtype of matrix products in training on this device."""
     return torch.bfloat16 if device == "cuda" else torch.float32
 
 

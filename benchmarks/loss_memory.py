@@ -1,8 +1,8 @@
 """Peak memory of the n-token loss: one graph against head by head, at a vocabulary of 32,000.
 
-What a forward and backward pass adds at its peak to a model whose gradients are there already; equal layers for every n. On
-CUDA by the allocator's own peak, in bfloat16 as in training. On the CPU each measurement has a process of its own: its peak
-resident set less the resident set before the step. The plain GPT (benchmarks/plain_gpt.py) is there for n = 1.
+Measured is the peak memory that a forward and backward pass adds to a model with allocated gradients; every n has equally many
+layers. On CUDA it is the allocator's peak, in bfloat16 as in training. On the CPU each measurement runs in a separate process:
+its peak resident set minus the resident set before the step. For n = 1 there is also the plain GPT (benchmarks/plain_gpt.py).
 """
 
 import gc
@@ -28,7 +28,7 @@ SEED, TARGET = 0, 1.05
 
 
 LET_GO = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""glibc: memory of a tensor that is gone goes back at once, instead of staying for the next one or as a hole."""
+"""Setting of glibc: memory of a freed tensor is returned at once, instead of being kept for reuse or as a hole."""
 
 
 class Setting(NamedTuple):
@@ -52,7 +52,7 @@ SETTINGS = {
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
-    """Peak megabytes for each n and way backward; `ratio` is over that of n = 1 and the same way. Target for per_head: 1.05."""
+    """Peak megabytes for each n and `backward`; `ratio` is relative to n = 1 with that `backward`. Per_head's target: 1.05."""
     name = "quick" if quick else device
     one: dict[str, float] = {}
     for backward in ("per_head", "one_graph", "plain GPT"):
@@ -80,7 +80,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
 def _peaks(device: str, setting: Setting, backward: str, n_future: int) -> list[float]:
     if device == "cuda":
         return [measure(device, setting, backward, n_future) for _ in range(setting.repeats)]
-    server = multiprocessing.get_context("forkserver")  # hands out fresh processes that have torch loaded
+    server = multiprocessing.get_context("forkserver")  # forks fresh processes with torch already loaded
     server.set_forkserver_preload([__name__])
     with (
         mock.patch.dict(os.environ, LET_GO),
@@ -91,13 +91,13 @@ def _peaks(device: str, setting: Setting, backward: str, n_future: int) -> list[
 
 
 def measure(device: str, setting: Setting, backward: str, n_future: int) -> float:
-    """Megabytes that one forward and backward pass adds at its peak."""
+    """Peak megabytes that one forward and backward pass adds."""
     loss, model = _loss(device, setting, backward, n_future)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     if device == "cuda":
-        _forward_and_backward(loss, device)  # libraries take their working memory once
-        gc.collect()  # what earlier models left, which would go while this one is measured
+        _forward_and_backward(loss, device)  # libraries allocate their workspace at first use
+        gc.collect()  # else remains of earlier models could be freed during the measurement
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         _forward_and_backward(loss, device)
@@ -116,7 +116,7 @@ def _forward_and_backward(loss: Callable[[], torch.Tensor], device: str) -> None
 def _loss(
     device: str, setting: Setting, backward: str, n_future: int
 ) -> tuple[Callable[[], torch.Tensor], torch.nn.Module]:
-    """A function that gives the loss to differentiate, and the model."""
+    """A function that computes the loss to differentiate, and the model."""
     config = ModelConfig(
         n_layers=setting.n_layers,
         d_model=setting.d_model,
@@ -135,6 +135,6 @@ def _loss(
 
 
 def _status_kb(name: str) -> int:
-    """A figure of this process from the kernel (Linux), in kilobytes."""
+    """A value from /proc/self/status (Linux), in kilobytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))

@@ -1,4 +1,4 @@
-"""What figures were measured on: the header of every saved part."""
+"""Description of the machine: the header of every saved part."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from playground.running.environment import describe_device, environment
 
 
 def describe(device: torch.device, quick: bool) -> dict[str, Any]:
-    """Device, processor, memory, versions, commit, time (UTC), and how busy the machine was before (1-minute load)."""
+    """Device, processor, memory, versions, commit, time (UTC), and the 1-minute load before the measurement."""
     found: dict[str, Any] = {
         "device": describe_device(device, threads(None)),
         "processor": processor(),
@@ -31,7 +31,7 @@ def describe(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's own name; on other systems than Linux, its kind."""
+    """Model name of the processor; on systems other than Linux, its type."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""AdamW's step, which is bound by memory: bytes a second, beside what the device reaches when it copies.
+"""AdamW's step, which is bound by memory bandwidth: bytes per second, compared with the device's copy rate.
 
 For every parameter, in float32, a fused step reads weight, gradient and both moments (16 bytes) and writes weight and moments
 (12 bytes).
@@ -19,7 +19,7 @@ from tasks.base import seeded_generator
 SEED, REPEATS = 0, 20
 BYTES_PER_PARAMETER = 28
 MODELS = {"cpu": ("30M",), "cuda": ("30M", "100M", "300M")}
-"""Sizes whose state is larger than the caches."""
+"""Model sizes with an optimizer state larger than the caches."""
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page FILE [FILE ...] --out docs/benchmarks.html`: saved figures of one or more machines as a page."""
+"""`python -m benchmarks.page FILE [FILE ...] --out docs/benchmarks.html`: saved results of one or more machines as a page."""
 
 import argparse
 import html
@@ -14,7 +14,7 @@ from benchmarks.saved import Header, Part, read
 from benchmarks.sections import SECTIONS, section_of
 
 SPREADS = ("_quartile_low", "_quartile_high", "_lowest", "_highest")
-COLUMNS = {"value": "measured", "baseline_value": "the other's", "ratio": "ratio", "target": "target"}
+COLUMNS = {"value": "measured", "baseline_value": "baseline", "ratio": "ratio", "target": "target"}
 IN_UNIT = ("value", "baseline_value", "floor")
 HIDDEN = ("module", "benchmark", "unit", "target_is", "floor_is", "repeats", "seed", "seeds", "run")
 STYLE = """
@@ -33,9 +33,9 @@ td { font-variant-numeric: tabular-nums; }
 @media print { body { max-width: none; margin: 0; } section > div { break-inside: avoid; } nav { display: none; } }
 """
 INTRODUCTION = (
-    "Medians of repeats made in turns. Grey whiskers and brackets are quartiles, for decoding the lowest and the highest. "
-    "Red strokes are targets, dashed lines what the device was measured to reach. docs/benchmarks.md says how each figure "
-    "is made."
+    "Medians of repeats; the things compared are measured alternately. Grey whiskers and brackets are quartiles, for decoding "
+    "the lowest and the highest. Red strokes are targets, dashed lines the measured rates of the device. "
+    "docs/reference/benchmarks.md explains how each figure is made."
 )
 
 
@@ -43,11 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
     parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="what `python -m benchmarks --save FILE` wrote"
+        "files", type=Path, nargs="+", metavar="FILE", help="files written by `python -m benchmarks --save FILE`"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.html"))
     parser.add_argument(
-        "--embed", action="store_true", help="put plotly's script into the page (5 MB), for reading it offline"
+        "--embed",
+        action="store_true",
+        help="include plotly's script in the page (5 MB), so that it can be read offline",
     )
     given = parser.parse_args(arguments)
     try:
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def page(parts: Sequence[Part], *, embed: bool = False) -> str:
-    """The whole page: a section for each benchmark, in it a block for each machine."""
+    """The whole page: a section for each benchmark, with a block for each machine."""
     found = {row["benchmark"]: row.get("module", row["benchmark"]) for part in parts for row in part.rows}
     order = [name for name in SECTIONS if name in found] + [name for name in found if name not in SECTIONS]
     script = _plotly_script(embed)
@@ -73,7 +75,7 @@ def page(parts: Sequence[Part], *, embed: bool = False) -> str:
 
 
 def _plotly_script(embed: bool) -> str:
-    """The element that brings plotly.js: whole, or by its address with the checksum of the installed version."""
+    """The script element of plotly.js: its source, or its address with the checksum of the installed version."""
     source: Any = True if embed else "cdn"
     empty = plotly.io.to_html({"data": []}, include_plotlyjs=source, full_html=False, div_id="empty")
     return empty[empty.index("<script") : empty.index('<div id="empty"')]
@@ -97,7 +99,7 @@ def _block(name: str, header: Header, rows: list[Row]) -> str:
     parts = [f"<h3>{html.escape(header['device'])}</h3>"]
     parts += [f"<p>Skipped: {html.escape(row['skipped'])}</p>" for row in skipped]
     if header.get("quick"):
-        parts.append('<p class="warning">Tiny shapes and few repeats (--quick): these figures mean nothing.</p>')
+        parts.append('<p class="warning">Tiny shapes and few repeats (--quick): these figures are not meaningful.</p>')
     if (drawn := figure(rows)) is not None:
         config = {"displayModeBar": False, "responsive": True}
         parts.append(plotly.io.to_html(drawn, config, include_plotlyjs=False, full_html=False, div_id=name))
@@ -108,7 +110,7 @@ def _block(name: str, header: Header, rows: list[Row]) -> str:
 
 
 def machine_line(header: Header, rows: Sequence[Row]) -> str:
-    """What stands under a figure: what all cases share, repeats, seeds, machine, versions, commit and time."""
+    """The line below a figure: common fields of all cases, repeats, seeds, machine, versions, commit and time."""
     versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
     repeats = {row["repeats"] for row in rows if row.get("repeats") is not None}
     seeds = {seed for row in rows for seed in row.get("seeds", [row.get("seed")]) if seed is not None}
@@ -126,7 +128,7 @@ def machine_line(header: Header, rows: Sequence[Row]) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Cases, what was measured with its spread, ratios with theirs, targets, and whatever else the rows hold."""
+    """Table of cases: measured values and ratios with their spread, targets, and all other fields of the rows."""
     cases = labels(rows)
     skip = {*HIDDEN, *constants(rows), *(name for row in rows for name in case_of(row))}
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in skip]
@@ -160,7 +162,7 @@ def _cell(row: Row, name: str, with_unit: bool) -> str:
 
 
 def _target(row: Row) -> str:
-    """The target, and whether the ratio, or where there is none the value, meets it."""
+    """The target, and whether the ratio (or the value, if there is no ratio) meets it."""
     target, reached = row["target"], row.get("ratio", row.get("value"))
     if row.get("target_is") == "at least":
         return f"≥ {_number(target)}, {'met' if reached >= target else 'missed'}"
@@ -170,7 +172,7 @@ def _target(row: Row) -> str:
 
 
 def _number(value: Any) -> str:
-    """A value for people: numbers with four digits, lists and tables as a row of them.
+    """A readable value: numbers with four digits, lists and dictionaries separated by commas.
 
     >>> _number(1234567.0), _number(0.01234), _number({"plain": 1.0}), _number([0.5, 0.25])
     ('1,235,000', '0.01234', 'plain 1', '0.5, 0.25')

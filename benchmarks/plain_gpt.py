@@ -1,4 +1,4 @@
-"""The baseline: a plain GPT with the shape of our next-token model and nothing else in it. No hooks, fused attention."""
+"""The baseline: a minimal GPT with the shape of our next-token model, without hooks, with fused attention."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from playground.config import ModelConfig
 
 
 class PlainBlock(nn.Module):
-    """RMSNorm, rotary attention, gated MLP; half-split rotation, as Llama has it."""
+    """RMSNorm, rotary attention, gated MLP; rotation of half-split pairs, as in Llama."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class PlainBlock(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + d_head / 2]), in the precision of x."""
+    """Rotate the pairs (x[i], x[i + d_head / 2]), in the dtype of x."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
 
 class PlainGPT(nn.Module):
-    """Embedding, blocks, norm, untied unembedding; `forward` gives the next-token loss."""
+    """Embedding, blocks, norm, untied unembedding; `forward` returns the next-token loss."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -56,5 +56,5 @@ class PlainGPT(nn.Module):
         for block in self.blocks:
             x = block(x, self.get_buffer("cos"), self.get_buffer("sin"))
         logits = self.unembed(self.norm(x))
-        targets = F.pad(tokens[:, 1:], (0, 1), value=-100)  # without a copy of the logits less the last position
+        targets = F.pad(tokens[:, 1:], (0, 1), value=-100)  # avoids copying the logits without the last position
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)

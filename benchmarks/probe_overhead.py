@@ -1,8 +1,8 @@
-"""What the probes along training cost at the default schedule, as a share of the training time. Target: under 5%.
+"""Cost of the probes during training at the default schedule, as a share of the training time. Target: under 5%.
 
-On the CPU the induction preset is trained whole with n = 2. For the longer ones, and on CUDA for all, one pass of the probes is
-timed beside training steps, in turns, and multiplied by the number of passes and steps of the schedule; what comes once (making
-the probes ready, their first passes, and on CUDA recording them) is added.
+On the CPU the induction preset is trained completely with n = 2. For longer presets, and on CUDA for all, one pass of the
+probes and training steps are timed alternately and multiplied by the number of passes and steps of the schedule; the time of
+everything that happens once (preparation of the probes, their first passes, and on CUDA their recording) is added.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ LONGER = (("stories", 2), ("polynomial", 2), ("bytes", 4))
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
-    """A line for each preset and n."""
+    """A row for each preset and n."""
     kind = "gpu" if device == "cuda" else "cpu"
     short = ("induction", 2)
     estimated = (short,) if quick else (short, *LONGER) if device == "cuda" else LONGER
@@ -59,7 +59,7 @@ def _row(config: RunConfig, probes: list[float], training: list[float], how: str
 
 
 def _estimate(config: RunConfig, device: str, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of all probes, and of all steps, of a whole training: once for each repeat."""
+    """Estimated seconds of all probes and of all steps of a whole training, for each repeat."""
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     model = MTPTransformer(config.model).to(device)

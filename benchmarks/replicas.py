@@ -1,11 +1,11 @@
-"""Many seeds at once against one seed, or against one after another.
+"""Many seeds at once against one seed, or against many seeds one after another.
 
 On CUDA: whole steps, data included, of 16 stacked models against one, all with compiled layers and as CUDA graphs, for several
-numbers of rows; a repeat is as many steps as batches are drawn at once. The fewer rows, the less of the GPU one model fills,
-and the less its neighbours cost. Targets: at most 2.5 times the time of one, at least 10 million tokens a second together.
+batch sizes; a repeat is as many steps as batches are drawn at once. With fewer rows one model fills less of the GPU, and
+further models cost less. Targets: at most 2.5 times the time of one, at least 10 million tokens per second in total.
 
-On the CPU: whole short trainings, from the call to the stored runs, of one seed for each core: `train_many`, which trains
-them in processes, against `train` one after another with all threads.
+On the CPU: whole short trainings, from the call to the stored runs, with one seed per core: `train_many`, which uses one
+process per training, against `train` one after another with all threads.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ STEPS, CPU_REPEATS = 200, 2
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
-    """A line for each number of rows, or on the CPU one."""
+    """A row for each batch size, or on the CPU a single row."""
     if device == "cpu":
         yield _in_processes(5 if quick else STEPS, 1 if quick else CPU_REPEATS)
         return

@@ -1,9 +1,9 @@
-"""Saved figures: JSON lines, each header (benchmarks/machine.py) followed by the rows measured under it.
+"""Saved results: JSON lines, each header (benchmarks/machine.py) followed by the rows measured with it.
 
     {"header": true, "device": "NVIDIA H200", "versions": {...}, "commit": "...", "time": "...", ...}
     {"module": "floors", "benchmark": "floors", "what": "copy", "value": 3900.0, "unit": "GB/s", ...}
 
-A later run of a benchmark on the same device takes the place of its earlier rows; other rows keep their own header.
+A later run of a benchmark on the same device replaces its earlier rows; other rows keep their own header.
 """
 
 import json
@@ -18,14 +18,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows that were measured in one go."""
+    """A header with the rows measured in one run."""
 
     header: Header
     rows: tuple[Row, ...]
 
 
 def read(path: Path) -> list[Part]:
-    """All parts of a file. Raises ValueError, naming the line, for what is no JSON object or has no header above it."""
+    """All parts of a file. Raises ValueError, with the line, for a line that is not a JSON object or has no header above it."""
     headers: list[Header] = []
     rows: list[list[Row]] = []
     for number, text in enumerate(path.read_text().splitlines(), start=1):
@@ -41,7 +41,7 @@ def read(path: Path) -> list[Part]:
 
 
 def replace_rows(path: Path, header: Header, module: str, rows: Sequence[Row]) -> None:
-    """Put the rows of one benchmark's module into a file, in place of those that it had of this device; whole or not at all."""
+    """Put the rows of one benchmark's module into a file, instead of its earlier rows of this device; atomic."""
     parts: list[Part] = []
     for part in read(path) if path.exists() else []:
         same_device = part.header["device"] == header["device"]
@@ -62,7 +62,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         line = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: no JSON ({error}); a saved file has one JSON object a line") from error
+        raise ValueError(f"{where}: not JSON ({error}); a saved file has one JSON object per line") from error
     if not isinstance(line, dict):
-        raise ValueError(f"{where}: {text[:40]!r} is no JSON object")
+        raise ValueError(f"{where}: {text[:40]!r} is not a JSON object")
     return line

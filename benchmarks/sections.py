@@ -1,4 +1,4 @@
-"""What the page says of each benchmark: a title, and how to read its figure. Any other has its module's docstring."""
+"""Title and explanation of each benchmark on the page. Other benchmarks get the docstring of their module."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Section(NamedTuple):
-    """Words of one benchmark."""
+    """Title and explanation of one benchmark."""
 
     title: str
     text: str
@@ -14,74 +14,76 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "floors": Section(
-        "What the device can do",
+        "Rates of the device",
         "Copying a tensor larger than any cache (bytes read plus bytes written), and multiplying two square matrices of random "
-        "numbers in the precision of training. The other figures are drawn beside these rates.",
+        "numbers in the precision of training. The other figures are compared with these rates.",
     ),
     "train_step": Section(
         "Training step against other code",
-        "Tokens a second at n = 1 over those of a plain GPT of the same shape and of TransformerLens's own model, on the same "
-        "tokens with the same optimizer. Above 1 this project's step is the faster one.",
+        "Tokens per second at n = 1 divided by those of a plain GPT of the same shape, and of TransformerLens's own model, on "
+        "the same tokens with the same optimizer. Above 1 this project's step is faster.",
     ),
     "train_memory": Section(
         "Memory of training against other code",
-        "Peak memory at n = 1 of weights, optimizer and steps, over that of the other model. Below 1 this project takes less.",
+        "Peak memory at n = 1 of weights, optimizer and steps, divided by that of the other model. Below 1 this project needs "
+        "less.",
     ),
     "utilization": Section(
         "Use of the device in training",
-        "Model FLOPs a second (forward and backward pass, causal attention counted as half) beside the measured rate of "
+        "Model FLOPs per second (forward and backward pass, causal attention counted as half) and the measured rate of "
         "matrix products. The percentages are the model FLOPs utilization (MFU).",
     ),
     "n_future_cost": Section(
-        "What further offsets cost",
-        "A training step with n offsets over one with n = 1 and as many layers: its time, divided by how many more FLOPs it "
-        "takes where the table says so. At 1 it costs what its arithmetic costs.",
+        "Cost of further offsets",
+        "Time of a training step with n offsets divided by that of a step with n = 1 and as many layers; where the table says "
+        "so, also divided by the ratio of their FLOPs. At 1 the step costs what its arithmetic costs.",
     ),
     "loss_memory": Section(
         "Memory of the n-token loss",
-        "What a forward and backward pass adds at its peak, over the same at n = 1, at a large vocabulary and with as many "
-        "layers for every n. Head by head (per_head) the n-token loss should take what the next-token loss takes.",
+        "Peak memory that a forward and backward pass adds, divided by its value at n = 1, with a large vocabulary and as many "
+        "layers for every n. Head by head (per_head) the n-token loss should need as much as the next-token loss.",
     ),
     "optimizer_step": Section(
         "The optimizer",
-        "AdamW's step moves 28 bytes a parameter; shown is how many bytes a second it reaches, beside the measured copy rate. "
-        "A CPU reads memory before it writes to it: a copy pays for that without its being counted, an update in place does "
-        "not, and can exceed the rate of copying.",
+        "AdamW's step moves 28 bytes per parameter; the figure shows the bytes per second that it reaches, and the measured "
+        "copy rate. A CPU reads memory before it writes to it; the copy rate does not count these reads, and an update in "
+        "place does not need them, so it can exceed the copy rate.",
     ),
     "replicas": Section(
         "Many models in one process",
-        "Several models of one shape, usually seeds, trained side by side, against training them one after another.",
+        "Several models of one shape, usually several seeds, trained side by side, against one after another.",
     ),
     "task_speed": Section(
         "Task generators",
-        "Tokens (for polynomials expressions) generated a second, over the rate wanted of two CPU cores.",
+        "Tokens (for polynomials: expressions) generated per second, divided by the target rate for two CPU cores.",
     ),
     "data_share": Section(
-        "Time of the data in a training step",
-        "Seconds of drawing a batch over seconds of a training step of its preset.",
+        "Share of the data in a training step",
+        "Time to draw a batch divided by the time of a training step of its preset.",
     ),
     "probe_overhead": Section(
-        "Probes along training",
-        "Seconds of all probes of the default schedule over seconds of the training they look into.",
+        "Probes during training",
+        "Time of all probes of the default schedule divided by the time of the training.",
     ),
     "decoding": Section(
         "Speculative decoding",
-        "Plain cached decoding over self-speculative decoding of the same model: how many times as fast the same text comes.",
+        "Time of plain cached decoding divided by that of self-speculative decoding of the same model: the speed-up for the "
+        "same text.",
     ),
     "drafting": Section(
         "Ways of drafting",
-        "Milliseconds of a forward with each way of drafting from independent future heads, and without.",
+        "Milliseconds per forward with each way of drafting from independent future heads, and without drafts.",
     ),
     "app_pages": Section(
         "The app",
-        "Seconds until the first page is drawn after the server is started, and from a click to the end of the rerun, with "
-        "stored runs in the folder.",
+        "Seconds from the start of the server to the first page, and from a click to the end of the rerun, with stored runs in "
+        "the folder.",
     ),
 }
 
 
 def section_of(benchmark: str, module: str) -> Section:
-    """The words of a benchmark; where there are none, the first paragraph of its module's docstring."""
+    """The title and explanation of a benchmark; by default the first paragraph of its module's docstring."""
     if benchmark in SECTIONS:
         return SECTIONS[benchmark]
     path = Path(__file__).with_name(f"{module}.py")

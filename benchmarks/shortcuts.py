@@ -1,9 +1,9 @@
-"""What rules reach that know nothing of what a task is for: `python -m benchmarks.shortcuts [--only NAME] [--rows N]`.
+"""Scores of simple rules (shortcuts) on the tasks: `python -m benchmarks.shortcuts [--only NAME] [--rows N]`.
 
-A score says that a model has learned the thing measured only where no simpler rule scores as well. Each rule
-guesses a scored token from the tokens before it in the same document, on rows drawn in the way of the task's own test set. Some
-rules count tokens in training rows, where they are scored. One is no shortcut: it does what induction heads do (`MECHANISM`).
-Plain Python, token by token. The tables in docs/tasks.md are printed by this.
+A score shows that a model has learned what is measured only if no simpler rule scores as well. Each rule guesses a scored
+token from the tokens before it in its document, on rows drawn like the task's test set. Some rules use counts of scored tokens
+in training rows. One rule is not a shortcut: it does what induction heads do (`MECHANISM`). Plain Python, token by token. The
+tables in docs/reference/tasks.md are its output.
 """
 
 import argparse
@@ -25,17 +25,17 @@ from tasks.stories import Stories
 from tasks.story_config import StoriesConfig
 
 TOLERANCE = 0.03
-"""By how much a rule may be better than chance: rows are drawn at random."""
+"""Margin above chance that does not count, because rows are random."""
 MECHANISM = "after the token before, last time"
 LONGEST = "token not seen for the longest time"
 BY_WORDS = "recency, by two words"
 COUNTED = ("most frequent token", "most frequent token at this place", "bigram", "trigram")
 ROWS = 2000
-"""Test rows of the tables in docs/tasks.md; twice as many training rows."""
+"""Test rows of the tables in docs/reference/tasks.md; twice as many training rows."""
 MOST_CASES = 200_000
-"""Scored tokens that are looked at, at most."""
+"""Most scored tokens that are used."""
 WEIGHT = 4
-"""Counts that the shorter context has in a probability."""
+"""Weight of the shorter context's probability, as a number of counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class Case:
     tokens: Sequence[int]
     """The whole row."""
     start: int
-    """Where the token's document begins."""
+    """First position of the token's document."""
     at: int
     place: int
-    """Its position in the row, or what the task compares rows by (`Batch.places`)."""
+    """The token's position in the row, or its place in the alignment of rows (`Batch.places`)."""
 
     @property
     def target(self) -> int:
@@ -56,33 +56,33 @@ class Case:
 
     @property
     def past(self) -> Sequence[int]:
-        """The tokens before it in its document."""
+        """The tokens before the scored one in its document."""
         return self.tokens[self.start : self.at]
 
     def before(self, count: int) -> tuple[int, ...]:
-        """The last ones of them."""
+        """The last `count` tokens before the scored one in its document, or fewer at the document's start."""
         return tuple(self.tokens[max(self.start, self.at - count) : self.at])
 
 
 Rule = Callable[[Case], int | None]
-"""A guess, None for none."""
+"""Returns a guess, or None."""
 Key = Callable[[Case], Hashable]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What the rules reach in one score of one task."""
+    """The values of all rules in one score of one task."""
 
     score: str
     chance: float
     higher_is_better: bool
     count: int
-    """How many scored tokens (or answers) were looked at."""
+    """Number of scored tokens (or answers)."""
     values: Mapping[str, float]
 
     @property
     def shortcuts(self) -> set[str]:
-        """The rules, apart from the mechanism, that are better than chance by more than the tolerance."""
+        """The rules that are better than chance by more than TOLERANCE, without MECHANISM."""
         sign = 1 if self.higher_is_better else -1
         better = {name for name, value in self.values.items() if sign * (value - self.chance) > TOLERANCE}
         return better - {MECHANISM}
@@ -108,7 +108,7 @@ def cases(batch: Batch) -> list[Case]:
 
 
 def rules_for(training: Sequence[Case]) -> dict[str, Rule]:
-    """The rules that every task is asked about, counted on `training` where they are counted."""
+    """The rules for every task; those with counts use `training`."""
     pool = frozenset(case.target for case in training)
     return {
         **{name: most_frequent(training, *reversed(keys)) for name, keys in zip(COUNTED, KEYS, strict=True)},
@@ -121,7 +121,7 @@ def rules_for(training: Sequence[Case]) -> dict[str, Rule]:
 
 
 def most_frequent(training: Sequence[Case], *keys: Key) -> Rule:
-    """The most frequent target of the cases with the same key, the first one that has occurred in training."""
+    """Guesses the most frequent target of training cases with the same key, for the first of `keys` seen in training."""
     best = [{name: counts.most_common(1)[0][0] for name, counts in _counted(training, key).items()} for key in keys]
     return lambda case: next(
         (found[key(case)] for key, found in zip(keys, best, strict=True) if key(case) in found), None
@@ -129,7 +129,7 @@ def most_frequent(training: Sequence[Case], *keys: Key) -> Rule:
 
 
 def by_recency(pool: frozenset[int], rank: Callable[[Case, int], int]) -> Rule:
-    """Of the tokens in `pool` that were seen, the one of a rank, 0 for that seen last. `rank` is told how many there are."""
+    """Guesses the token of `pool` with a recency rank, 0 for the one seen last. `rank` gets the number of tokens seen."""
 
     def rule(case: Case) -> int | None:
         order = newest_first(case.past, pool)
@@ -140,7 +140,10 @@ def by_recency(pool: frozenset[int], rank: Callable[[Case, int], int]) -> Rule:
 
 
 def rank_by_words(training: Sequence[Case], pool: frozenset[int]) -> Callable[[Case, int], int]:
-    """The most frequent rank in training for as many tokens seen and after the same two words, the token before aside."""
+    """The most frequent recency rank in training after the same number of seen tokens and the same two words.
+
+    The two words are those before the previous token.
+    """
     counts: dict[Hashable, Counter[int]] = defaultdict(Counter)
     for case in training:
         order = newest_first(case.past, pool)
@@ -152,13 +155,13 @@ def rank_by_words(training: Sequence[Case], pool: frozenset[int]) -> Callable[[C
 
 
 def after_last_time(case: Case) -> int | None:
-    """What followed the token before when it occurred last."""
+    """Guesses the token that followed the last earlier occurrence of the previous token."""
     past = case.past
     return next((past[at + 1] for at in reversed(range(len(past) - 1)) if past[at] == past[-1]), None)
 
 
 def newest_first(past: Sequence[int], pool: frozenset[int]) -> list[int]:
-    """The different tokens of `pool` in a text, that seen last first."""
+    """The distinct tokens of `pool` in a text, the one seen last first."""
     return list(dict.fromkeys(token for token in reversed(past) if token in pool))
 
 
@@ -195,7 +198,7 @@ class Expression:
     """One expression of the polynomial task."""
 
     question: Answer
-    """Its tokens between "|" and "=". The first one is the operation done last, in prefix notation."""
+    """Its tokens between "|" and "=". In prefix notation the first one is the operation computed last."""
     answer: Answer
     operations: int
 
@@ -216,7 +219,7 @@ def expressions(scored: Sequence[Case], task: Polynomial) -> list[Expression]:
 
 
 def answer_rules(training: Sequence[Expression], task: Polynomial) -> dict[str, Callable[[Expression], Answer | None]]:
-    """Answers without arithmetic: constants, an operand, and what of these is best for each first operation."""
+    """Rules for answers without arithmetic: constants, an operand, and the best of these for each first operation."""
     size, prime = task.config.coefficients, task.config.prime
 
     def constant(key: Callable[[Expression], Hashable]) -> Callable[[Expression], Answer | None]:
@@ -249,7 +252,7 @@ def answer_rules(training: Sequence[Expression], task: Polynomial) -> dict[str, 
 
 
 def _exact(task: Polynomial, scored: Sequence[Case], seen: Sequence[Case]) -> tuple[int, dict[str, float]]:
-    """Exact match as the task has it: whole answers, the mean over numbers of operations."""
+    """Exact match as in the task's score: whole answers, mean over numbers of operations."""
     test, training = expressions(scored, task), expressions(seen, task)
     size = task.config.coefficients
 
@@ -269,14 +272,14 @@ def _exact(task: Polynomial, scored: Sequence[Case], seen: Sequence[Case]) -> tu
 
 
 KEYS = ((_nothing,), (_nothing, _place), (_nothing, _one), (_nothing, _one, _two))
-"""What the rules in COUNTED count by, the shortest context first."""
+"""The keys of the rules in COUNTED, the shortest context first."""
 
 
 # --- scores -------------------------------------------------------------------------------------------------------------
 
 
 def tables(config: TaskConfig, rows: int = ROWS) -> Iterator[Table]:
-    """What the rules reach in the accuracies of a task, of bytes in the bits, on so many test rows."""
+    """Tables of all rules for the accuracies of a task (for bytes: the bits per byte), on `rows` test rows."""
     if isinstance(config, StoriesConfig):
         config = replace(config, test_stories=rows)
     if isinstance(config, InductionConfig):
@@ -288,7 +291,7 @@ def tables(config: TaskConfig, rows: int = ROWS) -> Iterator[Table]:
             assert seen is not None
             yield _table(task, f"{scored.name}_accuracy", scored.chance[0], scored.batch, seen)
         return
-    if isinstance(config, PolynomialConfig):  # the expressions of the headline, as many of each number of operations
+    if isinstance(config, PolynomialConfig):  # the headline score's expressions, equally many per m
         test = task.test_batch(rows * config.test_operations)
         test = _rows(test, test.info["operations"].amax(dim=1) <= config.max_operations)
     score = task.evaluate(_uniform(task)).scores[0]
@@ -301,7 +304,7 @@ def _table(task: Task, name: str, chance: float, test: Batch, training: Batch, h
 
 
 def _measured(task: Task, scored: Sequence[Case], seen: Sequence[Case]) -> tuple[int, dict[str, float]]:
-    """How many tokens or answers were guessed, and what each rule reaches on them."""
+    """The number of guessed tokens or answers, and the value of each rule."""
     if isinstance(task, Polynomial):
         return _exact(task, scored, seen)
     if isinstance(task, ByteText):
@@ -312,7 +315,7 @@ def _measured(task: Task, scored: Sequence[Case], seen: Sequence[Case]) -> tuple
 
 
 def _bits(scored: Sequence[Case], training: Sequence[Case], keys: Sequence[Key]) -> float:
-    """Mean bits of the targets under the counts for the last key, smoothed by those for the keys before it."""
+    """Mean bits per target under the counts for the last key, smoothed with the counts for the keys before it."""
     tables = [_counted(training, key) for key in keys]
     totals = [{name: counts.total() for name, counts in table.items()} for table in tables]
     bits = 0.0
@@ -327,7 +330,7 @@ def _bits(scored: Sequence[Case], training: Sequence[Case], keys: Sequence[Key])
 
 
 def _rows(batch: Batch, which: torch.Tensor) -> Batch:
-    """Some rows of a batch, without what is not read here."""
+    """Some rows of a batch, without `info`."""
     places = None if batch.places is None else batch.places[which]
     return Batch(
         tokens=batch.tokens[which],
@@ -339,7 +342,7 @@ def _rows(batch: Batch, which: torch.Tensor) -> Batch:
 
 
 def _uniform(task: Task) -> Predict:
-    """A model that has learned nothing: it is asked for the scores' names and chances."""
+    """A model with uniform predictions, used to get the scores' names and chances."""
     return lambda tokens, offsets: torch.zeros(1).expand(*tokens.shape, len(offsets), task.d_vocab)
 
 
@@ -349,14 +352,14 @@ CONFIGS: dict[str, TaskConfig] = {name: make_config(name).task for name in PRESE
 }
 """The tasks of the presets (`decoding-gpu` has that of `bytes-gpu`) and two more."""
 KNOWN = {
-    "repeat_accuracy": frozenset({LONGEST, BY_WORDS}),  # a block that repeats has an order that says the same
-    "bits_per_byte": frozenset(COUNTED),  # chance is the uniform guess; to model these frequencies is part of the task
+    "repeat_accuracy": frozenset({LONGEST, BY_WORDS}),  # a repeated block has a fixed order
+    "bits_per_byte": frozenset(COUNTED),  # chance is the uniform guess; learning frequencies is part of the task
 }
-"""The rules that are better than chance, by score: docs/tasks.md says why. There are no others."""
+"""All rules that are better than chance, by score; docs/reference/tasks.md explains why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table for each task: a column for each configuration and score, a line for each rule."""
+    """Print a table for each task, with a column for each configuration and score and a line for each rule."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shortcuts", description=__doc__)
     parser.add_argument("--only", choices=list(CONFIGS), action="append", help="only this one; may be repeated")
     parser.add_argument("--rows", type=int, default=ROWS, help="test rows (default: %(default)s)")

@@ -1,8 +1,7 @@
-"""Whole training steps to time: ours, a plain GPT's and that of TransformerLens's own model.
+"""Whole training steps for timing: this project's, a plain GPT's and that of TransformerLens's own model.
 
-All take the same tokens and end with the same clipping and the same fused AdamW. TransformerLens's model is built by its
-`boot_native` and gives its own loss (`return_type="loss"`), as its users write a step. On CUDA matrix products are in
-bfloat16, as in training.
+All use the same tokens, the same clipping and the same fused AdamW. TransformerLens's model is built by its `boot_native` and
+returns its own loss (`return_type="loss"`), as in its users' code. On CUDA matrix products are in bfloat16, as in training.
 """
 
 from collections.abc import Callable
@@ -22,40 +21,40 @@ from tasks.byte_text import ByteTextConfig
 Step = Callable[[], Any]
 MakeStep = Callable[[ModelConfig, Tensor], Step]
 UNTIMED = WARM_UP + 2
-"""Steps before the first one that is timed on CUDA: compilers compile, and ours is recorded as a CUDA graph."""
+"""Untimed first steps on CUDA, for compilation and for the recording of our step as a CUDA graph."""
 UNTIMED_ON_CPU = 2
 
 
 def ours(config: ModelConfig, tokens: Tensor) -> Step:
-    """The step of this project's training: on CUDA with compiled layers and as one graph."""
+    """This project's training step: on CUDA with compiled layers and as one CUDA graph."""
     batch, train = whole_batch(tokens), TrainConfig(batch_size=len(tokens), compiled=tokens.is_cuda)
-    task = ByteTextConfig(n_ctx=cast(int, config.n_ctx))  # what the tokens could be; a step does not look at it
+    task = ByteTextConfig(n_ctx=cast(int, config.n_ctx))  # any task with this context; a step does not use it
     model = MTPTransformer(config).to(tokens.device)
     return training_step(model, RunConfig(task=task, model=config, train=train), lambda: batch)
 
 
 def training_step(model: MTPTransformer, config: RunConfig, sample: Callable[[], Batch]) -> Step:
-    """A step of this project's training on the next batch, as `playground.training.loop.fit` takes it."""
+    """This project's training step on the next batch, equal to a step of `playground.training.loop.fit`."""
     learner = Learner(model=model, optimizer=make_optimizer(model, config.optim), optim=config.optim)
     step = make_step([learner], config)
     return lambda: step([sample()], [config.optim.lr])
 
 
 def plain(config: ModelConfig, tokens: Tensor) -> Step:
-    """The plain GPT, operation by operation."""
+    """Training step of the plain GPT in eager mode."""
     model = PlainGPT(config).to(tokens.device)
     return _step(model, lambda: model(tokens))
 
 
 def plain_compiled(config: ModelConfig, tokens: Tensor) -> Step:
-    """The plain GPT with its whole loss compiled."""
+    """Training step of the plain GPT with its whole loss compiled."""
     model = PlainGPT(config).to(tokens.device)
     loss = torch.compile(model, dynamic=False)
     return _step(model, lambda: loss(tokens))
 
 
 def times_over(count: int, work: Step) -> Step:
-    """The same, so many times in one call: for what is drawn in blocks (playground/training/sampler.py)."""
+    """`work` repeated `count` times in one call, for data that is drawn in blocks (playground/training/sampler.py)."""
 
     def whole() -> None:
         for _ in range(count):
@@ -65,7 +64,7 @@ def times_over(count: int, work: Step) -> Step:
 
 
 def lens(config: ModelConfig, tokens: Tensor) -> Step:
-    """TransformerLens's native model of the same shape, operation by operation."""
+    """Training step of TransformerLens's native model of this shape, in eager mode."""
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -95,13 +94,13 @@ def lens(config: ModelConfig, tokens: Tensor) -> Step:
 
 
 def whole_batch(tokens: Tensor) -> Batch:
-    """A batch in which every token is a target, in one document a row."""
+    """A batch in which every token is a target, with one document per row."""
     everything = torch.ones_like(tokens, dtype=torch.bool)
     return Batch(tokens=tokens, loss_mask=everything, score_mask=everything, documents=torch.zeros_like(tokens))
 
 
 def _step(model: torch.nn.Module, loss: Callable[[], Tensor]) -> Step:
-    """Loss, gradients, clipping, AdamW."""
+    """A step of loss, gradients, clipping and AdamW."""
     optimizer = make_optimizer(model, OptimConfig())
     parameters = list(model.parameters())
     device = parameters[0].device.type

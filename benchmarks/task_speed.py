@@ -1,4 +1,4 @@
-"""Tokens a second that each task generates, and the share of a training step's time that its data takes."""
+"""Tokens per second of each task's generator, and the data's share of the time of a training step."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,12 +18,13 @@ MOST_SHARE = 0.05
 
 
 class Case(NamedTuple):
-    """How a generator is timed, and how fast it should be on two CPU cores."""
+    """Batch size for timing a generator, and its target rate on two CPU cores."""
 
     rows: int
     wanted: float
+    """Target rate, in `unit` per second."""
     unit: str
-    """What is counted."""
+    """`tokens` or `expressions`."""
 
 
 CASES = {
@@ -35,7 +36,7 @@ CASES = {
 
 
 def run(device: str, quick: bool = False) -> Iterator[Row]:
-    """First the generators alone at their defaults, then the share of data in a step of each task's preset."""
+    """Rows of the generators alone with their defaults, then of the data's share in a step of each task's preset."""
     repeats, cases = (3, {"induction": Case(2, 20e6, "tokens")}) if quick else (REPEATS, CASES)
     for name, case in cases.items():
         yield _rate(name, case, device, repeats)
@@ -63,7 +64,7 @@ def _rate(name: str, case: Case, device: str, repeats: int) -> Row:
 
 
 def _expressions(documents: torch.Tensor) -> torch.Tensor:
-    """How many documents the rows hold in all."""
+    """Total number of documents in the rows."""
     return (documents.max(dim=1).values + 1).sum()
 
 

@@ -1,4 +1,4 @@
-"""Timing several things fairly: in turns, so that a busy moment hits all of them, and by medians with quartiles."""
+"""Fair timing of several things: alternately, so that a change of load affects all of them; medians with quartiles."""
 
 import itertools
 import statistics
@@ -10,11 +10,11 @@ import torch
 
 Work = Callable[[], Any]
 Row = dict[str, Any]
-"""A line of figures; docs/benchmarks.md says what its fields mean."""
+"""A row of results; docs/reference/benchmarks.md explains its fields."""
 
 
 def seconds(work: Work, device: str) -> float:
-    """Wall-clock seconds of one call, with the device waited for."""
+    """Wall-clock seconds of one call, including synchronisation with the device."""
     _wait(device)
     started = time.perf_counter()
     work()
@@ -23,7 +23,7 @@ def seconds(work: Work, device: str) -> float:
 
 
 def in_turns(works: dict[str, Work], device: str, repeats: int, warmup: int = 3) -> dict[str, list[float]]:
-    """Time each of `works` `repeats` times, one after another in turns, after `warmup` calls of each."""
+    """Time all `works` alternately, `repeats` times each, after `warmup` calls of each; seconds by name."""
     for work in works.values():
         for _ in range(warmup):
             work()
@@ -35,7 +35,7 @@ def in_turns(works: dict[str, Work], device: str, repeats: int, warmup: int = 3)
 
 
 def kernel_seconds(work: Work, device: str, repeats: int, warmup: int = 3) -> list[float]:
-    """Seconds of each of `repeats` calls on the device itself: by CUDA events, in one queue without waiting between them."""
+    """Device seconds of each of `repeats` calls: on CUDA by events in one stream, without synchronisation between calls."""
     for _ in range(warmup):
         work()
     if device != "cuda":
@@ -62,7 +62,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def summary(values: Sequence[float], unit: str, name: str = "value") -> Row:
-    """The fields of a row that say what was measured: median, quartiles, unit and number of repeats."""
+    """The fields of a row for a measurement: median, quartiles, unit and number of repeats."""
     low, middle, high = map(rounded, quartiles(values))
     return {
         name: middle,
@@ -74,14 +74,14 @@ def summary(values: Sequence[float], unit: str, name: str = "value") -> Row:
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
-    """Median of the ratios turn by turn, and its quartiles."""
+    """Median and quartiles of the ratios, repeat by repeat."""
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     low, middle, high = map(rounded, quartiles(ratios))
     return {"ratio": middle, "ratio_quartile_low": low, "ratio_quartile_high": high}
 
 
 def rounded(value: float) -> float:
-    """Four significant digits.
+    """The value rounded to four significant digits.
 
     >>> rounded(1234567.0), rounded(0.0123456)
     (1235000.0, 0.01235)

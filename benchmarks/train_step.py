@@ -1,14 +1,14 @@
 """One training step: ours against a plain GPT and TransformerLens's own model, against the device, and n = 4 against n = 1.
 
-Four kinds of lines for each size (benchmarks/steps.py says what a step is):
+Four kinds of rows for each size (benchmarks/steps.py defines a step):
 
-- `train_step`: tokens a second at n = 1, ours over each baseline's, in turns.
-- `train_memory`: on CUDA, peak memory at n = 1 of weights, optimizer and steps, ours over each baseline's.
-- `utilization`: model FLOPs a second (playground/config/flops.py) over the matrix products a second that the device reaches.
-- `n_future_cost`: a step's time over that of n = 1 with equal layers, beside the same ratio of the FLOPs.
+- `train_step`: tokens per second at n = 1, ours divided by each baseline's, timed alternately.
+- `train_memory`: on CUDA, peak memory at n = 1 of weights, optimizer and steps, ours divided by each baseline's.
+- `utilization`: model FLOPs per second (playground/config/flops.py) divided by the device's rate of matrix products.
+- `n_future_cost`: a step's time divided by that of n = 1 with equally many layers, and the corresponding ratio of FLOPs.
 
-TransformerLens attends explicitly, so that how far behind it falls depends on the context. Rows are as many as leave room
-for its attention matrices on a GPU of 80 GB; at 300M they would not fit, and it is left out.
+TransformerLens computes attention without a fused kernel, so the ratio depends on the context. The batch size leaves room for
+its attention matrices on a GPU of 80 GB; at 300M they would not fit, and TransformerLens is not measured.
 """
 
 import gc
@@ -31,24 +31,24 @@ VOCABULARY = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A size, what is trained of it, and what it should reach."""
+    """A model size with batch, context and targets."""
 
     size: str
     shape: Mapping[str, Any]
     rows: int
     context: int
     further: tuple[int, ...] = ()
-    """n to compare with n = 1, at equal layers."""
+    """n_future to compare with n = 1, with equally many layers."""
     lens_target: float | None = None
-    """Times TransformerLens's tokens a second."""
+    """Target for tokens per second divided by TransformerLens's."""
     mfu_target: float | None = None
     cost_target: float | None = None
-    """Most that n > 1 may take: times the ratio of FLOPs."""
+    """Upper target for the time ratio of n > 1 to n = 1, divided by the ratio of FLOPs."""
     time_target: float | None = None
-    """The same, times the time of n = 1."""
+    """Upper target for the time ratio of n > 1 to n = 1."""
     lens: bool = True
     repeats: int = 20
-    """The longer a step takes, the fewer; the spread says what they are worth."""
+    """Fewer for longer steps; the spread shows their precision."""
 
     def config(self, n_future: int = 1) -> ModelConfig:
         """The model with control `layers`."""
@@ -61,7 +61,7 @@ class Case:
 
     @property
     def fields(self) -> Row:
-        """What a row says of the case."""
+        """The fields of a row that identify the case."""
         return {"size": self.size, "context": self.context, "rows": self.rows, "seed": SEED}
 
 
@@ -106,7 +106,7 @@ def run(device: str, quick: bool = False) -> Iterator[Row]:
 
 
 def _baselines(case: Case, device: str) -> dict[str, tuple[steps.MakeStep, float | None]]:
-    """What ours is compared with, and how many times its tokens a second ours should reach."""
+    """The baselines, each with the target for our tokens per second divided by its own."""
     found: dict[str, tuple[steps.MakeStep, float | None]] = {
         "plain GPT": (steps.plain, None if device == "cuda" else 1.0)
     }
@@ -118,7 +118,7 @@ def _baselines(case: Case, device: str) -> dict[str, tuple[steps.MakeStep, float
 
 
 def _against_baselines(case: Case, device: str, floor: float) -> Iterator[Row]:
-    """Ours at n = 1 over each baseline, and over the device."""
+    """Rows of our step at n = 1 against each baseline, and against the device."""
     tokens, baselines = case.tokens(device), _baselines(case, device)
     works: dict[str, steps.Step] = {}
     peaks: dict[str, float | None] = {}
@@ -153,7 +153,7 @@ def _against_baselines(case: Case, device: str, floor: float) -> Iterator[Row]:
 
 
 def _further_offsets(case: Case, device: str, floor: float) -> Iterator[Row]:
-    """Ours at further n over ours at n = 1, and over the device."""
+    """Rows of our step at further n against n = 1, and against the device."""
     tokens = case.tokens(device)
     configs = {str(n_future): case.config(n_future) for n_future in (1, *case.further)}
     works = {name: _warmed_up(steps.ours, config, tokens)[0] for name, config in configs.items()}
@@ -182,7 +182,7 @@ def _further_offsets(case: Case, device: str, floor: float) -> Iterator[Row]:
 
 
 def _utilization(case: Case, config: ModelConfig, tokens: Tensor, spent: list[float], floor: float) -> Row:
-    """Model FLOPs a second over the matrix products a second that the device reaches."""
+    """Row of model FLOPs per second divided by the device's rate of matrix products."""
     flops = training_flops_per_token(config)
     reached = [flops * rate / 1e12 for rate in _rates(tokens, spent)]
     return {
@@ -204,7 +204,7 @@ def _rates(tokens: Tensor, times: list[float]) -> list[float]:
 
 
 def _warmed_up(make: steps.MakeStep, config: ModelConfig, tokens: Tensor) -> tuple[steps.Step, float | None]:
-    """A step behind its untimed ones, and on CUDA the peak megabytes that model, optimizer and steps took."""
+    """A step after its untimed first calls, and on CUDA the peak megabytes of model, optimizer and steps."""
     if tokens.is_cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -216,7 +216,7 @@ def _warmed_up(make: steps.MakeStep, config: ModelConfig, tokens: Tensor) -> tup
 
 
 def _forget(device: str) -> None:
-    """Let go of models, graphs and compiled code before the next size."""
+    """Free models, graphs and compiled code before the next size."""
     gc.collect()
     if device == "cuda":
         torch.compiler.reset()

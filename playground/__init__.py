@@ -1,4 +1,4 @@
-"""A playground for multi-token prediction: train small n-token models on tasks whose answers are known, and look inside.
+"""A playground for multi-token prediction: train small n-token models on tasks with known answers, and inspect them.
 
 >>> from playground import make_config, train
 >>> run = train(make_config("induction-cpu", n_future=2))  # doctest: +SKIP
@@ -11,8 +11,8 @@ import sys
 
 if sys.argv[:1] == ["-m"] and "playground" in sys.orig_argv:
     # `python -m playground` loads this file first. Until its main function catches signals, Ctrl-C ends the process without a
-    # traceback; the default handler would raise KeyboardInterrupt inside the import system. `_signal` is what `signal` is made
-    # of, without its enums: building them takes milliseconds, in which Ctrl-C would still end in a traceback.
+    # traceback; the default handler would raise KeyboardInterrupt inside the import system. `_signal` is the C module that
+    # `signal` wraps: the enums of `signal` take milliseconds to build, in which Ctrl-C would still end in a traceback.
     signal = __import__("_signal")
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -1,4 +1,4 @@
-"""Commands of this program as lines to paste into a shell. Needs no torch."""
+"""Commands of this program as shell lines, ready to paste. Needs no torch."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ def command_line(*words: str | Path) -> str:
 
 
 def run_line(command: str, *runs: Path, options: str = "") -> str:
-    """A command on stored runs of one folder; `options` are plain words with spaces between.
+    """A command on stored runs of one folder; `options` are plain words separated by spaces.
 
     >>> run_line("probe", Path("my runs/a"), options="--step all")
     "python -m playground probe a --step all --runs-dir 'my runs'"
@@ -27,7 +27,7 @@ def run_line(command: str, *runs: Path, options: str = "") -> str:
 
 
 def resume_line(*runs: Path) -> str:
-    """The command that goes on with runs of one folder, with as many processes as there are now.
+    """The command that resumes runs of one folder, with as many processes as there are now.
 
     >>> resume_line(Path("runs/induction-n2"))
     'python -m playground resume induction-n2 --runs-dir runs'
@@ -40,5 +40,5 @@ def resume_line(*runs: Path) -> str:
 
 
 def _no_option(path: str) -> str:
-    """The path in a form that no command takes for an option."""
+    """The path in a form that no command mistakes for an option."""
     return f"./{path}" if path.startswith("-") else path

@@ -1,6 +1,6 @@
-"""What the command line shows: a live line while training, and tables of runs.
+"""Terminal output of the command line: a live line while training, and tables of runs.
 
-Every text is printed through `shown`, on its own or in a cell: a stored string moves no cursor and is no markup of rich.
+Every text is printed through `shown`: a stored string must not move the cursor, and must not be interpreted as rich markup.
 """
 
 import contextlib
@@ -31,32 +31,32 @@ def shown(text: str, encoding: str | None) -> str:
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr, so that stdout stays machine-readable. Where it cannot be written, work goes on."""
+    """Print one line on stderr, so that stdout stays machine-readable. Write errors are ignored."""
     with contextlib.suppress(OSError):
         print(shown(text, sys.stderr.encoding), file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:
-    """One line on stdout."""
+    """Print one line on stdout."""
     print(shown(text, sys.stdout.encoding), flush=True)
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
-    """A live display on a terminal, a line at start and end elsewhere, only notes when quiet."""
+    """The reporter for stderr: a live display on a terminal, else a line at start and end; only notes when quiet."""
     if quiet:
         return Quiet()
     return Live() if sys.stderr.isatty() else Lines()
 
 
 class Quiet(Silent):
-    """Nothing but what must be known, such as a damaged checkpoint that was passed over."""
+    """Prints only notes, such as a damaged checkpoint that was skipped."""
 
     def note(self, text: str) -> None:
         say(text)
 
 
 class Lines:
-    """A line at the start and one at the end, for logs."""
+    """Prints a line at the start and one at the end, for logs."""
 
     def started(self, record: RunRecord) -> None:
         say(_heading(record))
@@ -88,7 +88,7 @@ class Live(Lines):
         )
         self.bars: dict[str, TaskID] = {}
         self.before: dict[str, tuple[float, int]] = {}
-        """When each run began, and with how many tokens."""
+        """Start time of each run, and its number of tokens then."""
 
     def started(self, record: RunRecord) -> None:
         super().started(record)
@@ -141,11 +141,11 @@ def _closing(record: RunRecord) -> str:
 
 
 MOST_SIDE_BY_SIDE = 4
-"""Runs that a comparison shows in columns."""
+"""Most runs that a comparison shows in columns."""
 
 
 def comparison_table(rows: Sequence[Comparison]) -> None:
-    """Print the runs side by side, a column for each; more than fit that way, a line for each with fewer figures."""
+    """Print the runs side by side, one column per run; for more than MOST_SIDE_BY_SIDE one line per run, with fewer figures."""
     in_columns = len(rows) <= MOST_SIDE_BY_SIDE
     lines = [
         {
@@ -187,7 +187,7 @@ def comparison_table(rows: Sequence[Comparison]) -> None:
 
 
 def runs_table(runs: Sequence[Run], runs_dir: Path) -> None:
-    """Print the stored runs, or how to make the first one."""
+    """Print the stored runs, or the command that makes the first one."""
     if not runs:
         where = () if runs_dir == default_runs_dir() else ("--runs-dir", runs_dir)
         tell(f"no runs in {runs_dir}; make one with: {command_line('train', '--preset', 'induction-cpu', *where)}")
@@ -211,13 +211,13 @@ def print_broken(broken: Sequence[BrokenRun]) -> None:
 
 
 def print_problems(run: Run) -> None:
-    """Say what of a run cannot be read, or what it does not hold since an older version stored it."""
+    """Print which parts of a run cannot be read, and what is missing because an older version stored it."""
     for problem in (*run.problems, *filter(None, [run.lacks])):
         say(f"{run.id}: {problem}")
 
 
 def print_run(run: Run) -> None:
-    """Print one run: what it is, its parameters, where it stands, its scores."""
+    """Print one run: status, progress, device, parameters, scores and configuration."""
     record = run.record
     table = Table(show_header=False, title=_text(run.id), title_justify="left")
     facts: dict[str, Any] = {
@@ -244,12 +244,12 @@ def print_run(run: Run) -> None:
 
 
 MOST_ROWS = 40
-"""Rows of a result that are printed; the largest, where there are more."""
+"""Most rows of a result that are printed; of more, those with the largest values."""
 
 
 def result_table(result: Result, title: str) -> None:
-    """Print a result and its note, one measured thing a line. Of many lines those with the largest values in one column are
-    shown.
+    """Print a result and its note, one row per line. Of more than MOST_ROWS rows, those with the largest values in one column
+    are printed.
     """
     rows = result.rows()
     title += f": {result.note}" if result.note else ""
@@ -261,10 +261,10 @@ def result_table(result: Result, title: str) -> None:
 
 
 def rows_table(rows: Sequence[Row], *title: str) -> None:
-    """Print rows with equal keys as a table under the lines of its title, or that there are none."""
+    """Print rows with equal keys as a table under the lines of its title, or a note that there are none."""
     for line in title[:-1]:
         tell(line)
-    tell(title[-1] if rows else f"{title[-1]}: nothing to show")  # a title of the table would be cut to its width
+    tell(title[-1] if rows else f"{title[-1]}: nothing to show")  # rich would cut a table title to the table's width
     if not rows:
         return
     table = Table()
@@ -291,7 +291,7 @@ def _cell(value: str | int | float | None) -> str:
 
 
 def _text(text: str) -> Text:
-    """A cell, a heading or a title; brackets in it are no markup."""
+    """A cell, a heading or a title, without interpretation of brackets as markup."""
     return Text(shown(text, sys.stdout.encoding))
 
 

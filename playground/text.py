@@ -1,20 +1,20 @@
-"""Data as text that can be shown: stored strings, paths, errors and tokens hold whatever was written into them.
+"""Escaping of text for display: stored strings, paths, errors and tokens may contain any characters.
 
-Where text goes decides how it is marked as text: playground/ui/shared/text.py for pages, playground/figures/text.py for
-figures, playground/terminal.py for a terminal. All of them begin with `visible`.
+The output medium needs further escaping: playground/ui/shared/text.py for pages, playground/figures/text.py for figures,
+playground/terminal.py for a terminal. All of them first apply `visible`.
 """
 
 import re
 
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # what ends a line or turns its direction
-    "\ud800-\udfff]"  # halves of characters, which no stream can write
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # line ends and changes of text direction
+    "\ud800-\udfff]"  # lone surrogates, which no stream can encode
 )
 
 
 def visible(text: str, most: int | None = None) -> str:
-    r"""The text with its control characters, ends of lines and lone surrogates as escapes; `most` letters of it, then `..`.
+    r"""The text with control characters, line ends and lone surrogates as escapes; cut with `..` after `most` characters.
 
     >>> print(visible("a\x1b[31m\n\ud800"), visible("abcdef", 4))
     a\x1b[31m\n\ud800 ab..
@@ -25,7 +25,7 @@ def visible(text: str, most: int | None = None) -> str:
 
 
 def is_whole(text: str) -> bool:
-    r"""Whether a text has no halves of characters (lone surrogates), which nothing can write out.
+    r"""True if a text has no lone surrogates (halves of characters), which no stream can encode.
 
     >>> is_whole("é"), is_whole("\ud800")
     (True, False)

@@ -1,7 +1,7 @@
-"""What a task is: where batches come from, what counts as a target, and how a model is scored.
+"""The interface of a task: batches of tokens, masks of targets, and scores of a model.
 
-Everything here is plain torch and knows nothing of models. A task hands out batches of tokens with masks,
-and scores any callable that turns tokens into logits.
+Everything here is plain torch and independent of the models. A task draws batches of tokens with masks, and scores any
+callable that turns tokens into logits.
 
 Dimension letters in this package: B batch, T position, K offset, V vocabulary.
 """
@@ -35,17 +35,17 @@ __all__ = [
 ]
 
 Device = str | torch.device
-"""Where a tensor lives, as torch takes it."""
+"""A device in the forms that torch accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of tokens, and which of them may be predicted and which are scored.
+    """Rows of tokens, with masks of the tokens that may be targets and of those that are scored.
 
-    `loss_mask[b, t]` says that `tokens[b, t]` may be a training TARGET (at whatever offset predicts it).
-    `score_mask[b, t]` says that predicting `tokens[b, t]` counts for the task's score.
-    `documents[b, t]` numbers the document a token belongs to, within its row; targets never cross from one
-    document into another. Padding belongs to no document: its number is -1 and both masks are False there.
+    `loss_mask[b, t]`: True if `tokens[b, t]` may be a training TARGET, for every offset.
+    `score_mask[b, t]`: True if the prediction of `tokens[b, t]` counts for the task's score.
+    `documents[b, t]`: number of the token's document within its row; targets never cross from one document into another.
+    Padding has document number -1, and both masks are False there.
     """
 
     tokens: Int[Tensor, "batch pos"]
@@ -53,24 +53,24 @@ class Batch:
     score_mask: Bool[Tensor, "batch pos"]
     documents: Int[Tensor, "batch pos"]
     info: dict[str, Tensor] = field(default_factory=dict)
-    """Whatever else a task knows of its rows (repeat distance, number of operations, ...), batch dimension first."""
+    """Further data of the rows, specific to the task (repeat distance, number of operations, ...), batch dimension first."""
     places: Int[Tensor, "batch pos"] | None = None
-    """Numbers from 0 on by which tokens of different rows are compared, where the position in the row says nothing: in a
-    polynomial, how far away its end is. None: the position in the row."""
+    """Numbers from 0 on that align tokens of different rows where the position in the row does not: in a polynomial, the
+    distance to the end of its expression. None: the position in the row."""
 
     @property
     def real(self) -> Bool[Tensor, "batch pos"]:
-        """Which tokens are no padding."""
+        """True for tokens that are not padding."""
         return self.documents >= 0
 
     @property
     def alignment(self) -> Int[Tensor, "batch pos"]:
-        """`places`, or the position in the row; -1 for padding. Equal numbers in different rows can be averaged over."""
+        """`places`, or the position in the row; -1 for padding. Tokens of different rows with equal numbers correspond."""
         positions = torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
         return (positions if self.places is None else self.places).where(self.real, -1)
 
     def to(self, device: Device) -> "Batch":
-        """The same batch on `device`."""
+        """This batch on `device`."""
         return self._map(lambda tensor: tensor.to(device))
 
     def rows(self, start: int, stop: int) -> "Batch":
@@ -78,7 +78,7 @@ class Batch:
         return self._map(lambda tensor: tensor[start:stop])
 
     def split(self, batch_size: int) -> "list[Batch]":
-        """The rows in order, `batch_size` at a time."""
+        """Batches of `batch_size` consecutive rows each, as views; the last may have fewer."""
         return [self.rows(start, start + batch_size) for start in range(0, len(self.tokens), batch_size)]
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -94,9 +94,9 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One measured figure with the two values without which it means nothing.
+    """One measured value, with the two values needed to interpret it.
 
-    `chance` is what a model reaches that has not learned the thing measured; `ceiling` what a perfect one reaches.
+    `chance` is the value of a model that has not learned what is measured; `ceiling` that of a perfect model.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Score:
     unit: str
     higher_is_better: bool = True
     count: int
-    """How many predictions (or expressions) the value is a mean over."""
+    """Number of predictions (or expressions) over which the value is a mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +115,12 @@ class Evaluation:
 
     scores: tuple[Score, ...]
     loss: tuple[float, ...]
-    """Mean cross-entropy on the test set, nats per token, one per offset 1..n_future; NaN where nothing is predicted."""
+    """Mean cross-entropy on the test set in nats per token, for each offset 1..n_future; NaN where nothing is predicted."""
 
 
 @runtime_checkable
 class Predict(Protocol):
-    """A model as tasks see it: logits of the tokens `offsets` ahead of every position."""
+    """A model as a function of tokens: logits of the tokens `offsets` ahead of every position."""
 
     def __call__(
         self, tokens: Int[Tensor, "batch pos"], offsets: Sequence[int]
@@ -129,7 +129,7 @@ class Predict(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """A source of batches with a score. One file in `tasks/` adds one (docs/add-a-task.md)."""
+    """A source of batches with a score. One file in `tasks/` adds one (docs/guides/add-a-task.md)."""
 
     config: TaskConfig
 
@@ -144,17 +144,17 @@ class Task(Protocol):
         ...
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Draw a training batch. All randomness comes from `generator`, which lives on `device`."""
+        """Draw a training batch. All randomness comes from `generator`, which is on `device`."""
         ...
 
     def evaluate(
         self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
     ) -> Evaluation:
-        """Score `predict` on the task's fixed test set (with `full`, on all of it; otherwise on a fixed part)."""
+        """Score `predict` on a fixed part of the task's fixed test set, or with `full` on all of it."""
         ...
 
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
-        """The first `batch_size` rows of the fixed test set (fewer if it is smaller), the same at every call."""
+        """The first `batch_size` rows of the fixed test set (fewer if it is smaller), equal in every call."""
         ...
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
@@ -162,50 +162,50 @@ class Task(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The tokens as text a person can read."""
+        """The tokens as readable text."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Text a person has written as tokens: what `decode` writes, and token strings with spaces between them.
+        """The tokens of a text typed by a user: output of `decode`, or token strings separated by spaces.
 
-        The inverse of `decode` as far as that loses nothing. Raises ValueError for a text without tokens, and, with its
-        place and what is near it, for a word that is no token.
+        The inverse of `decode`, except for what `decode` loses. Raises ValueError for a text without tokens, and for an
+        unknown word, with its place and similar tokens.
         """
         ...
 
 
 @runtime_checkable
 class HasPlaces(Protocol):
-    """A task whose tokens are compared across rows by other numbers than their positions."""
+    """A task whose tokens are aligned across rows by numbers other than their positions."""
 
     def places(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """The places of tokens without padding, such as a person types, as `Batch.places` has them."""
+        """The places of unpadded tokens, such as a user's text, with the meaning of `Batch.places`."""
         ...
 
 
 @runtime_checkable
 class ReadsText(Protocol):
-    """A task whose batches come from files. A run keeps what it needs of them, apart from the text to train on."""
+    """A task whose batches come from files. A run stores what it needs of them, except the training text."""
 
     @property
     def data_hash(self) -> str:
-        """Fingerprint of the text: equal texts have equal ones."""
+        """Fingerprint of the text; equal for equal texts."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what everything but `sample` needs into an existing empty folder: small files in plain formats."""
+        """Write the files that all methods except `sample` need into an existing empty folder; small, in plain formats."""
         ...
 
     def read_text(self) -> None:
-        """Read the text to train on, unless it has been read. `sample` does so by itself.
+        """Read the training text, unless it has been read; `sample` does so when needed.
 
-        Raises TextMissing or TextChanged when it is not the text that the task was built from.
+        Raises TextMissing or TextChanged if it is not the text from which the task was built.
         """
         ...
 
 
 class TextMissing(ValueError):
-    """The text of a task is not where it is looked for, or cannot be read."""
+    """The text of a task is missing at its path, or cannot be read."""
 
 
 class TextChanged(ValueError):
@@ -213,10 +213,10 @@ class TextChanged(ValueError):
 
 
 def seeded_generator(seed: int, device: Device = "cpu") -> torch.Generator:
-    """A generator on `device`, seeded: the one way this package makes one."""
+    """A seeded generator on `device`; all generators of this package are made here."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def stream_seed(seed: int, name: str) -> int:
-    """A seed for one named stream of randomness; those of other names, and of other seeds, are independent of it."""
+    """A seed for one named random stream, independent of the streams of other names and other seeds."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,20 +1,20 @@
 """Bytes of real text, by default Python's own standard library: the byte-level setting of Gloeckle et al. 2024.
 
-The paper (2404.19737, section 3.3) trains on bytes to show where predicting several tokens at once pays most. A row is a
-window of `n_ctx` consecutive bytes of one file. Worked row, the text "x = 1\\n" and a window of 6:
+The paper (2404.19737, section 3.3) trains on bytes, where multi-token prediction helps most. A row is a window of `n_ctx`
+consecutive bytes of one file. Worked row, the text "x = 1\\n" and a window of 6:
 
     position    0   1   2   3   4   5
     tokens    120  32  61  32  49  10
     shown       x       =       1   ⏎
     scored      x   x   x   x   x   x
 
-Every byte is a target and is scored, save the first, which nothing predicts. Windows start anywhere in a file,
-uniformly over all places where one fits; files shorter than a window are left out. Test windows come from files of
-their own (corpus.py), do not overlap, and are the same at every call.
+Every byte is a target and is scored, except the first, which nothing predicts. The start of a window is uniform over all
+positions where a window fits into a file; files shorter than a window are not used. Test windows come from separate files
+(corpus.py), do not overlap, and are fixed.
 
-The score is in bits per byte, lower is better: 8 is the uniform guess, and 0 a bound that no model reaches, since the
-entropy of the text itself is unknown. Half way between them, at 4 bits, a model knows little more than how frequent each
-byte is: compare models by their curves and final values here, not by when they cross it.
+The score is in bits per byte, lower is better: 8 is the uniform guess, and 0 a bound that no model reaches; the entropy of
+the text is unknown. At 4 bits, half way between them, a model knows little more than the frequency of each byte. Therefore
+compare models by their curves and final values here, not by the time at which they cross half way.
 """
 
 import math
@@ -35,28 +35,28 @@ from tasks.scoring import rows_at_once, teacher_forced
 from tasks.text_files import named
 
 WINDOWS = "test_windows.safetensors"
-"""The file that keeps the test windows with a run."""
+"""The file in a run's folder that stores the test windows."""
 _SHOWN = {ord("\n"): "⏎", ord("\t"): "⇥"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ByteTextConfig(TaskConfig):
-    """Windows of bytes out of files."""
+    """Windows of bytes from files."""
 
     name: ClassVar[str] = "bytes"
 
     n_ctx: int = 256
     """Context length: bytes in one row."""
     path: str | None = None
-    """A file or a folder to read; without one, the sources of the standard library of the Python that runs."""
+    """A file or a folder to read; by default the sources of the running Python's standard library."""
     suffixes: tuple[str, ...] | None = None
-    """Endings of the file names to read in a folder; without them all, and of the standard library those in .py."""
+    """Endings of the file names to read in a folder; by default all, and in the standard library .py."""
     test_fraction: float = 0.1
-    """Share of the files that is for testing (of the bytes, when there is one file only)."""
+    """Share of the files used for testing (of the bytes, if there is only one file)."""
     test_rows: int = 2048
-    """Windows in the fixed test set, fewer where the test files do not hold so many."""
+    """Windows in the fixed test set; fewer if the test files do not have so many."""
     quick_rows: int = 128
-    """How many of those a quick evaluation uses."""
+    """Number of these windows used by a quick evaluation."""
     test_seed: int = 1_000_003
     """Seed of the choice of test windows."""
 
@@ -84,13 +84,14 @@ class ByteTextConfig(TaskConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """The text to train on, on any device."""
+    """The training text, on any device."""
 
     text_on: Callable[[torch.device], Tensor]
-    """All files that hold a window, end to end."""
+    """All files with at least one window, concatenated."""
     room_on: Callable[[torch.device], Tensor]
-    """For each file, how many windows start in it or in one before it."""
+    """For each file, the number of windows that start in it or in an earlier file."""
     n_starts: int
+    """Total number of windows."""
 
 
 class ByteText:
@@ -99,7 +100,7 @@ class ByteText:
     def __init__(
         self, config: ByteTextConfig, *, of_run: TextOfRun | None = None, windows: Tensor | None = None
     ) -> None:
-        """Reads the text, save where the test windows of a run and the text that they are of are given."""
+        """Reads the text, unless the test windows of a run (`windows`) and the text of that run (`of_run`) are given."""
         self.config, self._of_run = config, of_run
         self._training: _Training | None = None
         if of_run is not None and windows is not None:
@@ -112,9 +113,9 @@ class ByteText:
 
     @classmethod
     def open_saved(cls, config: ByteTextConfig, folder: Path | None, data_hash: str, path: str | None) -> "ByteText":
-        """The task of a run that keeps its test windows in `folder`; without one they are cut out of the text anew.
+        """The task of a run that stores its test windows in `folder`; None: the test windows are made again from the text.
 
-        `path` is where the text lies now, if that is not where the configuration says.
+        `path` is the present path of the text, if it differs from the configuration's.
         """
         windows, text = None, Fingerprint(data_hash=data_hash, boundaries="")
         if folder is not None:
@@ -136,7 +137,7 @@ class ByteText:
         return self._text.data_hash
 
     def read_text(self) -> None:
-        """Read the text to train on, unless it has been read. Raises TextMissing or TextChanged when it is another one."""
+        """Read the training text, unless it has been read. Raises TextMissing or TextChanged if it is another text."""
         self._trained_on()
 
     def _trained_on(self) -> _Training:
@@ -155,12 +156,12 @@ class ByteText:
 
     def _prepare(self, corpus: Corpus) -> _Training:
         text, lengths = self._fitting(corpus.train, "train on")
-        room = lengths - self.n_ctx + 1  # places per file where a window may start
-        # A number drawn below n_starts counts those places; each file before it adds n_ctx - 1 places where none starts.
+        room = lengths - self.n_ctx + 1  # number of possible starts per file
+        # A number below n_starts counts possible starts; each earlier file has n_ctx - 1 positions where none starts.
         return _Training(text_on=cache(text.to), room_on=cache(room.cumsum(dim=0).to), n_starts=int(room.sum()))
 
     def _fitting(self, texts: tuple[bytes, ...], use: str) -> tuple[Tensor, Tensor]:
-        """The texts that hold a window, end to end, and the length of each."""
+        """The texts with at least one window, concatenated, and the length of each. Raises ValueError if there is none."""
         fitting = [text for text in texts if len(text) >= self.n_ctx]
         if not fitting:
             where = named(self.config.path or "the standard library")
@@ -172,7 +173,7 @@ class ByteText:
         return joined, torch.tensor([len(text) for text in fitting])
 
     def _windows(self, text: Tensor, lengths: Tensor) -> Tensor:
-        """`test_rows` windows that do not overlap, drawn from all files together."""
+        """Windows `[row, n_ctx]` without overlap, `test_rows` of them, drawn at random from all files together."""
         pieces = [
             part[: len(part) - len(part) % self.n_ctx].view(-1, self.n_ctx) for part in text.split(lengths.tolist())
         ]
@@ -189,7 +190,7 @@ class ByteText:
         return self.config.n_ctx
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Draw windows out of the training files."""
+        """Draw windows from the training files."""
         training = self._trained_on()
         place_B = torch.randint(training.n_starts, (batch_size,), generator=generator, device=device)
         file_B = torch.searchsorted(training.room_on(place_B.device), place_B, right=True)
@@ -222,15 +223,15 @@ class ByteText:
         return Evaluation(scores=tuple(scores), loss=result.loss)
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
-        """Printable ASCII as it is, other bytes escaped ("\\\\xe2"), a line's end as "⏎" and a tab as "⇥"."""
+        """Printable ASCII unchanged, other bytes escaped ("\\\\xe2"), a line end as "⏎" and a tab as "⇥"."""
         return [_SHOWN.get(int(token), chr(token) if 32 <= token < 127 else f"\\x{int(token):02x}") for token in tokens]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The bytes as UTF-8, with a replacement character where they are none."""
+        """The bytes decoded as UTF-8, with a replacement character for invalid bytes."""
         return bytes(int(token) for token in tokens).decode("utf-8", errors="replace")
 
     def encode(self, text: str) -> list[int]:
-        """The bytes of any text as UTF-8; that of what `decode` replaced is not the byte that stood there."""
+        """The UTF-8 bytes of any text; bytes that `decode` has replaced are not recovered."""
         if not text:
             raise ValueError("the text is empty; write at least one character")
         try:

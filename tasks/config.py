@@ -1,4 +1,4 @@
-"""The base of every task's configuration, and the check of its fields.
+"""The base class of every task's configuration, and the check of its fields.
 
 Imports no torch, so that stored configurations can be read without it.
 """
@@ -27,7 +27,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """Base of every task's configuration; `name` is what `make_task` and the command line call the task."""
+    """Base class of every task's configuration; `name` is the task's name for `make_task` and the command line."""
 
     name: ClassVar[str]
 
@@ -36,12 +36,12 @@ class TaskConfig:
 
     @property
     def reads_text(self) -> bool:
-        """Whether the task reads files."""
+        """True if the task reads files."""
         return False
 
 
 def check_fields(config: TaskConfig, **bounds: tuple[float, float]) -> None:
-    """Check the types of all fields, and that each number lies from the first value to the second of its `bounds`.
+    """Check the types of all fields, and that each number is within its inclusive `bounds` (least, most).
 
     A number without bounds must fit into 64 bits. Raises ValueError, with what to write instead.
     """
@@ -60,7 +60,7 @@ def check_fields(config: TaskConfig, **bounds: tuple[float, float]) -> None:
 
 
 def check_test_size(field: str, rows: int, columns: int, most: int = MOST_TEST_TOKENS) -> None:
-    """Raises ValueError for a test set of more than `most` numbers, which would take minutes, or all memory, to make."""
+    """Raises ValueError for a test set of more than `most` numbers, which would take minutes or too much memory."""
     if rows * columns > most:
         raise ValueError(
             f"{field} is {rows}, which makes a test set of {shown(rows * columns)} numbers; write at most {most // columns}"
@@ -68,7 +68,7 @@ def check_test_size(field: str, rows: int, columns: int, most: int = MOST_TEST_T
 
 
 def shown(value: Any) -> str:
-    """A value as an error says it: one short line, whatever it is.
+    """Any value as one short line for an error message.
 
     >>> shown(10**400), shown("a" * 1000)
     ('a number of about 401 digits', "'aaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaa'")
@@ -104,7 +104,7 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; a whole number passes for a float, and True is no number."""
+    """True if a value has a type; an int is accepted as a float, a bool is no number."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, each) for each in inner)
@@ -116,12 +116,12 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float)
     if isinstance(value, bool):
         return hint is bool
-    # Other hints than plain types are the task's own to check.
+    # Hints other than plain types must be checked by the task itself.
     return not isinstance(hint, type) or hint is Any or isinstance(value, hint)
 
 
 def _readable(hint: Any) -> str:
-    """A type as an error says it."""
+    """A type as text for an error message."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(map(_readable, inner))

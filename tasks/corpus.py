@@ -1,6 +1,6 @@
-"""Files as bytes: which files there are, which are read, and which of them are kept for testing.
+"""Text corpora as bytes: which files are read, and which of them are the test files.
 
-Worked split, four files of a folder and `test_fraction` 0.3: they are ordered by a hash of their relative path and the
+Worked split, four files in a folder and `test_fraction` 0.3: they are ordered by a hash of their relative path, and the
 first ceil(0.3 x 4) = 2 are the test files. A single file is cut instead: its last 30% are the test text.
 """
 
@@ -21,7 +21,7 @@ LEFT_OUT_FOLDERS = frozenset(
         "dist-packages",
         "_vendor",
         "_bundled",
-        "test",  # what some distributors leave out or put into packages of their own
+        "test",  # this and the following are missing or packaged separately by some distributors
         "tests",
         "idlelib",
         "tkinter",
@@ -35,15 +35,15 @@ LEFT_OUT_FOLDERS = frozenset(
         "pydoc_data",
     }
 )
-"""Folders of the standard library that are left out, so that the text is the same wherever that Python is."""
+"""Folders of the standard library that are not read, so that one Python version has one text on every machine."""
 
 LEFT_OUT_PREFIXES = ("_sysconfigdata", "config-", "sitecustomize", "usercustomize", "turtle.py")
-"""The same for names that begin so: written at build time, or by a distributor."""
+"""Prefixes of names in the standard library that are not read: written at build time, or by a distributor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Texts to train on and texts to test on; each is the bytes of one file (or of one part of a single file)."""
+    """Training texts and test texts; each is the bytes of one file (or of one part of a single file)."""
 
     train: tuple[bytes, ...]
     test: tuple[bytes, ...]
@@ -54,17 +54,17 @@ class Corpus:
 
 
 def corpus_root(path: str | None) -> Path:
-    """Where the files are: at `path`, or (None) where the standard library of the Python that runs is."""
+    """The folder or file at `path`; None: the folder of the running Python's standard library."""
     return Path(sysconfig.get_path("stdlib")) if path is None else expand(path)
 
 
 def load_corpus(
     path: str | None, suffixes: tuple[str, ...] | None, test_fraction: float, *, is_library: bool | None = None
 ) -> Corpus:
-    """Read a file, a folder, or (None) the sources of the standard library of the Python that runs.
+    """Read a file, a folder, or (None) the sources of the running Python's standard library.
 
-    `is_library`: the folder holds the sources of a standard library, of which some are left out; by default that of None.
-    Files that cannot be read are left out, as are hidden ones and stored runs. Raises ValueError where nothing is left.
+    `is_library`: the folder has the sources of a standard library, some of which are not read; by default True if `path` is
+    None. Unreadable files, hidden files and stored runs are skipped. Raises ValueError (TextMissing) if nothing is left.
     """
     is_library = path is None if is_library is None else is_library
     root = corpus_root(path)
@@ -90,13 +90,13 @@ def load_corpus(
 
 
 def _cut(text: bytes, test_fraction: float) -> Corpus:
-    """The last part of a single text is for testing."""
+    """Split a single text; its last part is the test text."""
     end = len(text) - math.ceil(test_fraction * len(text))
     return Corpus(train=(text[:end],), test=(text[end:],))
 
 
 def _names(root: Path, suffixes: tuple[str, ...] | None, is_library: bool) -> list[str]:
-    """Relative paths of the wanted files below `root`, sorted, with "/" between their parts."""
+    """Relative paths of the files to read below `root`, sorted, with "/" as separator."""
 
     def shown(name: str) -> bool:
         return not name.startswith(".") and not (is_library and name.startswith(LEFT_OUT_PREFIXES))
@@ -113,7 +113,7 @@ def _names(root: Path, suffixes: tuple[str, ...] | None, is_library: bool) -> li
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a file, or nothing where it cannot be read."""
+    """The bytes of a file; empty if it cannot be read."""
     try:
         return read_file(path)
     except TextMissing:

@@ -1,4 +1,4 @@
-"""From text back to tokens: looking words up, and saying which word is unknown and what is near it.
+"""From text to tokens: look-up of words, and errors that name an unknown word and similar tokens.
 
 >>> encode_words("2 + 1", {"1": 0, "2": 1, "+": 2})
 [1, 2, 0]
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from tasks.config import shown
 
 MOST_NEAR = 3
-"""How many near tokens an error names."""
+"""Number of similar tokens that an error names."""
 MOST_COMPARED = 100
-"""Letters of the longest word that tokens are compared with: that takes long for a long one."""
+"""Longest word, in letters, for which similar tokens are searched; the comparison is slow for long words."""
 
 
 def encode_words(text: str, token_of: Mapping[str, int]) -> list[int]:
-    """The tokens of words that stand apart. Raises ValueError for no words at all, or one that is no token."""
+    """The tokens of words separated by spaces. Raises ValueError for a text without words, and for an unknown word."""
     words = text.split()
     if not words:
         raise empty_text(token_of)
@@ -33,12 +33,12 @@ def empty_text(known: Iterable[str]) -> ValueError:
 
 
 def unknown_word(word: str, number: int, known: Iterable[str]) -> ValueError:
-    """The error for a word (the `number`-th, counted from 1) that is none of the `known` ones; near is what looks alike."""
+    """The error for a word (the `number`-th, from 1) that is not one of `known`; it names words with similar spelling."""
     as_written = {text.lower(): text for text in known}
     compared = word.lower() if len(word) <= MOST_COMPARED else ""
     near = [as_written[text] for text in difflib.get_close_matches(compared, as_written, MOST_NEAR, cutoff=0.5)]
     some = [text for text in as_written.values() if text.isalnum()]
-    said = "near it are" if near else "some that it has are"
+    said = "similar tokens are" if near else "some of its tokens are"
     return ValueError(
         f"word {number}, {shown(word)}, is no token of this task; {said} "
         + ", ".join(f"'{text}'" for text in near or some[:MOST_NEAR])

@@ -1,4 +1,4 @@
-"""Random tokens that repeat: the plainest task on which induction heads form (Olsson et al. 2022, 2209.11895).
+"""Random tokens that repeat: the simplest task on which induction heads form (Olsson et al. 2022, 2209.11895).
 
 A row is a block of random tokens, repeated until the row is full. Worked row, `distance` 3:
 
@@ -6,20 +6,22 @@ A row is a block of random tokens, repeated until the row is full. Worked row, `
     tokens      7   2   5   7   2   5   7   2
     scored      .   .   .   .   x   x   x   x
 
-Position 3 is the first that repeats, but nothing before it says so; from position 4 on, the token before the scored one
-occurred earlier, and what followed it then follows it now. The distance differs from row to row, so that a head which
-attends a fixed number of tokens back learns nothing; `fixed_distance` switches that off, as a control.
+Position 3 is the first that repeats, but no earlier token determines it. From position 4 on, the token before the scored one
+has occurred earlier, and the scored token is the one that followed it then. The distance differs between rows, so that a head
+which attends a fixed number of tokens back does not solve the task; `fixed_distance` switches that off, as a control.
 
-The score says that a model repeats, not how: since a block repeats as a whole, "the token not seen for the longest time" is
-right as well (docs/tasks.md). That a head does it by matching tokens, its attention score shows (playground/probes). In the
-same row with `repeats` "pieces" what follows the block are ends of it, each from a random place on. Where one begins is not
-determined and not scored. The rule is then right for about twice as many tokens as a guess in the block, and no more:
+The score shows that a model repeats, but not how: since a block repeats as a whole, the rule "the token not seen for the
+longest time" is right too (docs/reference/tasks.md). Attention scores show whether a head matches tokens
+(playground/probes). With `repeats` "pieces", the block is followed by pieces of itself, each from a random place to its end.
+The first token of a piece is not determined and not scored. That rule is then right only about twice as often as a guess
+among the block's tokens. The row above with pieces:
 
     position    0   1   2   3   4   5   6   7   8
     tokens      7   2   5   2   5   5   7   2   5
     scored      .   .   .   .   x   .   .   x   x
 
-With fewer tokens than `max_distance` a block holds some of them twice, and then one token back does not decide what follows.
+If `d_vocab` is less than `max_distance`, a block has some tokens twice, and then the previous token alone does not determine
+the next one.
 """
 
 from collections.abc import Sequence
@@ -36,29 +38,29 @@ from tasks.scoring import rows_at_once, teacher_forced
 MOST_ROWS = 10**6
 """Most rows in the fixed test set."""
 MOST_NUMBERS = 2**26
-"""Most tokens in the test set, and most random numbers for it, of which a row takes as many as there are different tokens."""
+"""Most tokens in the test set, and most random numbers to draw it (`d_vocab` per row)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InductionConfig(TaskConfig):
-    """Random repeats. Rows hold `n_ctx` tokens out of `d_vocab`."""
+    """Random repeats, in rows of `n_ctx` tokens out of `d_vocab`."""
 
     name: ClassVar[str] = "induction"
 
     d_vocab: int = 64
     """Number of different tokens."""
     min_distance: int = 8
-    """Shortest block that repeats."""
+    """Length of the shortest block."""
     max_distance: int = 32
-    """Longest block that repeats."""
+    """Length of the longest block."""
     fixed_distance: bool = False
     """Control: every block is `max_distance` long, so that a head can solve the task by position alone."""
     repeats: Literal["whole", "pieces"] = field(default="whole", metadata={"since": "2026-11-30"})
-    """What follows the block: all of it, again and again, or "pieces", each from a random place in it to its end."""
+    """What follows the block: repeats of the whole block, or "pieces", each from a random place in it to its end."""
     test_rows: int = 512
     """Rows in the fixed test set."""
     quick_rows: int = 128
-    """How many of those a quick evaluation uses, fewer where there are not so many."""
+    """Number of these rows used by a quick evaluation, or all if there are fewer."""
     test_seed: int = 1_000_003
     """Seed of the fixed test set."""
 
@@ -103,7 +105,7 @@ class Induction:
         return self.config.n_ctx
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Draw rows of random repeats; `info["distance"]` holds each row's repeat distance."""
+        """Draw rows of random repeats; `info["distance"]` `[batch]` is each row's repeat distance."""
         config = self.config
         low = config.max_distance if config.fixed_distance else config.min_distance
         distance_B1 = torch.randint(low, config.max_distance + 1, (batch_size, 1), generator=generator, device=device)
@@ -122,7 +124,7 @@ class Induction:
         )
 
     def _blocks(self, batch_size: int, generator: torch.Generator, device: Device) -> torch.Tensor:
-        """`[batch, max_distance]` random tokens, without replacement as far as the vocabulary reaches."""
+        """Random tokens `[batch, max_distance]`; every `d_vocab` consecutive ones are drawn without replacement."""
         d_vocab, length = self.config.d_vocab, self.config.max_distance
         drawn: list[torch.Tensor] = []
         while length > 0:
@@ -132,7 +134,7 @@ class Induction:
         return torch.cat(drawn, dim=1)
 
     def _pieces(self, distance_B1: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each token its place in the block, and whether it is determined: repeated, and not the first of a piece."""
+        """Per token, its place in the block, and True if it is determined: not in the block itself, nor first of a piece."""
         n_ctx, device = self.config.n_ctx, distance_B1.device
         keys_BP = torch.rand(len(distance_B1), n_ctx, generator=generator, device=device)
         begin_BP = (keys_BP * distance_B1).long().clamp(max=distance_B1 - 1)
@@ -145,15 +147,14 @@ class Induction:
 
     @property
     def chance(self) -> tuple[float, float]:
-        """Accuracy and loss (nats) of guessing among the tokens of the row's own block, means over scored tokens."""
+        """Accuracy and loss (nats) of a uniform guess among the tokens of the row's block, means over scored tokens."""
         low = self.config.max_distance if self.config.fixed_distance else self.config.min_distance
         distances = torch.arange(low, self.config.max_distance + 1, dtype=torch.float64)
         different = distances.clamp(max=self.config.d_vocab)
         share = self.config.n_ctx - 1 - distances
         if self.config.repeats == "pieces":
-            share *= (distances - 1) / (
-                distances + 1
-            )  # of the (distance + 1) / 2 tokens of a piece the first is not scored
+            # A piece has (distance + 1) / 2 tokens on average, of which the first is not scored.
+            share *= (distances - 1) / (distances + 1)
         share /= share.sum()
         return float((share / different).sum()), float((share * different.log()).sum())
 
@@ -163,7 +164,7 @@ class Induction:
     def evaluate(
         self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
     ) -> Evaluation:
-        """Accuracy and loss on the tokens that an earlier occurrence determines, per offset."""
+        """Accuracy and loss on the tokens that are determined by an earlier occurrence, per offset."""
         rows = self.config.test_rows if full else self.config.quick_rows
         at_once = rows_at_once(256, self.n_ctx * self.d_vocab * n_future)
         result = teacher_forced(predict, self.test_batch(rows, device).split(at_once), n_future)
@@ -202,7 +203,7 @@ class Induction:
         return " ".join(self.token_strings(tokens))
 
     def encode(self, text: str) -> list[int]:
-        """Numbers with spaces between them."""
+        """The tokens of numbers separated by spaces."""
         return encode_words(text, {str(token): token for token in range(self.d_vocab)})
 
 

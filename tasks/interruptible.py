@@ -1,4 +1,4 @@
-"""Long calls into libraries that look at no signal, kept apart from the thread that has to answer to them."""
+"""Long library calls that do not handle signals, run in another thread so that the main thread can handle them."""
 
 import threading
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 PATIENCE = 0.05
-"""Seconds for which the calling thread waits before it looks at signals."""
+"""Seconds for which the calling thread waits between checks for signals."""
 
 ResultT = TypeVar("ResultT")
 
 
 def interruptible(function: Callable[[], ResultT]) -> ResultT:
-    """What `function` returns or raises, called in a thread of its own.
+    """Call `function` in a separate thread; returns or raises what it returns or raises.
 
-    Ctrl-C, and what a signal's handler raises, is so raised here at once, while the call itself goes on unseen until it ends
-    or the process does. From another thread than the main one it is a plain call, which no signal would reach anyway.
+    Ctrl-C, and exceptions of signal handlers, are raised here at once; the call itself continues in its daemon thread until it
+    ends or the process ends. Outside of the main thread, which alone receives signals, this is a plain call.
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
@@ -24,7 +24,7 @@ def interruptible(function: Callable[[], ResultT]) -> ResultT:
     def work() -> None:
         try:
             outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
+        except BaseException as error:  # noqa: BLE001  (raised again by the waiting thread)
             outcome.set_exception(error)
 
     thread = threading.Thread(target=work, name="interruptible", daemon=True)

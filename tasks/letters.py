@@ -1,7 +1,7 @@
-"""Words and capitals in every script: what counts as a letter, and which words stand capitalised within a sentence.
+"""Words and capitals in every script: patterns for letters, words, and words that are capitalised within a sentence.
 
-For ASCII text a letter is A-Z or a-z. Otherwise Unicode says so: a word is letters with the marks on them (an accent may be
-a character of its own), a capital is a letter of category Lu or Lt. Scripts without upper and lower case have no capitals.
+For ASCII text a letter is A-Z or a-z. For other text Unicode categories decide: a word is letters with their marks (an accent
+may be a separate character), a capital is a letter of category Lu or Lt. Scripts without case have no capitals.
 """
 
 import re
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from functools import cache
 
 _LAST_WITH_CASE = 0x1FFFF
-"""Characters above this one are all without case."""
+"""No character above this one has upper or lower case."""
 
 
 @dataclass(frozen=True)
 class Letters:
-    """Patterns for one kind of text."""
+    """Regular expressions for one kind of text."""
 
     word: re.Pattern[str]
     mid_sentence: re.Pattern[str]
     """Capitalised words of two letters or more, after a space that follows a small letter or a comma."""
     capital: re.Pattern[str]
     first_part: re.Pattern[str]
-    """All of a first part of a name: a capital, and small letters perhaps."""
+    """Matches a whole first part of a name: a capital, then any number of small letters."""
     second_part: re.Pattern[str]
-    """All of a second part of a name: two small letters or more."""
+    """Matches a whole second part of a name: two small letters or more."""
 
 
 def _letters(upper: str, small: str, other: str, marks: str) -> Letters:
@@ -55,12 +55,12 @@ def every_script() -> Letters:
 
 
 def letters_of(text: str) -> Letters:
-    """The patterns that fit a text: with ASCII text those of `every_script` find the same, and take longer."""
+    """The patterns for a text. For ASCII text the patterns of `every_script` would give equal results, but more slowly."""
     return ASCII if text.isascii() else every_script()
 
 
 def _ranges(codes: Iterable[int]) -> str:
-    """Ascending code points as the inside of a character class."""
+    """Ascending code points as the contents of a character class."""
     ranges: list[list[int]] = []
     for code in codes:
         if ranges and code == ranges[-1][1] + 1:

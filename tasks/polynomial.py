@@ -12,15 +12,15 @@ reads -(1 + 2X) + 3 = 2 + 5X. A polynomial is always its k coefficients, the con
 for negation, addition, multiplication and composition (polynomial_ring.py says what composition means modulo X^k).
 In infix notation every binary operation has brackets: "( neg 1 2 + 3 0 )".
 
-The paper leaves open how expressions are drawn and written. Here m is uniform, then operators, shape (`tree_shape`)
-and coefficients are. Training rows hold as many expressions as fit (`packed`), each a document of its own, although
-attention sees all of the row; test rows hold one expression, as the first in a training row stands. The last one of a
-row is cut, and a long one more often: of the complete ones 21% have m = 1 and 18% have m = 5 with the default
-configuration (23% and 17% with p = 3, k = 2, infix, `n_ctx` 64). Without `packed` each has 20%.
+The paper does not say how expressions are drawn and written. Here m is uniform, then operators, shape (`tree_shape`)
+and coefficients are. A training row has as many expressions as fit (`packed`), each a separate document, although
+attention reads the whole row; a test row has one expression, at the start. The last expression of a training row is
+cut, which happens more often to long ones: of the complete ones 21% have m = 1 and 18% have m = 5 with the default
+configuration (23% and 17% with p = 3, k = 2, infix, `n_ctx` 64). Without `packed` each m has 20%.
 Pause tokens and "|" are never targets.
 
-No expression of the test set is a target in training (`hold_out`), apart from numbers of operations with fewer than
-100 x `test_per_m` expressions: holding those back would starve training, so there the score is that of a table learnt.
+No expression of the test set is a target in training (`hold_out`), except for numbers of operations with fewer than
+100 x `test_per_m` expressions: without those, too few would be left for training. There a model can memorise the answers.
 """
 
 from collections.abc import Sequence
@@ -47,11 +47,11 @@ MOST_PRIME = 2**16
 MOST_COEFFICIENTS = 64
 MOST_OPERATIONS = 256
 MOST_TEST = 10**6
-"""The largest values of the fields."""
+"""The five bounds above are the largest values of the fields."""
 MOST_NUMBERS = 2**25
-"""Most numbers in a tensor while the test set is made."""
+"""Most numbers in a tensor during the construction of the test set."""
 WORK = 16
-"""Multiplications that take as long as the other work on a number."""
+"""Number of multiplications that take as long as the other work on one number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ class PolynomialConfig(TaskConfig):
     prime: int = 7
     """Coefficients are integers modulo this prime."""
     coefficients: int = 5
-    """Coefficients of a polynomial: X to this power, and above, is dropped."""
+    """Number of coefficients of a polynomial; powers of X from this one on are dropped."""
     operations: tuple[str, ...] = tuple(OPERATIONS)
-    """Operations that occur, out of negation, addition, multiplication, composition; fewer make an easier task."""
+    """Operations used, out of negation, addition, multiplication, composition; fewer make the task easier."""
     max_operations: int = 5
     """Training expressions have 1 to this many operations, each number equally often."""
     test_operations: int = 10
@@ -75,19 +75,19 @@ class PolynomialConfig(TaskConfig):
     notation: Notation = "prefix"
     """How expressions are written: operator first ("prefix"), or between its operands, with brackets ("infix")."""
     tree_shape: TreeShape = "split"
-    """What the left operand gets of the operations left: a uniform number ("split"), or all of them ("chain")."""
+    """How many of the remaining operations are in the left operand: a uniform number ("split"), or all ("chain")."""
     pause: int = 0
-    """Pause tokens before "=": time to think. The paper has 0, 5 and 10."""
+    """Pause tokens before "=", as additional computation. The paper has 0, 5 and 10."""
     loss_on: LossOn = "answer"
     """Training targets: the coefficients of the answer, or "all" tokens."""
     packed: bool = True
-    """Fill a row with expressions. Otherwise a row holds one, and padding."""
+    """Fill a row with expressions. Otherwise a row has one expression and padding."""
     hold_out: bool = True
-    """Keep test expressions out of the training targets, wherever enough others are left."""
+    """Exclude test expressions from the training targets, wherever enough others are left."""
     test_per_m: int = 2000
     """Test expressions per number of operations."""
     quick_per_m: int = 100
-    """How many of those a quick evaluation uses."""
+    """Number of these used by a quick evaluation."""
     test_seed: int = 1_000_003
     """Seed of the fixed test set."""
 
@@ -131,14 +131,14 @@ class PolynomialConfig(TaskConfig):
 
     @property
     def _work(self) -> int:
-        """How many numbers one test expression goes through while it is drawn and evaluated, in units of WORK."""
+        """Cost of drawing and evaluating one test expression: numbers processed, where WORK multiplications count as one."""
         slots, size = 2 * self.test_operations + 1, self.coefficients
         power = 3 if "composition" in self.operations else 2 if "multiplication" in self.operations else 1
         return max(slots * size, slots * size**power // WORK)
 
     @property
     def grammar(self) -> Grammar:
-        """How this configuration writes expressions."""
+        """The grammar of this configuration's expressions."""
         return Grammar(
             prime=self.prime,
             coefficients=self.coefficients,
@@ -156,7 +156,7 @@ class Polynomial:
         self.config = config
         self._grammar = config.grammar
         generator = seeded_generator(config.test_seed)
-        # Expression i has i % test_operations + 1 operations, so that any first part of the test set has all numbers.
+        # Expression i has i % test_operations + 1 operations, so that every prefix of the test set has all numbers.
         numbers = (torch.arange(config.test_operations) + 1).repeat(config.test_per_m)
         self._test_set = sample_expressions(numbers, config.test_operations, self._grammar, generator)
         held_out = torch.isin(numbers, torch.tensor(self.held_out_operations))
@@ -180,7 +180,7 @@ class Polynomial:
         return tuple(number for number, count in enumerate(counts) if number and count == enough)
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Draw rows of expressions; `info["operations"]` is, per token, m of its expression (0 in the padding)."""
+        """Draw rows of expressions; `info["operations"]` `[batch, pos]` is m of each token's expression, 0 in padding."""
         config, grammar = self.config, self._grammar
         mean_length = grammar.mean_length((config.max_operations + 1) / 2)
         per_row = int(1.1 * config.n_ctx / mean_length) + 2 if config.packed else 1
@@ -191,17 +191,17 @@ class Polynomial:
         return pack(drawn, excluded, batch_size, config.n_ctx, grammar, config.loss_on)
 
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
-        """The first test expressions, one a row, numbers of operations taking turns."""
+        """The first test expressions, one per row; the number of operations cycles through 1 .. test_operations."""
         return self._test_rows(slice(batch_size), self.n_ctx, device)
 
     def places(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """How many tokens of its expression are still to come behind each token."""
+        """Number of tokens of its expression that follow each token."""
         return places_of(tokens, self._grammar)
 
     def intermediate_values(self, batch: Batch) -> Int[Tensor, "batch pos coef"]:
-        """What the subexpressions in rows of this task are worth, each at its last token, and -1 everywhere else.
+        """Values of the subexpressions in rows of this task, each at its last token, and -1 everywhere else.
 
-        Computed when asked for, by reading the tokens (polynomial_values.py says which subexpressions count).
+        Computed on demand from the tokens (polynomial_values.py says which subexpressions count).
         """
         return intermediate_values(batch.tokens, self._grammar)
 
@@ -211,25 +211,25 @@ class Polynomial:
         return pack(chosen, none, len(none), n_ctx, self._grammar, self.config.loss_on).to(device)
 
     def chance(self, number: int) -> float:
-        """The share of the test expressions of `number` operations that the best answer without arithmetic gets right."""
+        """Share of test expressions with `number` operations for which the best answer without arithmetic is right."""
         if number not in self._chances:
             batch = self._test_rows(self._of(number), self._grammar.longest(number), "cpu")
             self._chances[number] = without_arithmetic(batch, self.config.prime, self.config.coefficients)
         return self._chances[number]
 
     def _of(self, number: int, per_m: int | None = None) -> slice:
-        """The first `per_m` test expressions of `number` operations, or all of them."""
+        """Slice of the first `per_m` test expressions with `number` operations, or of all of them."""
         step = self.config.test_operations
         return slice(number - 1, (per_m or self.config.test_per_m) * step, step)
 
     def evaluate(
         self, predict: Predict, *, n_future: int = 1, device: Device = "cpu", full: bool = False
     ) -> Evaluation:
-        """Share of expressions whose every coefficient is right under greedy decoding, per number of operations m.
+        """Share of expressions with all coefficients right under greedy decoding, per number of operations m.
 
-        The headline averages over the training range of m, as does the loss. Chance is what the best answer without
-        arithmetic gets for each m: a constant, or one of the polynomials in the expression (`without_arithmetic`). Guessing
-        uniformly gives 1 / p^k, which is less.
+        The headline score and the loss average over the training range of m. Chance is the share of the best answer without
+        arithmetic for each m: a constant, or one of the polynomials in the expression (`without_arithmetic`). A uniform guess
+        gives 1 / p^k, which is less.
         """
         config = self.config
         per_m = config.test_per_m if full else config.quick_per_m
@@ -260,7 +260,7 @@ class Polynomial:
         return " ".join(self.token_strings(tokens))
 
     def encode(self, text: str) -> list[int]:
-        """Coefficients and symbols with spaces between them; whether they make an expression is not asked."""
+        """The tokens of coefficients and symbols separated by spaces; they need not be a valid expression."""
         return encode_words(text, {self._grammar.string(token): token for token in range(self.d_vocab)})
 
 

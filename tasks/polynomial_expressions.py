@@ -1,13 +1,13 @@
 """Random polynomial expressions, thousands at a time: drawn as trees, evaluated, written as tokens.
 
-No step loops over expressions. A tree is held as its nodes in prefix order, one SLOT each; the loops run over slots.
+No step loops over expressions. A tree is stored as its nodes in prefix order, one SLOT each; loops run over slots.
 
-- Drawn from the first slot to the last with a stack of operation counts still to be placed. An operator is uniform
-  over the operations; of the operations left below a binary one, the left operand gets 0, 1, .. or all, each equally
-  likely ("split"), or always all, so that every right operand is a plain polynomial ("chain").
-- Evaluated from the last slot to the first with a stack of polynomials.
-- Written by counting the tokens before each slot. In infix notation every binary operation has brackets: those that
-  close before a slot are the fall in bracket depth since the slot before it.
+- Trees are drawn from the first slot to the last, with a stack of operation counts still to be placed. An operator is
+  uniform over the operations; of the operations left below a binary one, the left operand gets 0, 1, .. or all, each
+  equally likely ("split"), or always all, so that every right operand is a plain polynomial ("chain").
+- They are evaluated from the last slot to the first, with a stack of polynomials.
+- They are written by counting the tokens before each slot. In infix notation every binary operation has brackets; the
+  number that close before a slot is the fall in bracket depth since the previous slot.
 
 Worked row, p = 7 and k = 2, prefix slots of the infix text "( neg 1 2 + ( 3 0 * 0 1 ) )":
 
@@ -33,23 +33,23 @@ from tasks.polynomial_ring import BINARY, negate
 NEGATION, LEAF, EMPTY = 0, len(OPERATIONS), len(OPERATIONS) + 1
 """Kinds of slots. The kinds 0..3 are the operations, in the order of OPERATIONS."""
 MOST_TABULATED = 256
-"""Polynomials of a ring up to which its operations are looked up in a table."""
+"""Largest number of polynomials of a ring for which its operations are tabulated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trees:
-    """Expression trees in prefix order (see above). Slots past the last node are EMPTY."""
+    """Expression trees in prefix order (see the module's docstring). Slots past the last node are EMPTY."""
 
     kind: Int[Tensor, "n slot"]
     depth: Int[Tensor, "n slot"]
     joint: Int[Tensor, "n slot"]
     leaf: Int[Tensor, "n slot coef"]
-    """Coefficients of the polynomial in a slot, of which only those of leaves mean anything."""
+    """Coefficients of the polynomial in a slot; valid only in slots of kind LEAF."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expressions:
-    """Expressions with their answers, one a row, padded at the end."""
+    """Expressions with their answers, one per row, padded at the end."""
 
     tokens: Int[Tensor, "n token"]
     length: Int[Tensor, " n"]
@@ -63,7 +63,7 @@ class Expressions:
 def sample_expressions(
     operations: Int[Tensor, " n"], most: int, grammar: Grammar, generator: torch.Generator
 ) -> Expressions:
-    """Draw one expression per entry of `operations`, which gives its number of operations, 1..`most`."""
+    """Draw one expression for each entry of `operations`, its number of operations (1..`most`)."""
     trees = sample_trees(operations, most, grammar, generator)
     small = grammar.prime**grammar.coefficients <= MOST_TABULATED
     answer = evaluate_by_table(trees, grammar) if small else evaluate(trees, grammar)
@@ -71,7 +71,7 @@ def sample_expressions(
 
 
 def sample_trees(operations: Int[Tensor, " n"], most: int, grammar: Grammar, generator: torch.Generator) -> Trees:
-    """Draw one tree per entry of `operations`, with 2 * `most` + 1 slots."""
+    """Draw one tree for each entry of `operations`, its number of operations; trees have 2 * `most` + 1 slots."""
     device, shape = operations.device, (len(operations), 2 * most + 1)
     allowed = torch.tensor([list(OPERATIONS).index(name) for name in grammar.operations], device=device)
     drawn_NJ = allowed[torch.randint(len(allowed), shape, generator=generator, device=device)]
@@ -79,7 +79,7 @@ def sample_trees(operations: Int[Tensor, " n"], most: int, grammar: Grammar, gen
     if grammar.tree_shape == "chain":
         split_NJ = split_NJ.new_full((), 1 - 2**-20).expand(shape)
     leaf = torch.randint(grammar.prime, (*shape, grammar.coefficients), generator=generator, device=device)
-    # What is still to be placed: (operations, depth, joint) of each pending operand, the next one on top.
+    # Stack of pending operands, the next one on top: (operations, depth, joint) of each.
     stack_NS3 = torch.zeros(len(operations), most + 2, 3, dtype=torch.long, device=device)
     stack_NS3[:, 0, 0], stack_NS3[:, 0, 2] = operations, EMPTY
     size_N = torch.ones_like(operations)
@@ -101,7 +101,7 @@ def sample_trees(operations: Int[Tensor, " n"], most: int, grammar: Grammar, gen
 
 
 def evaluate(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
-    """The value of every tree."""
+    """The value of every tree, as coefficients."""
     n, n_slots, size = trees.leaf.shape
     stack_NSC = trees.leaf.new_zeros(n, n_slots // 2 + 1, size)
     size_N = trees.kind.new_zeros(n)
@@ -121,9 +121,9 @@ def evaluate(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
 
 
 def evaluate_by_table(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
-    """The same as `evaluate`, where a ring is small enough to write down every result: four times as fast.
+    """The value of every tree, as `evaluate` gives it, for rings small enough to tabulate all results: four times as fast.
 
-    A polynomial is one number, its coefficients as digits, so that an operation is one look into the table.
+    A polynomial is encoded as one number with its coefficients as digits, so that an operation is one table look-up.
     """
     n, n_slots, size = trees.leaf.shape
     device = trees.kind.device
@@ -149,7 +149,7 @@ def evaluate_by_table(trees: Trees, grammar: Grammar) -> Int[Tensor, "n coef"]:
 
 @cache
 def _table(grammar: Grammar, device: torch.device) -> Int[Tensor, "kind first second"]:
-    """The result of every operation on every two polynomials, each as a number."""
+    """Table of the results of every operation on every pair of polynomials, encoded as numbers."""
     size, count = grammar.coefficients, grammar.prime**grammar.coefficients
     digits_C = grammar.prime ** torch.arange(size)
     every_NC = torch.arange(count)[:, None] // digits_C % grammar.prime
@@ -167,14 +167,14 @@ def write(trees: Trees, answer: Int[Tensor, "n coef"], operations: Int[Tensor, "
     head_NJ = kind + grammar.prime
     start_NJ = 1 + own_NJ.cumsum(dim=1) - own_NJ
     expression_N = own_NJ.sum(dim=1)
-    tokens = kind.new_full((len(kind), width + 1), grammar.token("_"))  # one column more, for what is not written
+    tokens = kind.new_full((len(kind), width + 1), grammar.token("_"))  # the last column receives unused writes
     if grammar.notation == "infix":
         is_binary = (kind > NEGATION) & (kind < LEAF)
         has_joint = trees.joint != EMPTY
         closed_NJ = F.pad((trees.depth + is_binary)[:, :-1], (1, 0)) - trees.depth
         start_NJ = start_NJ + (closed_NJ + has_joint.long()).cumsum(dim=1)
         expression_N = expression_N + 2 * is_binary.sum(dim=1)
-        # Closing brackets are what is left when all else is written over them.
+        # Fill the expression with closing brackets; everything else is then written over them.
         within = torch.arange(width + 1, device=device) <= expression_N[:, None]
         tokens = tokens.masked_fill(within, grammar.token(")"))
         tokens.scatter_(1, (start_NJ - 1).where(has_joint, width), trees.joint + grammar.prime)
@@ -191,7 +191,7 @@ def write(trees: Trees, answer: Int[Tensor, "n coef"], operations: Int[Tensor, "
 
 
 def _take(stack: Tensor, place_N: Tensor) -> Tensor:
-    """One entry of each row's stack; `place_N` may be below 0, where the entry means nothing."""
+    """One entry of each row's stack; for a `place_N` below 0 the result is not meaningful."""
     return stack.gather(1, place_N.clamp(min=0)[:, None, None].expand(-1, 1, stack.shape[2])).squeeze(1)
 
 

@@ -1,14 +1,14 @@
-"""How polynomial expressions are written: tokens, notations, lengths, and how many expressions there are.
+"""The grammar of polynomial expressions: tokens, notations, lengths, and the number of expressions.
 
-Token ids, for coefficients modulo p: 0..p-1 are the coefficients themselves, then come the ten `SYMBOLS`. They are
-the same in every notation, so that a model's embedding means the same under each.
+Token ids, for coefficients modulo p: 0..p-1 are the coefficients themselves, then come the ten `SYMBOLS`. Ids do not
+depend on the notation, so that a model's embeddings have one meaning in all notations.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 OPERATIONS = {"negation": "neg", "addition": "+", "multiplication": "*", "composition": "o"}
-"""Every operation of the task and how it is written; `a o b` is a(b(X))."""
+"""Every operation of the task with its symbol; `a o b` is a(b(X))."""
 
 SYMBOLS = (*OPERATIONS.values(), "(", ")", "=", ".", "|", "_")
 """The tokens after the coefficients. "." is a pause, "|" begins an expression and "_" pads a row."""
@@ -19,7 +19,7 @@ TreeShape = Literal["split", "chain"]
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """Which expressions there are and how they are written; every field is explained in `PolynomialConfig`."""
+    """The set of expressions and their notation; the fields are explained in `PolynomialConfig`."""
 
     prime: int
     coefficients: int
@@ -42,15 +42,15 @@ class Grammar:
 
     @property
     def binary(self) -> int:
-        """How many of the operations take two operands."""
+        """Number of operations with two operands."""
         return sum(operation != "negation" for operation in self.operations)
 
     def longest(self, operations: int) -> int:
-        """Tokens of the longest expression of that many operations, from "|" to the last coefficient of the answer."""
+        """Tokens of the longest expression with that many operations, from "|" to the last coefficient of the answer."""
         return round(self._length(float(operations), float(operations if self.binary else 0)))
 
     def mean_length(self, operations: float) -> float:
-        """Mean length over random expressions; linear in the number of operations, so that a mean number may be given."""
+        """Mean length of random expressions; linear in the number of operations, which may therefore be a mean itself."""
         return self._length(operations, operations * self.binary / len(self.operations))
 
     def _length(self, operations: float, binary: float) -> float:
@@ -58,11 +58,11 @@ class Grammar:
         return 1 + operations + (binary + 1) * self.coefficients + brackets + self.pause + 1 + self.coefficients
 
     def count(self, operations: int) -> int:
-        """How many different expressions of that many operations there are."""
+        """Number of different expressions with that many operations."""
         return self.counts(operations)[operations]
 
     def counts(self, operations: int, most: int | None = None) -> list[int]:
-        """`count` of 0, 1, .. operations; with `most`, of more than that it is that (the exact numbers grow without bound)."""
+        """`count` of 0, 1, .. operations; with `most`, capped at that number (exact counts grow without bound)."""
         unary = len(self.operations) - self.binary
         counts: list[int] = []
         for rest in range(-1, operations):

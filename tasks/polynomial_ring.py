@@ -51,7 +51,7 @@ def compose(a_NC: Int[Tensor, "n coef"], b_NC: Int[Tensor, "n coef"], prime: int
 
 
 BINARY: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"+": add, "*": multiply, "o": compose}
-"""The operations on two polynomials, by the name they have in an expression."""
+"""The operations on two polynomials, by their symbol in an expression."""
 
 
 def _shifts(b_NC: Tensor) -> Tensor:

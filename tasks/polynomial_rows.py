@@ -1,4 +1,4 @@
-"""From polynomial expressions to the rows of a batch: packing, masks, and telling an expression by its fingerprint.
+"""From polynomial expressions to the rows of a batch: packing, masks, and fingerprints of expressions.
 
 Dimension letters: N expression, E expression of a row, B row, T position, L token of an expression.
 """
@@ -21,8 +21,8 @@ def pack(
 ) -> Batch:
     """Rows of n / `n_rows` consecutive expressions each, cut at `n_ctx` tokens or padded up to it.
 
-    Nothing of an `excluded` expression is a target or is scored. `places` counts the tokens that are left of an expression, so
-    that "=" and each coefficient of the answer have the same place in all of them.
+    No token of an `excluded` expression is a target or scored. `places` is the number of tokens of the expression that follow,
+    so that "=" and each coefficient of the answer have one place in all expressions.
     """
     length_BE = expressions.length.reshape(n_rows, -1)
     end_BE = length_BE.cumsum(dim=1)
@@ -34,7 +34,7 @@ def pack(
     def of_expression(values: Tensor) -> Tensor:
         return values.reshape(n_rows, -1).gather(1, which_BT)
 
-    to_come_BT = of_expression(end_BE) - position_T  # tokens left of the expression, this one among them
+    to_come_BT = of_expression(end_BE) - position_T  # tokens of the expression from this one on
     width = expressions.tokens.shape[1]
     within_BT = (of_expression(length_BE) - to_come_BT).clamp(max=width - 1)
     tokens = expressions.tokens.reshape(n_rows, -1).gather(1, which_BT * width + within_BT)
@@ -54,7 +54,7 @@ def pack(
 
 
 def places_of(tokens: Int[Tensor, "batch pos"], grammar: Grammar) -> Int[Tensor, "batch pos"]:
-    """How many tokens of its expression are still to come behind each token; one without "=" gets it behind the row's end."""
+    """Number of tokens of its expression that follow each token; without "=", it is assumed right after the row's end."""
     length = tokens.shape[1]
     position_T = torch.arange(length, device=tokens.device).expand_as(tokens)
     is_equals, begins = tokens == grammar.token("="), tokens == grammar.token("|")
@@ -65,14 +65,14 @@ def places_of(tokens: Int[Tensor, "batch pos"], grammar: Grammar) -> Int[Tensor,
 
 
 def fingerprints(expressions: Expressions, grammar: Grammar) -> Int[Tensor, " n"]:
-    """A 64-bit number per expression. Different expressions all but never share one."""
+    """A 64-bit hash of each expression; collisions are very unlikely."""
     tokens = expressions.tokens
     factors = torch.full((tokens.shape[1],), 6364136223846793005, device=tokens.device).cumprod(dim=0)
     return ((tokens + 1) * factors).where(tokens != grammar.token("_"), 0).sum(dim=1)
 
 
 def are_among(values: Int[Tensor, " n"], ordered: Int[Tensor, " m"]) -> Bool[Tensor, " n"]:
-    """Which of `values` occur in `ordered`, which is sorted."""
+    """True for each of `values` that occurs in `ordered`, which must be sorted."""
     if not len(ordered):
         return torch.zeros_like(values, dtype=torch.bool)
     place = torch.searchsorted(ordered, values).clamp(max=len(ordered) - 1)

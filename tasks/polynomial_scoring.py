@@ -1,8 +1,9 @@
-"""Exact match of polynomial answers: in one forward, and by greedy decoding, which gives the same; and without arithmetic.
+"""Exact match of polynomial answers, in one forward and by greedy decoding (equal results), and the best answer without
+arithmetic.
 
-Greedy decoding reproduces an answer exactly if and only if each token of it is the likeliest after the right ones
-before it. So one forward with the answer given (`exact_matches`) says what as many forwards as the answer has tokens
-would say (`greedy_answers`, the plain version; a test compares the two).
+Greedy decoding reproduces an answer exactly if and only if each of its tokens is the most probable one after the right
+tokens before it. So one teacher-forced forward (`exact_matches`) gives the result of decoding with one forward per
+token (`greedy_answers`, the plain version; a test compares the two).
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from tasks.targets import IGNORED, score_targets
 def exact_matches(
     predict: Predict, batches: Sequence[Batch], n_future: int
 ) -> tuple[TeacherForced, Bool[Tensor, " n"]]:
-    """The means over all tokens, and which rows of all batches have every scored token right."""
+    """Teacher-forced means, and for each row of all batches, True if every scored token is right."""
     likeliest: list[Tensor] = []
 
     def watched(tokens: Int[Tensor, "batch pos"], offsets: Sequence[int]) -> Float[Tensor, "batch pos offset d_vocab"]:
@@ -37,9 +38,9 @@ def exact_matches(
 
 @torch.no_grad()
 def greedy_answers(predict: Predict, batch: Batch, coefficients: int) -> Int[Tensor, "batch coef"]:
-    """What `predict` answers to rows of one expression each, whose answers it does not see.
+    """Greedy answers of `predict` to rows of one expression each, without access to their answers.
 
-    Prompts differ in length and are padded on the right, where a causal model does not look.
+    Prompts differ in length and are padded on the right, which a causal model does not read.
     """
     row_B = torch.arange(len(batch.tokens), device=batch.tokens.device)
     first_B = batch.score_mask.long().argmax(dim=1)
@@ -51,10 +52,10 @@ def greedy_answers(predict: Predict, batch: Batch, coefficients: int) -> Int[Ten
 
 
 def without_arithmetic(batch: Batch, prime: int, coefficients: int) -> float:
-    """The share of rows, one expression each, that the best answer without arithmetic gets right.
+    """Share of rows, one expression each, for which the best answer without arithmetic is right.
 
-    It is, chosen by the first token of the expression (in prefix notation the operation done last), one of three: the most
-    frequent answer of all rows, the expression's first polynomial, its last one.
+    That answer is one of three: the most frequent answer of all rows, the expression's first polynomial, or its last one. The
+    choice depends on the first token of the expression (in prefix notation, the operation computed last).
     """
     answers = batch.tokens[batch.score_mask].view(-1, coefficients)
     constant = _most_frequent_row(answers)

@@ -1,4 +1,4 @@
-"""Intermediate results of polynomial expressions: what every subexpression is worth, at the token that completes it.
+"""Intermediate results of polynomial expressions: the value of every subexpression, at the token that completes it.
 
 Worked row, p = 7, k = 2, prefix notation:
 
@@ -7,11 +7,11 @@ Worked row, p = 7, k = 2, prefix notation:
     value                      6 5                 0 3
 
 -(1 + 2X) = 6 + 5X is complete at position 4, and 3 * X = 3X at position 9. These are the PROPER subexpressions with an
-operation in them: a plain polynomial only has to be read, and the whole expression (complete at 9, too) is the answer.
-Where one token completes several, the value is that of the largest, which is what the rest of the expression needs.
+operation in them: a plain polynomial needs no computation, and the whole expression (also complete at 9) is the answer.
+Where one token completes several, the value is that of the largest, which the rest of the expression needs.
 
-Read from left to right with a stack of the operations that wait for operands, one row after another: for probes, not for
-training. Nothing here knows the trees that the expressions were drawn from.
+Tokens are read from left to right with a stack of operations that lack operands, one row after another: for probes, not
+for training. The trees from which the expressions were drawn are not used.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from tasks.polynomial_grammar import Grammar
 from tasks.polynomial_ring import BINARY, negate
 
 NO_VALUE = -1
-"""Stands for every coefficient at tokens that complete no subexpression."""
+"""The value of every coefficient at tokens that complete no subexpression."""
 
 Value = tuple[int, ...]
 """The coefficients of a polynomial, the constant first."""
 
 
 def intermediate_values(tokens: Int[Tensor, "batch pos"], grammar: Grammar) -> Int[Tensor, "batch pos coef"]:
-    """The values of every row (see above), on the device of the tokens; NO_VALUE elsewhere.
+    """The subexpression values of every row (see the module's docstring), on the tokens' device; NO_VALUE elsewhere.
 
-    A row may hold several expressions, each begun by "|", and the last one may be cut. Raises ValueError where the tokens
-    are no expression in the grammar's notation.
+    A row may have several expressions, each begun by "|", and the last one may be cut. Raises ValueError if the tokens are
+    not expressions in the grammar's notation.
     """
     values = torch.full((*tokens.shape, grammar.coefficients), NO_VALUE)
     for row, read in zip(values, tokens.tolist(), strict=True):
@@ -45,7 +45,7 @@ def intermediate_values(tokens: Int[Tensor, "batch pos"], grammar: Grammar) -> I
 
 
 def subexpression_values(tokens: Sequence[int], grammar: Grammar) -> dict[int, Value]:
-    """The values in one row by position."""
+    """The subexpression values of one row, by position."""
     found: dict[int, Value] = {}
     reader: _Reader | None = None
     for position, token in enumerate(tokens):
@@ -60,7 +60,7 @@ def subexpression_values(tokens: Sequence[int], grammar: Grammar) -> dict[int, V
 
 @dataclass
 class _Waiting:
-    """An operation that waits for operands; in brackets its symbol is "(" until its operator has been read."""
+    """An operation that lacks operands; in brackets its symbol is "(" until its operator has been read."""
 
     symbol: str
     in_brackets: bool
@@ -87,7 +87,7 @@ class _Reader:
         self._text: list[str] = []
 
     def read(self, token: int) -> Value | None:
-        """Take in one token; the value of the largest proper subexpression that it completes, if there is one."""
+        """Read one token; returns the value of the largest proper subexpression that it completes, or None."""
         grammar = self.grammar
         symbol = grammar.string(token) if token < grammar.d_vocab else str(token)
         self._text.append(symbol)
@@ -112,11 +112,11 @@ class _Reader:
         return self._hand_on(self._waiting.pop().result(grammar.prime), is_plain=False)
 
     def _hand_on(self, value: Value, *, is_plain: bool) -> Value | None:
-        """Give a value to the operation that waits for it, and on, as long as that completes another one."""
+        """Add a value as operand to the operation on top of the stack; repeat with its result while that completes it."""
         largest: Value | None = None
         while self._waiting:
             if not is_plain:
-                largest = value  # proper, as something still waits for it
+                largest = value  # proper: it is still an operand of another operation
             self._waiting[-1].operands.append(value)
             if not self._waiting[-1].complete:
                 return largest
@@ -127,6 +127,6 @@ class _Reader:
     def _expect(self, holds: bool) -> None:
         if not holds:
             raise ValueError(
-                f"'| {' '.join(self._text)}' begins no expression in {self.grammar.notation} notation modulo "
+                f"'| {' '.join(self._text)}' is not the beginning of an expression in {self.grammar.notation} notation modulo "
                 f"{self.grammar.prime} with {self.grammar.coefficients} coefficients; read rows of this very task"
             )

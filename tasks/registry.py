@@ -1,7 +1,7 @@
-"""From a name to a task. Every module of this folder that defines `CONFIG` and `TASK` is one; no list is kept.
+"""The registry of tasks by name. Every module in this folder that defines `CONFIG` and `TASK` is a task; there is no list.
 
-`OPEN_SAVED`, beside them, opens the task of a stored run from what the run keeps of its text. A task defined elsewhere (in a
-notebook, say) is added with `register_task`.
+`OPEN_SAVED`, optional, opens the task of a stored run from the files that the run stores. A task defined elsewhere (such as in
+a notebook) is added with `register_task`.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from tasks.base import Task, TaskConfig, TextChanged
 from tasks.config import shown
 
 OpenSaved = Callable[[Any, Path | None, str, str | None], Task]
-"""A task from its configuration, the folder its run keeps (None: nothing kept), the text's hash, and where it lies now."""
+"""Makes a task from its configuration, the folder of its files in the run (or None), the text's hash and present path."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _shipped() -> dict[str, _Known]:
 
 
 def register_task(config: type[TaskConfig], task: Callable[[Any], Any], open_saved: OpenSaved | None = None) -> None:
-    """Make a task known under `config.name`, for a task that lives outside this folder.
+    """Register a task that is defined outside of this folder, under `config.name`.
 
     Raises ValueError when the name is taken by another configuration class.
     """
@@ -52,17 +52,17 @@ def register_task(config: type[TaskConfig], task: Callable[[Any], Any], open_sav
 
 
 def task_names() -> list[str]:
-    """Names of all known tasks, sorted."""
+    """Names of all tasks, sorted."""
     return sorted(_shipped() | _registered)
 
 
 def config_class(name: str) -> type[TaskConfig]:
-    """The configuration class of a task. Raises ValueError, with the nearest name, for an unknown one."""
+    """The configuration class of a task. Raises ValueError, with the nearest name, for an unknown name."""
     return _find(name).config
 
 
 def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
-    """Build a task from its name (and fields to override) or from its configuration.
+    """Build a task from its name (and fields to override) or from its configuration. Raises ValueError for unknown ones.
 
     >>> make_task("induction", d_vocab=32).d_vocab
     32
@@ -80,17 +80,17 @@ def make_task(task: str | TaskConfig, **overrides: Any) -> Task:
 
 
 def needs_text(config: TaskConfig) -> bool:
-    """Whether the task of this configuration reads files."""
+    """True if the task of this configuration reads files."""
     return config.reads_text
 
 
 def open_task(config: TaskConfig, *, saved: Path | None = None, data_hash: str = "", path: str | None = None) -> Task:
     """The task of a stored run.
 
-    `saved` is the folder that `ReadsText.save` wrote, so that the text is read by `sample` alone; without one (a run of an
-    older version) the task is built anew from its text. `data_hash` is the text's fingerprint as the run has it, and `path`
-    where the text lies now, if it was moved. Raises TextMissing or TextChanged where the text is read and not as it was,
-    and ValueError, with the file's name, where a file in `saved` is missing or damaged.
+    `saved` is the folder that `ReadsText.save` wrote, so that only `sample` reads the text; without it (a run of an older
+    version) the task is built again from its text. `data_hash` is the text's fingerprint in the run, and `path` the present
+    path of the text, if it was moved. Raises TextMissing or TextChanged if the text is needed and is missing or changed, and
+    ValueError, with the file's name, if a file in `saved` is missing or damaged.
     """
     known = _find(config.name)
     if not config.reads_text:
@@ -101,7 +101,7 @@ def open_task(config: TaskConfig, *, saved: Path | None = None, data_hash: str =
         return known.open_saved(config, saved, data_hash, path)
     if path is not None or saved is not None:
         raise ValueError(
-            f"the task {config.name} has no way to open what a run keeps; give register_task an open_saved"
+            f"the task {config.name} cannot open the files that a run stores; give register_task an open_saved"
         )
     task = known.build(config)
     if data_hash not in ("", getattr(task, "data_hash", "")):
@@ -121,7 +121,7 @@ def _find(name: str) -> _Known:
 
 
 def _nearest(name: str, names: Any) -> str:
-    if len(name) > 100:  # comparing long texts takes long
+    if len(name) > 100:  # the comparison of long texts is slow
         name = ""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(sorted(names))}"

@@ -1,4 +1,4 @@
-"""What a run keeps of its text, on disk and in memory: tensors in files, and by what the text is known again."""
+"""The files that a run stores of its text (tensors), and the fingerprint that identifies the text."""
 
 import contextlib
 import hashlib
@@ -19,22 +19,22 @@ from tasks.text_files import named
 
 MOST_SAVED_BYTES = 2**30
 """The largest file that is read."""
-PUT_BACK = "put the files back, or name where they lie now with --path"
-"""What to do about a text that is no longer there."""
+PUT_BACK = "put the files back, or give their present path with --path"
+"""Advice for a text that is missing or has changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """By what a text is known again."""
+    """Hashes that identify a text."""
 
     data_hash: str
-    """Of all its bytes."""
+    """Hash of all its bytes."""
     boundaries: str
-    """Of how they are divided into files or stories, and these into training and test; empty where it is not known."""
+    """Hash of its division into files or stories, and of these into training and test; empty if unknown."""
 
 
 def fingerprint(training: Iterable[bytes], test: Iterable[bytes]) -> Fingerprint:
-    """The fingerprint of texts to train on and texts to test on."""
+    """The fingerprint of training texts and test texts."""
     whole, lengths = hashlib.sha256(), hashlib.sha256()
     for texts in (training, test):
         for text in texts:
@@ -46,18 +46,18 @@ def fingerprint(training: Iterable[bytes], test: Iterable[bytes]) -> Fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class TextOfRun:
-    """The text that a run was trained on, to be read again."""
+    """The training text of a stored run: how to find and check it."""
 
     fingerprint: Fingerprint
     path: str | None
-    """Where it lies now."""
+    """Its present path."""
     lacks: str = ""
-    """What the run does not keep, so that it needs its text for everything; empty where it keeps all it should."""
+    """What the run does not store, so that even its test set needs the text; empty if the run stores everything."""
     advice: str = PUT_BACK
-    """What to do when it is not there."""
+    """Advice if the text is missing or has changed."""
 
     def check(self, found: Fingerprint, place: object) -> None:
-        """Raises TextChanged when the text that was found is another one."""
+        """Raises TextChanged if `found` is the fingerprint of another text; `place` is named in the message."""
         expected = self.fingerprint
         if expected.data_hash not in ("", found.data_hash):
             other = f"its fingerprint is {found.data_hash}, that of the run's text {expected.data_hash}"
@@ -71,7 +71,7 @@ class TextOfRun:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Say of an error in reading that it is the text of a run, and what to do."""
+        """Inside this block, reading errors become TextMissing or TextChanged with the run's advice."""
         try:
             yield
         except (TextChanged, TextMissing) as error:
@@ -92,7 +92,7 @@ class TextOfRun:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: Fingerprint) -> None:
-    """Write tensors and the fingerprint of the text that they are of."""
+    """Write tensors, and the fingerprint of the text from which they were made."""
     notes = {"data_hash": text.data_hash, "boundaries": text.boundaries}
     path.write_bytes(safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()}, notes))
 
@@ -100,10 +100,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: Fingerprint) 
 def read_tensors(
     path: Path, columns: int, data_hash: str, **types: torch.dtype
 ) -> tuple[dict[str, Tensor], Fingerprint]:
-    """What `write_tensors` wrote of the text with that hash, an empty one standing for any.
+    """Read a file of `write_tensors` made from the text with this hash (empty: any text).
 
-    The tensors are tables of equally many rows, at least one, with so many columns and these types. Raises ValueError, with
-    the file's name, for anything else.
+    The tensors must be tables with these names and types, `columns` columns and equally many rows, at least one. Raises
+    ValueError, with the file's name, for anything else.
     """
     data = read_saved(path)
     try:
@@ -111,7 +111,7 @@ def read_tensors(
         notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         text = Fingerprint(data_hash=notes["data_hash"], boundaries=notes["boundaries"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{path} is damaged: it holds no tensors that can be read") from error
+        raise ValueError(f"{path} is damaged: it has no readable tensors") from error
     if tensors.keys() != types.keys():
         raise damaged(path, f"it holds {', '.join(sorted(tensors)) or 'nothing'}, not {', '.join(sorted(types))}")
     rows = {len(value) for value in tensors.values() if value.dim() == 2 and value.shape[1] == columns}
@@ -121,17 +121,17 @@ def read_tensors(
         if value.dtype != types[name]:
             raise damaged(path, f"{name} is of type {value.dtype}, not {types[name]}")
     if data_hash not in ("", text.data_hash):
-        raise damaged(path, f"it is of the text {text.data_hash}, and the run was trained on {data_hash}")
+        raise damaged(path, f"it was made from the text {text.data_hash}, and the run was trained on {data_hash}")
     return tensors, text
 
 
 def read_saved(path: Path) -> bytes:
-    """A file of what a run keeps. Raises ValueError, with its name, when it is missing or cannot be read."""
+    """The bytes of a file that a run stores of its task. Raises ValueError, with its name, if missing or unreadable."""
     try:
         with open(path, "rb", opener=_opener) as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode) or info.st_size > MOST_SAVED_BYTES:
-                raise damaged(path, "it is no regular file, or too large")
+                raise damaged(path, "it is not a regular file, or too large")
             return file.read(MOST_SAVED_BYTES)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing; the run's task cannot be opened without it") from error
@@ -140,14 +140,14 @@ def read_saved(path: Path) -> bytes:
 
 
 def damaged(path: Path, problem: str) -> ValueError:
-    """The error for a file that does not hold what it should."""
+    """The error for a file with invalid contents."""
     return ValueError(f"{path} is damaged: {problem}")
 
 
 def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe must not make us wait for its other end
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe must not block
 
 
 def _begin(error: ValueError) -> str:
-    """An error's sentence without its advice, which is for a text that is named for the first time."""
+    """The message of an error without its advice, which does not apply to the text of a stored run."""
     return str(error).split(";")[0]

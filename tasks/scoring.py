@@ -11,15 +11,14 @@ from tasks.base import Batch, Predict
 from tasks.targets import IGNORED, future_targets, score_targets
 
 MOST_LOGITS = 2**30
-"""Most logits of one forward: four gigabytes of them."""
+"""Most logits of one forward: four gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherForced:
-    """Means per offset 1..n_future, NaN where no position counts.
+    """Means per offset 1..n_future under teacher forcing; NaN where there are no targets.
 
-    `loss` is over all targets (nats per token); `score_loss` and `accuracy` are over the scored ones, of which
-    there are `count`.
+    `loss` is over all targets (nats per token); `score_loss` and `accuracy` are over the `count` scored targets.
     """
 
     loss: tuple[float, ...]
@@ -29,7 +28,7 @@ class TeacherForced:
 
 
 def rows_at_once(usual: int, logits_of_row: int) -> int:
-    """Rows of one forward: the `usual` number, or as many as have MOST_LOGITS together, but at least one."""
+    """Rows of one forward: the `usual` number, or fewer so that it has at most MOST_LOGITS logits, but at least one."""
     return max(1, min(usual, MOST_LOGITS // logits_of_row))
 
 
@@ -53,7 +52,7 @@ def teacher_forced(predict: Predict, batches: Iterable[Batch], n_future: int) ->
 
 
 def _sums(logits_BVT: Tensor, targets_BT: Tensor, scored_BT: Tensor) -> Tensor:
-    """Summed loss, number of targets, summed loss on scored targets, correct ones, number of scored ones."""
+    """Sums over targets: loss, number of targets, loss on scored targets, correct scored targets, number of scored ones."""
     losses_BT = F.cross_entropy(logits_BVT, targets_BT, ignore_index=IGNORED, reduction="none")
     is_scored = scored_BT != IGNORED
     score_losses_BT = F.cross_entropy(logits_BVT, scored_BT, ignore_index=IGNORED, reduction="none")

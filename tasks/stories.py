@@ -1,8 +1,8 @@
 """Children's stories whose characters have two-token names: the induction task of Gloeckle et al. 2024, section 4.1.
 
-The first part of a name says who is meant; the second part is then known only from an earlier mention. So the score is
-the accuracy on second parts, in stories whose names (pairs of parts) never occur in training. Worked row, two stories (one
-word or part of a name a token; a name reads as one word, Borin):
+The first part of a name identifies the character; the second part is then known only from an earlier mention. So the score is
+the accuracy on second parts, in stories whose names (pairs of parts) never occur in training. Worked row, two stories (each
+word and each part of a name is one token; a name is shown as one word, Borin):
 
     position    0    1   2    3   4    5   6   7    8    9   10   11   12   13   14   15   16   17   18
     tokens     Bo  rin met   Mi  ra    .  Mi  ra saw   Bo  rin    . <end>  Bo   ra  met   Lu  rin    .
@@ -13,19 +13,20 @@ word or part of a name a token; a name reads as one word, Borin):
 In a story no two characters share a first or a second part, and rows start with a story, so the first part and one
 earlier mention in the row determine the second part: the ceiling is 1.
 
-Names that come AGAIN, all from the second mention on, are what the paper scores. Part of them can be had without looking up
-the first part: who was just named is rarely named next, and with two characters the other one is meant. So the headline,
-`free_name_accuracy`, counts the first name of each sentence once all characters are in; who that is is drawn anew for every
-sentence, so that nothing but the first part tells, and chance is a guess among the characters. The paper's score is there
-too, as `second_name_token_accuracy`. Its chance is what the best rule about recency reaches on the test set (story_recency.py).
+The paper scores names that occur AGAIN: all mentions from the second on. Some of these can be predicted without the first
+part: a character that was just named is rarely named next, and with two characters the other one is meant. Therefore the
+headline score, `free_name_accuracy`, counts the first name of each sentence after all characters have been introduced. That
+character is drawn independently for every sentence, so only the first part determines it, and chance is a guess among the
+characters. The paper's score is `second_name_token_accuracy`; its chance is the best rule about recency (story_recency.py).
 
-`name_ambiguity` says how many second parts can follow a first part in training. At 1 a bigram suffices there, and no head
-need look back; the pairs of the test are then wrong for the bigram by construction, so that a model with nothing but the
-bigram scores about 0, below chance. With None every pair occurs but those kept for the test (`tasks/story_names.py` says
-which), and the row alone decides. `evaluate(full=True)` adds the same scores for names from training: they tell the two apart.
+`name_ambiguity` is the number of second parts that can follow a first part in training. At 1 a bigram suffices in training,
+and no head needs to attend to earlier mentions; the test pairs are wrong for the bigram by construction, so that a model with
+only the bigram scores about 0, below chance. With None every pair occurs except those reserved for the test
+(`tasks/story_names.py`), and only the row determines the second part. `evaluate(full=True)` adds these scores for names from
+training, which distinguishes the two solutions.
 
-With `path` the stories are real ones (`tasks/story_corpus.py`), their test copies renamed as in the paper. Who is named where
-is then up to the text: the paper's score is the only one, and its chance is the guess or the best rule, whichever is better.
+With `path` the stories are real ones (`tasks/story_corpus.py`), with renamed test copies as in the paper. The text determines
+who is named where: the paper's score is the only one, and its chance is the better one of the guess and the best rule.
 """
 
 from collections.abc import Sequence
@@ -45,12 +46,12 @@ from tasks.story_sampler import GeneratedStories, Layout
 from tasks.story_scoring import ScoredSet, scored_sets
 
 _TEST_ROWS = 32
-"""Test rows in one forward."""
+"""Most test rows in one forward."""
 
 
 @runtime_checkable
 class StorySource(Protocol):
-    """Where stories come from: the grammar or real text."""
+    """Source of stories: the grammar, or real text."""
 
     @property
     def d_vocab(self) -> int: ...
@@ -69,14 +70,14 @@ class StorySource(Protocol):
 
 
 class Stories:
-    """Stories with accuracy on second parts of names as the score."""
+    """Stories; the score is the accuracy on second parts of names."""
 
     def __init__(self, config: StoriesConfig, source: StorySource, test_set: Batch) -> None:
         self.config, self.source, self._test_set = config, source, test_set
 
     @cached_property
     def scored(self) -> tuple[ScoredSet, ...]:
-        """The test set with each choice of scored tokens, that of the headline first."""
+        """The test set with each choice of scored tokens; the headline score's choice is first."""
         return scored_sets(self._test_set, self.source.every_mention(self._test_set))
 
     @property
@@ -88,7 +89,7 @@ class Stories:
         return self.config.n_ctx
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Draw training rows. Every token may be a target; that no target crosses into another story spares the first."""
+        """Draw training rows. Every token may be a target, except the first of a story: targets never cross into a story."""
         return self.source.sample(batch_size, generator, device)
 
     def test_batch(self, batch_size: int, device: Device = "cpu") -> Batch:
@@ -99,7 +100,7 @@ class Stories:
     ) -> Evaluation:
         """Accuracy and loss on second parts of unseen names; `full` adds generated stories with names from training.
 
-        Only offset 1 is scored, because at offset 2 the token before the scored one, a first part, is not determined.
+        Only offset 1 is scored: at offset 2 the token before the scored one, a first part, is not determined by the past.
         """
         first, *others = self.scored
         result = self._forced(predict, first, n_future, device)
@@ -116,7 +117,7 @@ class Stories:
         return teacher_forced(predict, scored.batch.to(device).split(at_once), n_future)
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
-        """Words and parts of names; with `path`, pieces of text with the space that they begin with."""
+        """Words and parts of names; with `path`, pieces of text including their leading space."""
         return self.source.token_strings(tokens)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -124,15 +125,15 @@ class Stories:
         return self.source.decode(tokens)
 
     def encode(self, text: str) -> list[int]:
-        """Words, marks and names, whole or in two parts; a new line ends a story. With `path`, any text.
+        """The tokens of words, marks and names, whole or in two parts; a new line ends a story. With `path`, of any text.
 
-        `decode` writes no <end> behind the last story, and one for several: those are lost on the way back.
+        `decode` writes no <end> after the last story, and one for several; these tokens are not recovered.
         """
         return self.source.encode(text)
 
 
 class TextStories(Stories):
-    """Real stories. A run keeps their tokenizer and test set; the text is read to train on."""
+    """Real stories. A run stores their tokenizer and test set; the text is read only for training."""
 
     def __init__(self, config: StoriesConfig, source: CorpusStories) -> None:
         super().__init__(config, source, source.test)
@@ -148,12 +149,15 @@ class TextStories(Stories):
         self._corpus.save(folder)
 
     def read_text(self) -> None:
-        """Read the text to train on, unless it has been read. Raises TextMissing or TextChanged when it is another one."""
+        """Read the training text, unless it has been read. Raises TextMissing or TextChanged if it is another text."""
         self._corpus.read_text()
 
 
 def make_stories(config: StoriesConfig) -> Stories:
-    """The task of a configuration. With `path` all of the text is read, a tokenizer trained, and the text tokenised."""
+    """The task of a configuration. With `path`, reads all of the text, trains a tokenizer and tokenises the text.
+
+    Raises ValueError if no token of the test set would be scored.
+    """
     if config.path is not None:
         return TextStories(config, build_corpus(config))
     source = GeneratedStories(
@@ -174,13 +178,14 @@ def make_stories(config: StoriesConfig) -> Stories:
     test_set = source.test_set(config.test_stories, config.test_seed)
     if not test_set.score_mask.any():
         raise ValueError(
-            f"within {config.n_ctx} tokens no test story names anybody again once its characters are in; write a larger n_ctx"
+            f"within {config.n_ctx} tokens no test story names a character again after all have been introduced; write a "
+            "larger n_ctx"
         )
     return Stories(config, source, test_set)
 
 
 def open_stories(config: StoriesConfig, folder: Path | None, data_hash: str, path: str | None) -> "TextStories":
-    """The task of a run that keeps its tokenizer and test set in `folder`, None if it keeps neither."""
+    """The task of a run that stores its tokenizer and test set in `folder`; None if it stores neither."""
     return TextStories(config, open_corpus(config, folder, data_hash, path))
 
 

@@ -7,48 +7,48 @@ from tasks.config import MOST_CONTEXT, MOST_SEED, MOST_VOCAB, TaskConfig, check_
 from tasks.story_grammar import MAX_CAST
 
 MOST_COUNT = 10_000
-"""Most names, words, templates or sentences that a field may ask for; there are fewer."""
+"""Bound of fields that count names, words, templates or sentences; fewer are available."""
 MOST_STORIES, MOST_TEST_STORIES = 10**9, 100_000
 """Most stories that are read, and most in the test set."""
 MOST_NUMBERS = 2**22
-"""Most tokens in the test set: of generated stories, a hundred numbers are drawn for each."""
+"""Most tokens in the test set: for each token of generated stories a hundred numbers are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoriesConfig(TaskConfig):
-    """Stories of `n_ctx` tokens a row: as many as fit, the last one cropped.
+    """Rows of `n_ctx` tokens with as many stories as fit, the last one cropped.
 
-    By default 30% of the tokens are parts of names: two tokens a name, so a name at 15% of the positions. It is 32%, 24% and
-    15% of the tokens at `scenery` 0, 0.5 and 1; the other fields hardly change it.
+    By default 30% of the tokens are parts of names: two tokens per name, so a name at 15% of the positions. At `scenery` 0, 0.5
+    and 1, 32%, 24% and 15% of the tokens are parts of names; the other fields have little influence on this.
     """
 
     name: ClassVar[str] = "stories"
 
     n_ctx: int = 128
-    """Context length: tokens in one row. A story has 12.4 tokens a sentence, by default 112 in all, on average."""
+    """Context length: tokens in one row. A story has 12.4 tokens per sentence, by default 112 in total, on average."""
     n_first_names: int = 64
     """First parts of names (each is one token)."""
     n_second_names: int = 64
-    """Second parts of names. The more there are, the rarer each one is, and the later induction forms."""
+    """Second parts of names. With more of them each is rarer, and induction forms later."""
     min_characters: int = 2
     """Fewest characters in a story. With `path`: the fewest that a test story must have."""
     max_characters: int = 4
-    """Most characters in a story, 4 at most; so many second parts per first part are kept for the test. With `path` it has
-    no effect."""
+    """Most characters in a story, up to 4; this number of second parts per first part is reserved for the test. No effect
+    with `path`."""
     name_ambiguity: int | None = None
-    """How many second parts can follow a first part in training: 1 is solved by a bigram, None (all) needs induction."""
+    """Number of second parts that can follow a first part in training: 1 is solved by a bigram, None (all) needs induction."""
     scenery: float = 0.1
-    """Share of the sentences in the middle of a story that name nobody: it sets the density of names (see above)."""
+    """Share of the middle sentences of a story that contain no name; it sets the density of names."""
     min_sentences: int = 6
     """Fewest sentences in a story."""
     max_sentences: int = 12
     """Most sentences in a story."""
     n_templates: int | None = None
-    """How many sentence templates are used, None for all 189: fewer make a simpler background."""
+    """Number of sentence templates used, None for all 189; fewer make the text simpler."""
     n_words: int | None = None
-    """How many words of each word list are used, None for all (up to 52)."""
+    """Number of words used of each word list, None for all (up to 52)."""
     test_stories: int = 100
-    """Stories in the fixed test set, one a row (the paper's number)."""
+    """Stories in the fixed test set, one per row (the paper's number)."""
     test_seed: int = 1_000_003
     """Seed of the fixed test set."""
     path: str | None = None
@@ -57,7 +57,7 @@ class StoriesConfig(TaskConfig):
     bpe_vocab: int = 2048
     """With `path`: size of the byte-level BPE vocabulary that is trained on the training stories."""
     max_stories: int | None = None
-    """With `path`: how many stories are read, None for all."""
+    """With `path`: number of stories that are read, None for all."""
 
     def __post_init__(self) -> None:
         count = (1, MOST_COUNT)
@@ -108,7 +108,7 @@ def _check_names(config: StoriesConfig) -> None:
     if config.name_ambiguity is not None and not low <= config.name_ambiguity <= free:
         raise ValueError(
             f"name_ambiguity is {config.name_ambiguity}; with {n_first} first and {n_second} second names write {low} "
-            f"(so that each second name occurs) to {free} (the others are kept for the test), or None for all {free}"
+            f"(so that each second name occurs) to {free} (the others are reserved for the test), or None for all {free}"
         )
 
 
@@ -117,7 +117,7 @@ def _check_stories(config: StoriesConfig) -> None:
         raise ValueError(
             f"min_sentences {config.min_sentences} and max_sentences {config.max_sentences} do not fit; "
             f"write max_characters < min_sentences <= max_sentences, since a story of {config.max_characters} "
-            f"characters needs {config.max_characters} sentences to bring them in and to end, and one between"
+            f"characters needs {config.max_characters} sentences to introduce them and to end, and one between"
         )
     kinds = 4 + (config.scenery > 0)
     if config.n_templates is not None and config.n_templates < kinds:

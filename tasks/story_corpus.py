@@ -1,10 +1,10 @@
 """Real stories from text files, with the test of Gloeckle et al. 2024 (section 4.1): held-out stories, renamed.
 
-A byte-level BPE tokenizer is trained on the training stories when the object is built; the same files always give the same
-tokens. A run keeps the tokenizer and the test set, so that the text is needed to train on, and for nothing else.
+A byte-level BPE tokenizer is trained on the training stories when the object is built; equal files always give equal tokens.
+A run stores the tokenizer and the test set, so that the text is needed only for training.
 
-Training rows are random windows of the stories laid end to end; nothing in them is scored, since which of their tokens are
-names is not known. In the test stories every name is replaced by a random one of exactly two tokens (story_renaming.py).
+Training rows are random windows of the concatenated stories; nothing in them is scored, since it is not known which of their
+tokens are names. In the test stories every name is replaced by a random one of exactly two tokens (story_renaming.py).
 """
 
 import re
@@ -30,7 +30,7 @@ else:
     Tokenizer = Any  # imported where it is used, so that the other tasks do not need the package
 
 TOKENIZER, TEST_SET = "tokenizer.json", "test_set.safetensors"
-"""The files that keep the tokenizer and the test set with a run."""
+"""The files in a run's folder that store the tokenizer and the test set."""
 _TYPES = {"tokens": torch.int32, "score_mask": torch.bool, "documents": torch.int32, "characters": torch.int32}
 
 
@@ -54,12 +54,12 @@ class CorpusStories:
         return self.tokenizer.get_vocab_size()
 
     def read_text(self) -> None:
-        """Read the stories to train on, unless they have been read. Raises TextMissing or TextChanged for other ones."""
+        """Read the training stories, unless they have been read. Raises TextMissing or TextChanged for another text."""
         if self._tokens is None:
             self.train_on(_read(self.config, self._of_run))
 
     def train_on(self, text: StoryText) -> None:
-        """Take the stories to train on, with the tokenizer that is there."""
+        """Tokenise the training stories with the existing tokenizer. Raises ValueError for less text than one row."""
         tokens, starts = encode_stories(self.tokenizer, text.training)
         if len(tokens) < self.config.n_ctx:
             raise ValueError(
@@ -69,7 +69,7 @@ class CorpusStories:
         self._tokens = tokens, starts
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Random windows; `documents` numbers the stories in each from 0 on, and the first is mostly cropped."""
+        """Random windows; `documents` numbers the stories in each from 0 on, and the first is usually cropped."""
         device, n_ctx = torch.device(device), self.config.n_ctx
         tokens, starts = self._training_on(device)
         first_B1 = torch.randint(len(tokens) - n_ctx + 1, (batch_size, 1), generator=generator, device=device)
@@ -85,21 +85,21 @@ class CorpusStories:
         )
 
     def seen_test_set(self, count: int, seed: int) -> None:
-        """None: which names of real stories are two tokens, and where, is not known."""
+        """None, because it is not known where real stories have names of two tokens."""
 
     def every_mention(self, batch: Batch) -> None:
-        """None: the test set is scored on every mention from the second on, and there is no other choice."""
+        """None, because the test set itself is scored on every mention from the second on."""
 
     def token_strings(self, tokens: Sequence[int]) -> list[str]:
         return [self.tokenizer.decode([int(token)], skip_special_tokens=False) for token in tokens]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text, a blank line after each story."""
+        """The text, with a blank line after each story."""
         text = self.tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False)
         return re.sub(rf"(?:{re.escape(SEPARATOR)})+", "\n\n", text).strip("\n")
 
     def encode(self, text: str) -> list[int]:
-        """Any text, cut into the tokens that the tokenizer makes of it; `SEPARATOR` written out ends a story."""
+        """The tokenizer's tokens of any text; the text of `SEPARATOR` ends a story. Raises ValueError for an empty text."""
         if not text:
             raise ValueError("the text is empty; write at least one character")
         return encode(self.tokenizer, text)
@@ -130,9 +130,9 @@ def build_corpus(config: StoriesConfig, rules: Rules = NOW, of_run: TextOfRun | 
 
 
 def open_corpus(config: StoriesConfig, folder: Path | None, data_hash: str, path: str | None) -> CorpusStories:
-    """The stories of a run that keeps tokenizer and test set in `folder`; without one they are made of the text anew.
+    """The stories of a run that stores tokenizer and test set in `folder`; None: they are made again from the text.
 
-    `path` is where the text lies now, if that is not where the configuration says.
+    `path` is the present path of the text, if it differs from the configuration's.
     """
     path = config.path if path is None else path
     if folder is None:

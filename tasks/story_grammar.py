@@ -1,15 +1,15 @@
-"""From sentence templates and word lists to a vocabulary and tables of integers that a sampler can gather from.
+"""From sentence templates and word lists to a vocabulary and tables of integers for the sampler.
 
-A template becomes a row of CODES: a code below `n_slots` is a slot to fill, any other is the word `code - n_slots`. Slots
-come in this order: the name parts X1 X2 Y1 Y2 Z1 Z2, then the story slots, then the sentence slots (`SLOTS`).
+A template becomes a row of CODES: a code below `n_slots` is a slot to fill, any other is the word `code - n_slots`. The order
+of slots is: the name parts X1 X2 Y1 Y2 Z1 Z2, then the story slots, then the sentence slots (`SLOTS`).
 
-Every sentence of a story is one CASE, which says what templates it may use and which characters X, Y and Z may be:
+Every sentence of a story has a CASE, which determines its possible templates and the characters X, Y and Z:
 
-    case 0      opening             X, Y = the first two characters
-    case 1, 2   meeting             X = the third or fourth character, Y = one of those before
-    case 3..5   body, cast of 2..4  any order of the cast
-    case 6..8   ending, the same    any order of the cast
-    case 9      scenery             nobody
+    case 0      opening                X, Y = the first two characters
+    case 1, 2   meeting                X = the third or fourth character, Y = an earlier one
+    case 3..5   body, cast of 2..4     any order of the cast
+    case 6..8   ending, cast of 2..4   any order of the cast
+    case 9      scenery                no character
 """
 
 import itertools
@@ -35,16 +35,16 @@ _TEXT_PIECE = re.compile(r"<end>|\n\s*|'s\b|[\w-]+|[^\w\s]")
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """A vocabulary with templates coded in it (see the top of this file)."""
+    """A vocabulary, and templates encoded in it (see the module's docstring)."""
 
     words: tuple[str, ...]
-    """Everything but names; the position is the token."""
+    """All words and marks except names; the index is the token."""
     codes: tuple[tuple[int, ...], ...]
     """One row of slot and word codes per template."""
     templates: tuple[tuple[int, ...], ...]
-    """Per case, the templates it may use."""
+    """Per case, the indices of its possible templates."""
     slot_words: tuple[tuple[int, ...], ...]
-    """Per story and sentence slot (`SLOTS` without the names), the words it may hold."""
+    """Per story and sentence slot (`SLOTS` without the names), the tokens of its possible words."""
 
     @property
     def n_slots(self) -> int:
@@ -53,7 +53,7 @@ class Grammar:
 
 @cache
 def all_words() -> frozenset[str]:
-    """Every word that any grammar can hold, in lower case: what parts of names must differ from."""
+    """Every word of any grammar, in lower case; parts of names must differ from these."""
     pieces = [piece for group in (OPENING, MEETING, BODY, ENDING, SCENERY) for text in group for piece in split(text)]
     listed = [word for words in (STORY_SLOTS | SENTENCE_SLOTS).values() for word in words]
     return frozenset(word.lower() for word in (*pieces, *listed))
@@ -69,9 +69,9 @@ def split(template: str) -> list[str]:
 
 
 def build_grammar(n_templates: int | None, n_words: int | None, scenery: bool) -> Grammar:
-    """The grammar of at most `n_templates` templates, with sentences of scenery or without; `n_words` caps the word lists.
+    """The grammar of at most `n_templates` templates, with or without scenery sentences; `n_words` caps the word lists.
 
-    Raises ValueError when fewer templates are asked for than there are kinds.
+    Raises ValueError when `n_templates` is less than the number of kinds of templates.
     """
     groups = [OPENING, MEETING, BODY, ENDING, SCENERY if scenery else ()]
     if n_templates is not None:
@@ -93,7 +93,7 @@ def build_grammar(n_templates: int | None, n_words: int | None, scenery: bool) -
 
 
 def orders(case: int) -> list[tuple[int, int, int]]:
-    """Who X, Y and Z may be, as characters 0..3, in sentences of `case`; where a template has no Z, Z means nothing."""
+    """Possible (X, Y, Z) in sentences of `case`, as characters 0..3; templates without Z ignore the third."""
     if case in (0, CASE_SCENERY):
         return [(0, 1, 0)]
     if case < CASE_BODY:
@@ -104,7 +104,7 @@ def orders(case: int) -> list[tuple[int, int, int]]:
 
 
 def join_words(strings: Sequence[str], glued: Sequence[bool]) -> str:
-    """Words as a line of text; a `glued` one (the second part of a name) follows the one before without a space.
+    """Words as a line of text; a `glued` word (the second part of a name) follows the previous one without a space.
 
     >>> join_words(["“", "Run", ",", "Bo", "rin", "!", "”"], [False] * 4 + [True] + [False] * 2)
     '“Run, Borin!”'
@@ -120,7 +120,7 @@ def join_words(strings: Sequence[str], glued: Sequence[bool]) -> str:
 
 
 def text_pieces(text: str) -> list[str]:
-    """The words and marks of a text as `join_words` writes it, END for a line's end; names stay whole.
+    """The words and marks of a text in the format of `join_words`, with END for a line end; names stay whole.
 
     Straight quotation marks count as curly ones: opening at the start of a word, closing elsewhere.
 
@@ -136,7 +136,7 @@ def _roles(template: str) -> int:
 
 
 def _shares(groups: list[tuple[str, ...]], n_templates: int) -> list[int]:
-    """How many of `n_templates` each group gets: at least one if it has any, and the body what is left by the others."""
+    """Number of templates of each group: at least one if the group has any; the body gets the rest."""
     kinds = sum(map(bool, groups))
     if n_templates < kinds:
         raise ValueError(f"n_templates is {n_templates}; write at least {kinds}, one for each part of a story")
@@ -148,7 +148,7 @@ def _shares(groups: list[tuple[str, ...]], n_templates: int) -> list[int]:
 
 
 def _spread(group: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """`count` of the templates (all, if there are fewer), evenly spaced from the first on."""
+    """`count` of the templates, evenly spaced from the first on, or all if there are fewer."""
     return tuple(group[index * len(group) // count] for index in range(count)) if count < len(group) else group
 
 
@@ -167,7 +167,7 @@ def _codes(text: list[str], token_of: dict[str, int]) -> list[int]:
 
 
 def _cases(groups: list[tuple[str, ...]]) -> tuple[tuple[int, ...], ...]:
-    """Per case, the positions of its templates among those of all groups laid end to end (0 where there are none)."""
+    """Per case, the indices of its templates in the concatenation of all groups (0 if there are none)."""
     start, numbered = 0, []
     for group in groups:
         numbered.append([(start + index, _roles(text)) for index, text in enumerate(group)])

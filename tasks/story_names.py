@@ -1,8 +1,8 @@
-"""Names of two parts: which pairs training may use, which are kept for the test, and how a cast is drawn.
+"""Names of two parts: the pairs used in training, the pairs reserved for the test, and the drawing of casts.
 
-The pairs kept for the test come in BLOCKS. Both kinds of parts are put in a hidden order (fixed seed) and cut into equally
-many blocks; a first part of block b never goes with the reserved second parts of block b in training, as many as a story
-can have characters, and every cast of the test has all its parts from one block. Six first and six second parts, casts
+The pairs reserved for the test form BLOCKS. First and second parts are put in a hidden order (fixed seed) and cut into
+equally many blocks. In training, a first part of block b never occurs with the reserved second parts of block b, as many
+as a story can have characters. In the test, a cast has all its parts from one block. Six first and six second parts, casts
 of two:
 
                 second    0 1 2 3 4 5       x    reserved: only in the test
@@ -10,9 +10,9 @@ of two:
     first 2, 3            . . x x . .
     first 4, 5            . . . . x x
 
-Were reserved pairs scattered, a model could learn in training that a first part excludes the reserved second part, and be
-right to prefer the OTHER characters' second parts in the test: below chance. Inside a block all of them are excluded
-alike, so that nothing but the mentions in the row tells them apart.
+If reserved pairs were scattered, a model could learn in training that a first part excludes the reserved second part, and
+in the test prefer the OTHER characters' second parts, which scores below chance. Inside a block all second parts are
+excluded equally, so that only the mentions in the row distinguish them.
 """
 
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ from tasks.story_grammar import all_words
 from tasks.story_words import FIRST_PARTS, SECOND_PARTS
 
 PAIR_SEED = 20_404
-"""Seed of the hidden order. No field of a configuration, so that no seed of a run moves test names into training."""
+"""Seed of the hidden order. Not configurable, so that no run's seed moves test names into training."""
 N_LISTED, MIN_LISTED = 1024, 64
-"""Casts drawn beforehand (and how few will do)."""
+"""Number of casts drawn in advance, and the least that suffice."""
 N_TRIES = 4
-"""Casts drawn at a time; the first valid one is taken."""
+"""Casts drawn for each story; the first valid one is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameRules:
-    """Which names there are: parts, how many second parts follow a first one in training, characters of a story."""
+    """Numbers of first and second parts, of second parts per first part in training (`ambiguity`), and of characters."""
 
     n_first: int
     n_second: int
@@ -55,7 +55,7 @@ def second_parts(count: int) -> list[str]:
 
 
 def name_blocks(rules: NameRules) -> list[tuple[list[int], list[int]]]:
-    """First parts and reserved second parts of each block: at least, and exactly, as many as a story has characters."""
+    """First parts and reserved second parts of each block: at least `max_characters`, and exactly that many."""
     first, second = _hidden_order(rules)
     count = min(rules.n_first, rules.n_second) // rules.max_characters
     first_edges = [block * rules.n_first // count for block in range(count + 1)]
@@ -73,7 +73,7 @@ def training_pairs(rules: NameRules) -> Int[Tensor, "n_first allowed"]:
     amount = rules.n_second - rules.max_characters if rules.ambiguity is None else rules.ambiguity
     table = torch.zeros(rules.n_first, amount, dtype=torch.long)
     for place, part in enumerate(first):
-        # Half way round the ring of second parts, and so away from the block; it starts elsewhere for each first part.
+        # Start half way around the ring of second parts, away from the block, at another place for each first part.
         start = place * rules.n_second // rules.n_first + rules.n_second // 2
         ring = [second[(start + step) % rules.n_second] for step in range(rules.n_second)]
         table[part] = torch.tensor([other for other in ring if other not in reserved[part]][:amount])
@@ -86,7 +86,7 @@ class Casts(Protocol):
 
     @property
     def n_draws(self) -> int:
-        """How many large random integers one cast is made of."""
+        """Number of large random integers that one cast needs."""
         ...
 
     def draw(self, draws: Int[Tensor, "*batch draw"]) -> Int[Tensor, "*batch character pair"]:
@@ -94,13 +94,13 @@ class Casts(Protocol):
         ...
 
     def to(self, device: Device) -> "Casts":
-        """The same source on `device`."""
+        """This source on `device`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedCasts:
-    """Casts out of a list."""
+    """Casts drawn from a list."""
 
     casts: Int[Tensor, "listed character pair"]
 
@@ -115,7 +115,7 @@ class ListedCasts:
 
 @dataclass(frozen=True, kw_only=True)
 class FreeCasts:
-    """Casts drawn afresh: `size` pairs out of a table, again if two share a part, and a listed cast if that never ends.
+    """Casts of `size` pairs drawn from a table: the first of N_TRIES without shared parts, else a listed cast.
 
     Dimension letters: F first part, N choice of second part, R try, C character.
     """
@@ -134,7 +134,7 @@ class FreeCasts:
         second_RC = self.seconds_FN[first_RC, keys_RC2[..., 1] % self.seconds_FN.shape[1]]
         tries_RC2 = torch.stack([first_RC, second_RC], dim=-1)
         tries_RC2 = torch.cat([tries_RC2, self.listed.draw(draws).unsqueeze(-3)], dim=-3)
-        chosen = _all_different(tries_RC2).to(torch.uint8).argmax(dim=-1)  # the first one: argmax takes the earliest
+        chosen = _all_different(tries_RC2).to(torch.uint8).argmax(dim=-1)  # argmax returns the first valid one
         index = chosen[..., None, None, None].expand(*chosen.shape, 1, self.size, 2)
         return tries_RC2.gather(-3, index).squeeze(-3)
 
@@ -143,7 +143,7 @@ class FreeCasts:
 
 
 def training_casts(rules: NameRules) -> FreeCasts:
-    """Casts of names for training. Raises ValueError when the pairs allow (next to) no cast, or miss a second part."""
+    """Casts of names for training. Raises ValueError when the pairs allow too few casts, or miss a second part."""
     generator = seeded_generator(PAIR_SEED)
     seconds_FN = training_pairs(rules)
     if len(seconds_FN.unique()) < rules.n_second:
@@ -157,14 +157,15 @@ def training_casts(rules: NameRules) -> FreeCasts:
     valid = casts[_all_different(casts)][:N_LISTED]
     if len(valid) < MIN_LISTED:
         raise ValueError(
-            f"{rules.n_first} first names with {seconds_FN.shape[1]} second ones each hardly allow {rules.max_characters} "
-            "different characters; write larger n_first_names and n_second_names, or a smaller max_characters"
+            f"{rules.n_first} first names with {seconds_FN.shape[1]} second ones each allow too few casts of "
+            f"{rules.max_characters} different characters; write larger n_first_names and n_second_names, or a smaller "
+            "max_characters"
         )
     return FreeCasts(size=rules.max_characters, seconds_FN=seconds_FN, listed=ListedCasts(casts=valid))
 
 
 def reserved_casts(rules: NameRules) -> ListedCasts:
-    """Casts of names kept for the test, each out of one block."""
+    """Casts of names reserved for the test, each from one block."""
     generator = seeded_generator(PAIR_SEED)
     blocks = name_blocks(rules)
     casts: list[Tensor] = []
@@ -182,13 +183,13 @@ def _hidden_order(rules: NameRules) -> tuple[list[int], list[int]]:
 
 
 def _all_different(casts: Int[Tensor, "*batch character pair"]) -> Tensor:
-    """Whether no first part and no second part occurs twice in a cast."""
+    """True for casts in which no first part and no second part occurs twice."""
     one, other = torch.triu_indices(casts.shape[-2], casts.shape[-2], offset=1, device=casts.device)
     return (casts[..., one, :] != casts[..., other, :]).flatten(-2).all(dim=-1)
 
 
 def _syllables() -> list[str]:
-    """Readable syllables, always the same ones: consonant-vowel-consonant, in an order that varies the beginnings."""
+    """A fixed list of readable syllables: consonant-vowel-consonant, in an order that varies the beginnings."""
     starts, vowels, ends = "b d f g h j k l m n p r s t v w z".split(), "aeiou", "n l r s m k t d b f g p".split()
     return [start + vowel + end for end in ends for vowel in vowels for start in starts]
 

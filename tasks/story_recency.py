@@ -1,8 +1,8 @@
-"""How long ago a character was last named, and what a rule reaches that knows nothing but that.
+"""Recency ranks of characters, and the score of the best rule that uses only recency.
 
-Where a name stands again, the characters of the story so far have an order: the one named last has rank 0, the one before it
-rank 1, and so on. A rule that looks at that order, and not at the first part of the name, says a second part too; so what it
-reaches is what a score on names has to be compared with. Worked row, of second parts only:
+At each repeated mention, the characters named so far have an order: the one named last has rank 0, the one named before it
+rank 1, and so on. A rule that uses this order, and not the first part of the name, also predicts a second part; so a score on
+names must be compared with what this rule reaches. Worked row, only second parts:
 
     mention     rin   ra   ra  rin  lek  rin
     rank          -    -    0    1    -    1
@@ -16,15 +16,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 AT_ONCE = 2**20
-"""Tokens that are looked at together."""
+"""Tokens processed at once."""
 
 
 def recency(
     tokens: Int[Tensor, "batch pos"], names: Bool[Tensor, "batch pos"], scored: Bool[Tensor, "batch pos"]
 ) -> tuple[Int[Tensor, " scored"], Int[Tensor, " scored"]]:
-    """The rank of each scored second part, and how many characters were named before it, in the order of `tokens[scored]`.
+    """The rank of each scored second part, and the number of characters named before it, in the order of `tokens[scored]`.
 
-    `names` marks all second parts; the scored ones are some of them, and not the first of their kind. A row holds one story.
+    `names` marks all second parts; `scored` marks some of these, never the first mention of a character. One story per row.
     """
     rows = max(1, AT_ONCE // tokens.shape[1])
     parts = [_recency(*part) for part in zip(*(each.split(rows) for each in (tokens, names, scored)), strict=True)]
@@ -32,10 +32,10 @@ def recency(
 
 
 def best_guess(outcomes: Int[Tensor, " n"], groups: Int[Tensor, " n"]) -> tuple[float, float]:
-    """What guessing reaches that knows how frequent each outcome is in each group: accuracy, and loss in nats.
+    """Accuracy and loss (nats) of the best guess that knows the frequency of each outcome in each group.
 
-    The accuracy is the share of the most frequent outcome, the loss the entropy, both as means over all. Outcomes and groups
-    are numbers from 0 on, and there is at least one.
+    The accuracy is the share of the group's most frequent outcome, the loss the entropy in the group, both as means over all
+    entries. Outcomes and groups are numbers from 0 on; at least one entry.
     """
     counts = torch.zeros(int(groups.max()) + 1, int(outcomes.max()) + 1, dtype=torch.float64)
     counts.index_put_((groups, outcomes), torch.ones(len(groups), dtype=torch.float64), accumulate=True)
@@ -52,7 +52,7 @@ def _recency(tokens: Tensor, names: Tensor, scored: Tensor) -> tuple[Tensor, Ten
     is_new[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
     is_new = is_new.scatter(1, where, is_new) & names
     most = max(1, int(is_new.sum(dim=1).max()))
-    number_BT = (is_new.cumsum(dim=1) - 1).where(is_new, most)  # the last column takes what is no new character
+    number_BT = (is_new.cumsum(dim=1) - 1).where(is_new, most)  # the last column receives all other tokens
     cast_BC = tokens.new_full((len(tokens), most + 1), -1).scatter(1, number_BT, tokens)[:, :most]
     is_named_BTC = (tokens[:, :, None] == cast_BC[:, None, :]) & names[:, :, None]
     last_BTC = position_T[:, None].where(is_named_BTC, -1).cummax(dim=1).values

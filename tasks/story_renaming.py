@@ -1,14 +1,14 @@
-"""Names in real stories: which words are names, new ones of exactly two tokens, and stories renamed with them.
+"""Names in real stories: find the names, make new names of exactly two tokens, and rename stories with them.
 
-A name is a word that stands capitalised within sentences of the training stories, and hardly ever in lower case. New names
-are put in as tokens, never tokenised with the text around them, so that the scored positions are exact:
+A name is a word that is capitalised within sentences of the training stories, and very rarely in lower case. New names
+are inserted as tokens, never tokenised with the surrounding text, so that the scored positions are exact:
 
     text        ... saw Lily . " Lily ! ... Lily ...
     tokens      ... saw| T|om|.| "|T|om|!| ...| T|om| ...        Lily is now " T" + "om", or "T" + "om" after a quote mark
     scored                  .        .            x
 
-A first part with its leading space and the same without it are different tokens, so a second part is scored when its
-own first part has been seen with it before, in the same story and row. Within a story all parts differ, and first parts
+A first part with a leading space and one without are different tokens, so a second part is scored if this form of its
+first part has occurred with it before, in the same story and row. Within a story all parts differ, and first parts
 occur in no other word of it.
 """
 
@@ -29,13 +29,13 @@ else:
     Tokenizer = Any  # imported where it is used, so that the other tasks do not need the package
 
 MIN_NAME_COUNT = 5
-"""A name stands within sentences of the training stories at least this often."""
+"""Least number of occurrences of a name within sentences of the training stories."""
 N_CANDIDATES, N_CANDIDATE_TRIES = 2000, 50_000
-"""How many new names are collected, and how many pairs of parts are tried for it."""
+"""Number of new names that are collected, and of pairs of parts that are tried for it."""
 MOST_SHUFFLED = 2**24
-"""Of more pairs than this, single ones are drawn: shuffling all would take gigabytes."""
+"""Above this number of pairs, single pairs are drawn: shuffling all would take gigabytes."""
 MIN_CANDIDATES = 8
-"""With fewer new names than this, no test."""
+"""Least number of new names for a test set."""
 NOT_NAMES = frozenset(
     "I Mr Mrs Ms Dr Monday Tuesday Wednesday Thursday Friday Saturday Sunday Christmas English".split()
 )
@@ -43,11 +43,11 @@ NOT_NAMES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class NewName:
-    """A name of two tokens; its first part comes in two forms, after a space and after anything else."""
+    """A name of two tokens; its first part has two forms, after a space (`spaced`) and otherwise (`plain`)."""
 
     spaced: int
     plain: int | None
-    """None where the second form is no single token: it stands for names after a space only."""
+    """None if the form without a space is not a single token; the name is then used only after a space."""
     second: int
 
     @property
@@ -66,17 +66,17 @@ class Renamed:
     tokens: list[int]
     scored: list[bool]
     complete: list[int]
-    """For each character, how many tokens hold its first mention, ascending."""
+    """For each character, the number of tokens up to the end of its first mention, ascending."""
 
     def needs(self, characters: int) -> int | None:
-        """How many tokens hold so many characters and a scored one; None where all of the story does not."""
+        """Number of first tokens that contain so many characters and a scored token; None if the story does not."""
         if True not in self.scored or len(self.complete) < characters:
             return None
         return max(self.scored.index(True) + 1, self.complete[characters - 1])
 
 
 def find_names(stories: list[str], words: Counter[str], rules: Rules = NOW) -> frozenset[str]:
-    """Words that stand capitalised within sentences often enough, and ten times as often as in lower case."""
+    """Words that are capitalised within sentences often enough, and at least ten times as often as in lower case."""
     counts = Counter(word for story in stories for word in rules.letters_of(story).mid_sentence.findall(story))
     return frozenset(
         word
@@ -88,10 +88,10 @@ def find_names(stories: list[str], words: Counter[str], rules: Rules = NOW) -> f
 def find_new_names(
     tokenizer: Tokenizer, known: set[str], generator: torch.Generator, letters: Letters
 ) -> list[NewName]:
-    """Random names that the tokenizer makes exactly two tokens of, with and without a space before.
+    """Random names that are exactly two tokens of the tokenizer, with and without a space before.
 
-    Neither a name nor its first part is a word of the training stories (`known`), single letters apart. A letter outside
-    ASCII is several bytes, and often a token with the space before it only.
+    Neither a name nor its first part is a word of the training stories (`known`), except single letters. A letter outside
+    of ASCII is several bytes, and often a token only together with the space before it. Raises ValueError for too few names.
     """
     token_of = _readable_tokens(tokenizer)
     spaced_parts = (text[1:] for text in token_of if text.startswith(" "))
@@ -119,7 +119,7 @@ def find_new_names(
 
 
 def random_pairs(n_pairs: int, generator: torch.Generator) -> list[int]:
-    """Different random numbers below `n_pairs`, at most `N_CANDIDATE_TRIES` of them."""
+    """At most `N_CANDIDATE_TRIES` different random numbers below `n_pairs`."""
     if n_pairs <= MOST_SHUFFLED:
         return torch.randperm(n_pairs, generator=generator)[:N_CANDIDATE_TRIES].tolist()
     drawn = torch.randint(n_pairs, (N_CANDIDATE_TRIES,), generator=generator)
@@ -134,7 +134,7 @@ def rename(
     letters: Letters,
     generator: torch.Generator,
 ) -> Renamed | None:
-    """A story with a new name for each of its names; None where there are too few new names."""
+    """A story with a new name for each of its names; None if there are too few new names."""
     pieces = list(_name_pieces(story, names, letters))
     cast = list(dict.fromkeys(name for _, name, _ in pieces if name))
     texts = [encode(tokenizer, text) for text, _, _ in pieces]
@@ -160,13 +160,13 @@ def rename(
 
 
 def _readable_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Tokens by their text. A token that is a part of a character has none."""
+    """Tokens by their text, without tokens that are a part of a character."""
     texts = ((tokenizer.decode([token]), token) for token in tokenizer.get_vocab().values())
     return {text: token for text, token in texts if "\N{REPLACEMENT CHARACTER}" not in text}
 
 
 def _name_pieces(story: str, names: frozenset[str], letters: Letters) -> Iterator[tuple[str, str, bool]]:
-    """The story as (text, name after it, whether a space stands before the name); the last name is empty."""
+    """The story as (text, name after it, True if a space is before the name); the last name is empty."""
     end = 0
     for match in letters.word.finditer(story):
         if match.group() in names:
@@ -179,9 +179,9 @@ def _name_pieces(story: str, names: frozenset[str], letters: Letters) -> Iterato
 def _choose_names(
     cast: list[str], plain: set[str], candidates: list[NewName], taken: set[int], generator: torch.Generator
 ) -> dict[str, NewName] | None:
-    """A new name for each of the cast, such that no part occurs twice or (a first part) in the text; None if too few.
+    """A new name for each of the cast, so that no part occurs twice and no first part is in the text; None if too few.
 
-    The names in `plain` do not always stand after a space.
+    Names in `plain` do not always follow a space. `taken` are the tokens of the text.
     """
     chosen: dict[str, NewName] = {}
     used: set[int] = set()

@@ -1,12 +1,13 @@
 """Rows of generated stories, all at once: no loop over rows, stories or sentences.
 
-A row is laid out twice by the same step (`lay_out`): stories into sentences, then sentences into tokens. Both times there
-are enough pieces to overfill the row, and what sticks out is cropped, so that a row has no padding.
+A row is laid out in two steps (`lay_out`): stories into sentences, then sentences into tokens. In both there are enough pieces
+to overfill the row, and the excess is cropped, so that a row has no padding.
 
-Scored are the FREE mentions: the first name of a sentence, from the second mention on and once the whole cast has come in.
-The characters of a sentence are a uniformly random order of the cast, drawn anew for each sentence. So every character is
-equally likely there, whoever was named before. Of the other names that is not true: no template names X as Y too, and with a
-cast of two the second name of a sentence is nearly always that of the character not named last.
+The FREE mentions are scored: the first name of a sentence, from the second mention on and after the whole cast has been
+introduced. The characters of a sentence are a uniformly random order of the cast, drawn independently for each sentence. So
+every character is equally likely there, whichever was named before. This is not true of the other names: in no template are
+X and Y one character, and with a cast of two the second name of a sentence is nearly always that of the character not named
+last.
 
 Dimension letters: B row, P story of a row, S sentence of a row, T token, C character, O place in a sentence's order of
 characters (X, Y, Z), W word slot; templates and cases index the tables of `tasks/story_grammar.py`.
@@ -41,23 +42,23 @@ _LARGE = 2**31
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How long rows and stories are: tokens in a row, the least and most characters and sentences of a story."""
+    """Lengths of rows and stories: tokens in a row, the least and most characters and sentences of a story."""
 
     n_ctx: int
     characters: tuple[int, int]
     sentences: tuple[int, int]
     scenery: float
-    """The share of the sentences in the middle that name nobody."""
+    """The share of the middle sentences that contain no name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tables:
-    """The grammar as padded tables on one device; each `n_` table holds the true lengths of the one before it."""
+    """The grammar as padded tables on one device; each `n_` table has the true lengths of the table before it."""
 
     codes: Tensor  # [template, code]
     n_codes: Tensor
     scored_code: Tensor
-    """Per template, where the second part of its first name stands; -1 for one that names nobody."""
+    """Per template, the position of the second part of its first name; -1 for a template without names."""
     templates: Tensor  # [case, choice]
     n_templates: Tensor
     orders: Tensor  # [case, choice, O]
@@ -70,7 +71,7 @@ class _Tables:
 
 
 class GeneratedStories:
-    """Stories of a grammar. `sample` draws them with names for training, `test_set` with names kept for the test.
+    """Stories of a grammar. `sample` draws them with names for training, `test_set` with names reserved for the test.
 
     Tokens: the words of the grammar (the end of a story is 0), then all first parts, then all second parts of names.
     """
@@ -95,7 +96,7 @@ class GeneratedStories:
         return len(self._strings)
 
     def sample(self, batch_size: int, generator: torch.Generator, device: Device = "cpu") -> Batch:
-        """Rows of stories whose names are pairs for training. `info["characters"]`: how many the token's story has."""
+        """Rows of stories with training names. `info["characters"]` `[batch, pos]`: number of characters in the story."""
         device = torch.device(device)
         if device not in self._on_device:
             self._on_device[device] = (self._cpu_tables.to(device), self._training.to(device))
@@ -103,15 +104,15 @@ class GeneratedStories:
         return self._sample(batch_size, generator, tables, casts)
 
     def test_set(self, count: int, seed: int) -> Batch:
-        """Rows of one story each, with names never seen in training; always the same ones for a seed."""
+        """Rows of one story each, with names that never occur in training; determined by the seed."""
         return _first_story(self._sample(count, seeded_generator(seed), self._cpu_tables, self._reserved))
 
     def seen_test_set(self, count: int, seed: int) -> Batch:
-        """As `test_set`, with names that training draws from."""
+        """Rows of one story each, with names from training; determined by the seed."""
         return _first_story(self._sample(count, seeded_generator(seed), self._cpu_tables, self._training))
 
     def every_mention(self, batch: Batch) -> Batch:
-        """The same rows, scored on the second parts of all names from the second mention on. `info["names"]`: all of them."""
+        """The rows of `batch`, scored on second parts from the second mention on. `info["names"]` marks all second parts."""
         names = (batch.tokens >= self.second_start) & batch.real
         again = mentioned_before(batch.tokens, batch.documents, self.second_start)
         return replace(batch, score_mask=again & names, info=batch.info | {"names": names})
@@ -124,7 +125,10 @@ class GeneratedStories:
         return join_words(self.token_strings(tokens), [int(token) >= self.second_start for token in tokens])
 
     def encode(self, text: str) -> list[int]:
-        """Words, marks, and names whole or in two parts; a new line ends a story. Raises ValueError for other words."""
+        """The tokens of words, marks and names, whole or in two parts; a new line ends a story.
+
+        Raises ValueError for other words.
+        """
         pieces = text_pieces(text)
         if not pieces:
             raise empty_text(self._strings[self.first_start :])
@@ -137,8 +141,9 @@ class GeneratedStories:
         return tokens
 
     def _tokens_of(self, piece: str) -> list[int]:
-        """A word, or a word with second parts of names after it; nothing when it is neither."""
-        last: dict[int, tuple[int, int]] = {}  # the end of what can be read: its last token, and where that begins
+        """Tokens of a word, or of a word followed by second parts of names; empty if it is neither."""
+        # For each end of a readable prefix: its last token, and where that token starts.
+        last: dict[int, tuple[int, int]] = {}
         for end in range(1, len(piece) + 1):
             if end <= self._longest and piece[:end] in self._token_of:
                 last[end] = (self._token_of[piece[:end]], 0)
@@ -179,7 +184,7 @@ class GeneratedStories:
         code_BT = tables.codes[template_BS.gather(1, sentence_BT), place_BT]
         slots_BSW = torch.cat([names_BSO, words_BSW], dim=2)
         n_slots = slots_BSW.shape[2]
-        is_complete_BS = index_BS > cast_BS - 2  # the opening has two characters, each sentence after it one more
+        is_complete_BS = index_BS > cast_BS - 2  # the opening has two characters, each meeting one more
         scored_code_BS = tables.scored_code[template_BS].where(is_complete_BS, -1)
         filled_BT = slots_BSW.flatten(1).gather(1, sentence_BT * n_slots + code_BT.clamp(max=n_slots - 1))
         tokens_BT = torch.where(code_BT < n_slots, filled_BT, code_BT - n_slots)
@@ -197,7 +202,7 @@ class GeneratedStories:
         n_characters = pairs_BPC.shape[2]
         start = torch.tensor([self.first_start, self.second_start], device=pairs_BPC.device)
         who_BS = (story_BS[..., None] * n_characters + order_BSO).flatten(1)
-        # Where a case has no Z its order says 0, and where it has too few characters no template uses the slot.
+        # In a case without Z the order has 0 for it, and with too few characters no template uses the slot.
         names = (pairs_BPC + start).flatten(1, 2).gather(1, who_BS[..., None].expand(-1, -1, 2))
         return names.view(*story_BS.shape, len(NAME_SLOTS))
 
@@ -205,10 +210,10 @@ class GeneratedStories:
 def lay_out(
     lengths: Int[Tensor, "batch piece"], total: int
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Lay pieces end to end over `total` places: which piece each place lies in, and how far from its start.
+    """Concatenate pieces over `total` places: for each place the index of its piece, and the distance from its start.
 
-    Lengths 2 3 4 over 7 places give the pieces 0 0 1 1 1 2 2 and the distances 0 1 0 1 2 0 1. The lengths are at least 1
-    and add up to at least `total`; what goes past it is cropped.
+    Lengths 2 3 4 over 7 places give the pieces 0 0 1 1 1 2 2 and the distances 0 1 0 1 2 0 1. Lengths must be at least 1
+    and add up to at least `total`; the excess is cropped.
     """
     starts = lengths.cumsum(dim=1) - lengths
     marks = lengths.new_zeros(len(lengths), total + 1)
@@ -220,7 +225,7 @@ def lay_out(
 def mentioned_before(
     tokens: Int[Tensor, "batch pos"], documents: Int[Tensor, "batch pos"], second_start: int
 ) -> Bool[Tensor, "batch pos"]:
-    """Second parts of names (tokens from `second_start` on) that already occurred in the same document of the row."""
+    """True for second parts of names (tokens from `second_start` on) that occurred earlier in the document."""
     position = torch.arange(tokens.shape[1], device=tokens.device)
     key = torch.where(tokens >= second_start, documents * _LARGE + tokens, -1 - position)
     in_order, where = key.sort(dim=1, stable=True)
@@ -230,7 +235,7 @@ def mentioned_before(
 
 
 def _first_story(batch: Batch) -> Batch:
-    """Rows cut after their first story; what follows becomes padding."""
+    """Rows cut after their first story; the rest becomes padding."""
     first = batch.documents == 0
     return Batch(
         tokens=torch.where(first, batch.tokens, 0),
@@ -246,16 +251,16 @@ def _draws(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _between(draws: Tensor, limits: tuple[int, int]) -> Tensor:
-    """Large random integers as integers from the lower to the upper limit, both included."""
+    """Large random integers mapped to integers from the lower to the upper limit, both included."""
     return limits[0] + draws % (limits[1] - limits[0] + 1)
 
 
 def _templates(
     index: Tensor, length: Tensor, cast: Tensor, draws: Tensor, scenery: float, tables: _Tables
 ) -> tuple[Tensor, Tensor]:
-    """The case and the template of every sentence, from its place in its story, the story's length and cast.
+    """The case and the template of every sentence, from its index in its story, the story's length and cast.
 
-    Sentence j of the n in the middle takes one of the j-th n-th of its templates, which are in the order of a story.
+    Middle sentence j of n takes a template from the j-th of n parts of its templates, which are ordered like a story.
     """
     meetings = cast - 2
     is_ending, is_middle = index == length - 1, (index > meetings) & (index < length - 1)
@@ -270,7 +275,7 @@ def _templates(
 
 
 def _words(story_draws: Tensor, sentence_draws: Tensor, story_BS: Tensor, tables: _Tables) -> Tensor:
-    """Tokens of the word slots of each sentence: its story's words, then its own."""
+    """Tokens of the word slots of each sentence: the words of its story, then its own words."""
     n_story = story_draws.shape[-1]
     slot = torch.arange(len(tables.slot_words), device=story_BS.device)
     story_slot, sentence_slot = slot[:n_story], slot[n_story:]
@@ -301,6 +306,6 @@ def _make_tables(grammar: Grammar) -> _Tables:
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as one table filled up with zeros, and their lengths."""
+    """Rows of different lengths as one table padded with zeros, and their lengths."""
     lengths = [len(row) for row in rows]
     return torch.tensor([[*row, *[0] * (max(lengths) - len(row))] for row in rows]), torch.tensor(lengths)

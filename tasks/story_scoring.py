@@ -1,4 +1,4 @@
-"""Which second parts of names count for which score of the stories task, and what chance each score has."""
+"""The scores of the stories task: the second parts of names that each score counts, and its chance."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ class ScoredSet:
     """A test set with one choice of scored tokens."""
 
     name: str
-    """How its scores' names begin."""
+    """Prefix of the names of its scores."""
     what: str
-    """Which tokens are scored, in words."""
+    """The scored tokens, in words."""
     batch: Batch
     chance: tuple[float, float]
-    """Accuracy and loss (nats) of the best guess that does not look up the first part of a name."""
+    """Accuracy and loss (nats) of the best guess that does not use the first part of a name."""
 
     def scores(self, suffix: str, result: TeacherForced) -> list[Score]:
         """Accuracy and loss, each with its chance and ceiling."""
@@ -47,7 +47,7 @@ class ScoredSet:
 
 
 def scored_sets(batch: Batch, every_mention: Batch | None) -> tuple[ScoredSet, ...]:
-    """The sets that generated stories are scored on, the headline's first; without `every_mention` that of real stories."""
+    """The scored sets of generated stories, the headline's first; for real stories (`every_mention` None) their only one."""
     if every_mention is None:
         return (_every_mention(batch, batch),)
     free = ScoredSet(
@@ -60,10 +60,10 @@ def scored_sets(batch: Batch, every_mention: Batch | None) -> tuple[ScoredSet, .
 
 
 def _every_mention(batch: Batch, free: Batch) -> ScoredSet:
-    """All names from the second mention on. Chance is a guess among the characters, or the best rule about recency if better.
+    """All names from the second mention on. Chance is a guess among the characters, or the best recency rule if better.
 
-    In generated stories the rule knows how many characters were named, and whether the mention is a free one; in real ones, of
-    which the test may have few, it knows neither.
+    In generated stories the rule knows the number of characters named so far, and whether the mention is a free one. In real
+    stories it knows neither, because the test set may be too small to estimate that.
     """
     guess = _guess_among_characters(batch)
     names = batch.info["names"] if "names" in batch.info else _second_parts(batch)
@@ -79,7 +79,7 @@ def _every_mention(batch: Batch, free: Batch) -> ScoredSet:
 
 
 def _second_parts(batch: Batch) -> torch.Tensor:
-    """All tokens that are scored somewhere in their row: of real stories only the names that come again are known."""
+    """True for all tokens that are scored anywhere in their row; in real stories only repeated names are known."""
     marks = torch.zeros(len(batch.tokens), int(batch.tokens.max()) + 1, dtype=torch.bool)
     rows, places = batch.score_mask.nonzero(as_tuple=True)
     marks[rows, batch.tokens[rows, places]] = True
@@ -87,6 +87,6 @@ def _second_parts(batch: Batch) -> torch.Tensor:
 
 
 def _guess_among_characters(batch: Batch) -> tuple[float, float]:
-    """Accuracy and loss (nats) of a guess among the characters of the story, means over scored tokens."""
+    """Accuracy and loss (nats) of a uniform guess among the story's characters, means over scored tokens."""
     characters = batch.info["characters"][batch.score_mask].double()
     return float((1 / characters).mean()), float(characters.log().mean())

@@ -5,7 +5,7 @@ Every story is one OPENING, a MEETING for each character beyond the second, seve
 sentences and one ENDING.
 
 BODY is ordered by the moment of a story at which a sentence fits: setting out, playing, trouble, help, thanks. A story
-takes its sentences from left to right, so it has an arc and never says the same thing twice.
+takes its sentences in this order, so that it has an arc and never repeats a sentence.
 """
 
 OPENING: tuple[str, ...] = (
@@ -54,7 +54,7 @@ MEETING: tuple[str, ...] = (
     "At the corner stood {X} and waved to {Y}.",
     "From the {place} came {X}, and {Y} was {joy}.",
 )
-"""Brings in character X; Y is already there."""
+"""Introduces character X; Y has been introduced before."""
 
 BODY: tuple[str, ...] = (
     # Setting out.
@@ -194,7 +194,7 @@ SCENERY: tuple[str, ...] = (
     "The stars came out over the {place}.",
     "The moon was round and bright.",
 )
-"""Sentences for the middle that name nobody, in the order in which they fit."""
+"""Middle sentences without names, in the order in which they fit."""
 
 ENDING: tuple[str, ...] = (
     "In the end {X} went home with {Y}.",

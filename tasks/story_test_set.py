@@ -1,4 +1,4 @@
-"""The fixed test set of real stories: held-out stories, renamed, one a row."""
+"""The fixed test set of real stories: held-out stories, renamed, one per row."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ else:
 
 
 def make_test_set(config: StoriesConfig, text: StoryText, tokenizer: Tokenizer, rules: Rules) -> Batch:
-    """Renamed held-out stories that name enough characters and one of them twice. Raises ValueError if there is none."""
+    """Renamed held-out stories with enough characters, one of them named twice. Raises ValueError if there is none."""
     words = Counter(word for story in text.training for word in rules.letters_of(story).word.findall(story))
     names = find_names(text.training, words, rules)
     if not names:
@@ -31,7 +31,7 @@ def make_test_set(config: StoriesConfig, text: StoryText, tokenizer: Tokenizer, 
     known = {word.lower() for word in words}
     candidates = find_new_names(tokenizer, known, generator, rules.letters_of_vocabulary)
     rows: list[dict[str, Tensor]] = []
-    too_long: list[int] = []  # tokens that stories would need which are left out for their length
+    too_long: list[int] = []  # tokens needed by stories that do not fit into n_ctx
     unnamed = 0
     for index in torch.randperm(len(text.held_out), generator=generator).tolist():
         if len(rows) == config.test_stories:
@@ -52,7 +52,7 @@ def make_test_set(config: StoriesConfig, text: StoryText, tokenizer: Tokenizer, 
 
 
 def batch_of(parts: dict[str, Tensor]) -> Batch:
-    """The test set of its tokens, documents, scored places and numbers of characters."""
+    """The test set as a Batch, from tensors of its tokens, documents, score mask and numbers of characters."""
     return Batch(
         tokens=parts["tokens"],
         loss_mask=parts["documents"] == 0,
@@ -63,7 +63,7 @@ def batch_of(parts: dict[str, Tensor]) -> Batch:
 
 
 def check_test_set(file: Path, batch: Batch, d_vocab: int) -> None:
-    """Raises ValueError, with the file's name, for a test set that no story gives."""
+    """Raises ValueError, with the file's name, for a test set that is not possible."""
     scored, characters = batch.score_mask, batch.info["characters"]
     holds = {
         f"tokens are not all from 0 to {d_vocab - 1}": ((batch.tokens >= 0) & (batch.tokens < d_vocab)).all(),
@@ -93,13 +93,13 @@ def _no_names(config: StoriesConfig, stories: list[str], rules: Rules) -> ValueE
     if not any(rules.letters_of(story).capital.search(story) for story in stories):
         return ValueError(f"{where} has no capital letters, so that no names can be found in it; {instead}")
     return ValueError(
-        f"no names were found in {where} (a name stands capitalised within sentences at least "
-        f"{MIN_NAME_COUNT} times, and hardly ever in lower case); write more stories, or {instead}"
+        f"no names were found in {where} (a name is capitalised within sentences at least "
+        f"{MIN_NAME_COUNT} times, and very rarely in lower case); write more stories, or {instead}"
     )
 
 
 def _no_rows(config: StoriesConfig, held_out: int, too_long: list[int], unnamed: int) -> ValueError:
-    """Why no held-out story makes a test row."""
+    """The error that says why no held-out story gives a test row."""
     what = f"{config.min_characters} characters and one of them twice"
     if too_long:
         return ValueError(

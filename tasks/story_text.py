@@ -1,7 +1,7 @@
-"""Stories as text: reading files in the format of TinyStories, and which stories are held out.
+"""Stories as text: reading files in the format of TinyStories, and the choice of held-out stories.
 
-The format is UTF-8 text with `<|endoftext|>` between stories. One story in twenty, by a hash of its text, so that copies stay
-together, is held out for the test.
+The format is UTF-8 text with `<|endoftext|>` between stories. One story in twenty is held out for the test, by a hash of its
+text, so that copies of a story are on the same side.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from tasks.saved import Fingerprint, fingerprint
 from tasks.text_files import RUN_FILE, check_size, expand, files_below, kind_of, named, read_file
 
 SEPARATOR = "<|endoftext|>"
-"""What stands between stories, and the token at the end of each; always token 0."""
+"""The text between stories, and the token at the end of each; always token 0."""
 HELD_OUT = 20
-"""One story in so many is held out."""
+"""One story in this number is held out."""
 
 
 def read_stories(path: str, max_stories: int | None = None) -> list[str]:
-    """Stories of a .txt file, or of all those in a folder, in the order of their names. Raises ValueError if none."""
+    """Stories of a .txt file, or of all .txt files in a folder in the order of their names. Raises ValueError if none."""
     place = expand(path)
     kind = kind_of(place, "write the path of a .txt file or of a folder of them")
     files = _text_files(place, is_whole=max_stories is None) if kind == "folder" else [place]
@@ -40,15 +40,13 @@ def read_stories(path: str, max_stories: int | None = None) -> list[str]:
         if max_stories is not None and len(stories) >= max_stories:
             break
     if not separated:
-        raise ValueError(
-            f"{named(path)} has no '{SEPARATOR}'; write it between the stories, so that they can be told apart"
-        )
+        raise ValueError(f"{named(path)} has no '{SEPARATOR}'; write it between the stories to separate them")
     return stories[:max_stories]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoryText:
-    """Stories as they were read."""
+    """Stories as read from files, divided into training and held-out stories."""
 
     training: list[str]
     held_out: list[str]
@@ -56,7 +54,7 @@ class StoryText:
 
 
 def load_stories(path: str, max_stories: int | None) -> StoryText:
-    """The stories at a path. Raises ValueError, or TextMissing where there is nothing to read."""
+    """The stories at a path. Raises ValueError for unusable text, TextMissing if there is nothing to read."""
     training, held_out = split_stories(read_stories(path, max_stories))
     found = fingerprint((story.encode() for story in training), (story.encode() for story in held_out))
     return StoryText(training=training, held_out=held_out, fingerprint=found)
@@ -74,7 +72,7 @@ def split_stories(stories: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _text_files(folder: Path, *, is_whole: bool) -> list[Path]:
-    """The .txt files below a folder, hidden ones too. Raises TextMissing if there is none, ValueError for too much text."""
+    """The .txt files below a folder, including hidden ones. Raises TextMissing if none, ValueError for too much text."""
     found = files_below(folder, lambda name: normcase(name).endswith(".txt"), lambda _: True, links=True)
     if is_whole:
         check_size(folder, sum(found.values()))

@@ -1,8 +1,8 @@
 """Byte-level BPE for stories: training the tokenizer, and stories as tokens.
 
-Words longer than LONGEST_WORD are cut (a word is what the pre-tokenizer makes one: letters, digits, marks, or spaces). The time
-that training and encoding take grows with the square of a word's length: one of 250,000 letters took 45 s. Text without
-such words gives the same tokens as without the cut.
+Words longer than LONGEST_WORD are cut (a word is a unit of the pre-tokenizer: letters, digits, marks, or spaces). The time of
+training and encoding grows with the square of a word's length: a word of 250,000 letters took 45 s. Text without such words
+gives equal tokens with and without the cut.
 """
 
 import json
@@ -26,7 +26,7 @@ LONGEST_WORD = 512
 _AT_ONCE = 1024
 """Stories encoded in one call."""
 _SHORT = 100_000
-"""A text of fewer characters is encoded within milliseconds."""
+"""A text of fewer characters is encoded within milliseconds, without a separate thread."""
 
 
 def train_tokenizer(stories: list[str], vocab: int, longest_word: int | None = LONGEST_WORD) -> Tokenizer:
@@ -45,14 +45,14 @@ def train_tokenizer(stories: list[str], vocab: int, longest_word: int | None = L
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """A text as tokens."""
+    """The tokens of a text. Ctrl-C interrupts the encoding of a long text."""
     if len(text) < _SHORT:
         return tokenizer.encode(text).ids
     return interruptible(lambda: tokenizer.encode(text)).ids
 
 
 def encode_stories(tokenizer: Tokenizer, stories: list[str]) -> tuple[Tensor, Tensor]:
-    """All stories end to end, each with its end token, and the places at which the second and later ones start."""
+    """All stories concatenated, each with its end token, and the positions at which the second and later stories start."""
     parts: list[Tensor] = []
     for start in range(0, len(stories), _AT_ONCE):
         some = stories[start : start + _AT_ONCE]
@@ -67,24 +67,24 @@ def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def read_tokenizer(path: Path, most_tokens: int) -> Tokenizer:
-    """What `write_tokenizer` wrote. Raises ValueError, with the file's name, for anything else."""
+    """Read a file of `write_tokenizer`. Raises ValueError, with the file's name, for anything else."""
     from tokenizers import Tokenizer
 
     text = read_saved(path)
     try:
         tokenizer = Tokenizer.from_buffer(text)
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises plain Exception
         raise damaged(path, f"it holds no tokenizer ({' '.join(str(error).split())[:100]})") from error
     vocabulary = tokenizer.get_vocab()
     if vocabulary.get(SEPARATOR) != 0 or sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise damaged(path, f"'{SEPARATOR}' is not its token 0, or its tokens are not numbered in a row")
     if not 257 <= len(vocabulary) <= most_tokens:
-        raise damaged(path, f"it has {len(vocabulary)} tokens, and its task from 257 to {most_tokens}")
+        raise damaged(path, f"it has {len(vocabulary)} tokens, and its task needs 257 to {most_tokens}")
     known = [_untrained(length) for length in (LONGEST_WORD, None)]
     for each in known:
         each.add_special_tokens([SEPARATOR])
     if _settings(tokenizer) not in [_settings(each) for each in known]:
-        raise damaged(path, "it is set up in another way than the tokenizers of this task")
+        raise damaged(path, "its settings differ from those of this task's tokenizers")
     return tokenizer
 
 
@@ -100,7 +100,7 @@ def _untrained(longest_word: int | None) -> Tokenizer:
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Everything but what training finds."""
+    """The settings of a tokenizer without its trained vocabulary and merges."""
     settings = json.loads(tokenizer.to_str())
     del settings["model"]["vocab"], settings["model"]["merges"]
     return settings

@@ -1,8 +1,8 @@
-"""Word lists of the generated stories: what the slots of `tasks/story_templates.py` are filled with, and parts of names.
+"""Word lists of the generated stories: words for the slots of `tasks/story_templates.py`, and parts of names.
 
-Two kinds of slot. A STORY slot is drawn once per story, so that a lost kite stays a kite; a SENTENCE slot is drawn anew
-each time. Every list is ordered with its plainest words first, because `n_words` keeps the first ones. No word here that
-can follow "a" begins with a vowel.
+There are two kinds of slots. A STORY slot is drawn once per story, so that a lost kite stays a kite; a SENTENCE slot is
+drawn for every sentence. Every list starts with its simplest words, because `n_words` keeps the first ones. No word here
+that can follow "a" begins with a vowel.
 """
 
 STORY_SLOTS: dict[str, tuple[str, ...]] = {
@@ -64,7 +64,7 @@ SENTENCE_SLOTS: dict[str, tuple[str, ...]] = {
     ),
     "number": tuple("two three four five six seven nine ten twenty fifty sixty ninety".split()),
 }
-"""Drawn anew for every sentence."""
+"""Drawn for every sentence."""
 
 FIRST_PARTS: tuple[str, ...] = tuple(
     "Bo Mi Ta Lu Ka Ro Ne Sa Fi Du Pe Vi Ha Jo Za Wi Lo Ma Ti Ru Ke No Se Fa Da Pi Va Hu Ju Zo We Li Mo Te Ra Ki Nu Si "

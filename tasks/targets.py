@@ -1,4 +1,4 @@
-"""The one place that shifts: which token each offset predicts at each position.
+"""Targets of each offset at each position. All shifts of tokens by an offset happen here.
 
 Offset k predicts, from position t, the token at position t + k (Gloeckle et al. 2024, section 2; k = 1 is the next token).
 Worked row, two documents and one token of padding, every token allowed as a target:
@@ -10,7 +10,7 @@ Worked row, two documents and one token of padding, every token allowed as a tar
     offset 2   12  13   -   -  22   -   -   -
     offset 3   13   -   -   -   -   -   -   -
 
-A dash is IGNORED: the token would lie past the end, in another document, in the padding, or is no target.
+A dash is IGNORED: the token would be past the end, in another document or in the padding, or may not be a target.
 """
 
 import torch
@@ -24,7 +24,7 @@ IGNORED = -100
 
 
 def future_targets(batch: Batch, offset: int) -> Int[Tensor, "batch pos"]:
-    """Training targets of one offset: `tokens[t + offset]`, or IGNORED (see the table above).
+    """Training targets of one offset: `tokens[t + offset]`, or IGNORED (see the table in the module's docstring).
 
     Raises ValueError for an offset below 1.
     """
@@ -32,10 +32,10 @@ def future_targets(batch: Batch, offset: int) -> Int[Tensor, "batch pos"]:
 
 
 def score_targets(batch: Batch, offset: int) -> Int[Tensor, "batch pos"]:
-    """Scored targets of one offset: as `future_targets`, where ALL of the tokens t+1 .. t+offset are scored.
+    """Scored targets of one offset: `tokens[t + offset]` where ALL of the tokens t+1 .. t+offset are scored, else IGNORED.
 
-    A token two ahead is determined by the past only when the one before it is: so a determined run of tokens
-    is scored for offset 2 from its second token on.
+    A token two ahead is determined by the past only if the token before it is determined: so a determined sequence of
+    tokens is scored for offset 2 from its second token on. Raises ValueError for an offset below 1.
     """
     mask = batch.score_mask
     for step in range(1, offset):
@@ -44,7 +44,7 @@ def score_targets(batch: Batch, offset: int) -> Int[Tensor, "batch pos"]:
 
 
 def _delayed(mask: Bool[Tensor, "batch pos"], steps: int) -> Bool[Tensor, "batch pos"]:
-    """The mask moved `steps` to the right: row [1, 0, 0] becomes [0, 1, 0] for one step."""
+    """The mask shifted `steps` to the right: row [1, 0, 0] becomes [0, 1, 0] for one step."""
     moved = torch.zeros_like(mask)
     moved[:, steps:] = mask[:, : max(mask.shape[1] - steps, 0)]
     return moved

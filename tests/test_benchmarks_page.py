@@ -117,8 +117,8 @@ def test_another_device_keeps_its_rows(tmp_path):
     ("text", "message"),
     [
         (json.dumps(COPY), "figures.jsonl:1: a row without a header"),
-        (json.dumps(CPU) + "\nno json", "figures.jsonl:2: no JSON"),
-        ("[1]", "figures.jsonl:1: '.1.' is no JSON object"),
+        (json.dumps(CPU) + "\nno json", "figures.jsonl:2: not JSON"),
+        ("[1]", "figures.jsonl:1: '.1.' is not a JSON object"),
     ],
 )
 def test_a_broken_file_says_which_line(tmp_path, text, message):
@@ -229,7 +229,7 @@ def test_the_page_says_what_was_measured_on_what(made):
     ):
         assert text in made
     assert "≥ 2, missed" in made and "≤ 2, met" in made
-    assert made.count("these figures mean nothing") == 1
+    assert made.count("these figures are not meaningful") == 1
 
 
 def test_a_benchmark_without_words_has_its_modules_docstring(made):

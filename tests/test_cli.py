@@ -95,7 +95,7 @@ def test_a_stored_configuration_is_where_another_training_starts(tmp_path, capsy
     broken.write_text("{")
     assert main(["train", "--config", str(broken)]) == 2
     assert (
-        "broken.json is damaged: it is no JSON (line 1, column 2); write the config.json of a run"
+        "broken.json is damaged: it is not JSON (line 1, column 2); write the config.json of a run"
         in capsys.readouterr().err
     )
 
@@ -134,7 +134,7 @@ BAD = [
     (["train", "--preset", "induction-cpu", "--seeds", "a"], "'a' is no seed or range; write 0..15, or 0,3,5"),
     (["train", "--preset", "induction-cpu", "--seeds", "0..3,2"], "--seeds is '0..3,2', which names a seed twice"),
     (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--seed", "1"], "--seed and --seeds were both given"),
-    (["train", "--preset", "induction-cpu", "--lrs", "fast"], "--lrs is 'fast'; write numbers with commas between"),
+    (["train", "--preset", "induction-cpu", "--lrs", "fast"], "--lrs is 'fast'"),
     (["train", "--preset", "induction-cpu", "--lrs", "1e-3,0.001"], "which names a rate twice"),
     (["train", "--preset", "induction-cpu", "--lrs", "0,1e-3"], "lr is 0.0; write a number above 0"),
     (["train", "--preset", "induction-cpu", "--seeds", "0,1", "--run-id", "a"], "2 trainings and 1 different run ids"),

@@ -123,10 +123,10 @@ def test_a_text_that_differs_is_said_loudly(capsys):
     decoding = generate(small_model(n_future=2), [[1]], DecodingConfig(speculative=2, max_new_tokens=5))
     say_outcome(decoding, dataclasses.replace(speed_of(), identical=False, gap=1e-6))
     said = capsys.readouterr().err
-    assert "OTHER TEXT than plain decoding, from a token on that was ahead of the next by 1e-06 in logits" in said
+    assert "DIFFERENT TEXT from plain decoding, from a token whose logit was 1e-06 above" in said
 
 
 def test_what_decoding_took_without_anything_to_compare_it_with(capsys):
     one = generate(small_model(n_future=2), [[1]], DecodingConfig(speculative=2, max_new_tokens=1))
     say_outcome(one, None)
-    assert capsys.readouterr().err == "1 token, 0 forwards behind the prompt's\n"
+    assert capsys.readouterr().err == "1 token, 0 forwards after the prompt's\n"

@@ -63,7 +63,7 @@ def test_memory_that_is_used_up_is_one_line(
     monkeypatch.setattr(cli, "train_command", fail)
     assert main(["train"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: the memory is used up") and said.count("\n") == 1
+    assert said.startswith("error: out of memory") and said.count("\n") == 1
 
 
 def test_another_error_of_torch_is_not_taken_for_that(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""docs/decoding.md: its Python is run on a stored run, and its commands are read."""
+"""docs/guides/decoding.md: its Python is run on a stored run, and its commands are read."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from tests.fake_runs import write_run, write_weights
 @pytest.fixture
 def blocks(repository_root):
     """The code of the page, by language."""
-    page = (repository_root / "docs" / "decoding.md").read_text()
+    page = (repository_root / "docs" / "guides" / "decoding.md").read_text()
     return dict(re.findall(r"```(python|bash)\n(.*?)```", page, flags=re.DOTALL))
 
 
@@ -23,7 +23,7 @@ def test_the_python_of_the_page_decodes_both_ways_alike(blocks, tmp_path, capsys
     code, found = re.subn(r"^RUN = .*$", f"RUN = {str(path)!r}", blocks["python"], flags=re.MULTILINE)
     assert found == 1
     names = {}
-    exec(compile(code, "docs/decoding.md", "exec"), names)
+    exec(compile(code, "docs/guides/decoding.md", "exec"), names)
     assert [row.tokens for row in names["drafted"].decoded] == [row.tokens for row in names["plain"].decoded]
     assert {len(row.tokens) for row in names["sampled"].decoded} == {32}
     assert names["tree"].n_nodes == 8

@@ -1,4 +1,4 @@
-"""Rules about the repository as a whole: what README says, what is pinned, how long a module may be."""
+"""Rules about the repository as a whole: README and its map of packages, what is pinned, how long a module may be."""
 
 import re
 import subprocess
@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.file_list import covers, entries, files_on_disk, gone, is_empty_package, line_for, missing
+from tests.conftest import ROOT
 
+MOST_BYTES = 12_288
+"""Of README."""
 MAX_LINES = 400
 TEXT_SUFFIXES = {"", ".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".ipynb", ".cfg", ".sh", ".csv"}
+NEVER = {".git", ".venv", ".cache", "__pycache__", "node_modules", "runs", "site", "build"}
+"""Folders without files of the repository."""
+MAP = re.compile(r"<!-- packages -->\n```text\n(.*?)```\n<!-- end of packages -->", re.DOTALL)
 # A path below a home or work folder, where no longer path, address or word runs into it.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~/:}-])/(?:home|root|work|Users)/[\w.]+")
 
@@ -24,7 +29,15 @@ def readme(repository_root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def files() -> list[str]:
-    return files_on_disk()
+    """Every file that git tracks or would track; without git, every file outside of hidden folders."""
+    try:
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        found = [path for path in output.split("\0") if path]
+    except (OSError, subprocess.CalledProcessError):
+        found = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
+        found = [path for path in found if not NEVER & set(Path(path).parts)]
+    return sorted(path for path in set(found) if (ROOT / path).is_file())
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +61,58 @@ def commands(readme: str) -> list[str]:
     return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
-def test_readme_lists_every_file_and_no_other(readme: str, files: list[str]) -> None:
-    listed = entries(readme)
-    add = [line_for(path) for path in missing(listed, files)]
-    remove = gone(listed, files)
-    report = ["README's list of files is not the disk's. To mend it: .venv/bin/python -m tests.file_list"]
-    report += ["Lines to add:", *add] if add else []
-    report += ["Lines to remove:", *remove] if remove else []
-    assert not add and not remove, "\n".join(report)
+def package_map(readme: str) -> list[tuple[str, str]]:
+    """The lines of README's map: a folder, which ends in a slash, and what it holds."""
+    block = MAP.search(readme)
+    assert block is not None, "README.md has no map of packages between its two comments"
+    lines = [line.split(maxsplit=1) for line in block.group(1).splitlines() if line.strip()]
+    return [(folder, text[0].strip() if text else "") for folder, *text in lines]
+
+
+def folders_of_code(files: list[str]) -> set[str]:
+    """Folders that hold Python, or notebooks; those of `tests` that repeat the tree need no line."""
+    found = {f"{Path(path).parent.as_posix()}/" for path in files if path.endswith((".py", ".ipynb"))} - {"./"}
+    mirrored = {folder.removeprefix("playground/") for folder in found}
+    return {
+        folder for folder in found if not folder.startswith("tests/") or folder.removeprefix("tests/") not in mirrored
+    }
+
+
+def test_readme_maps_every_folder_of_code_once_and_no_other(readme: str, files: list[str]) -> None:
+    listed = [folder for folder, _ in package_map(readme)]
+    assert not sorted(folders_of_code(files) - set(listed)), "README's map of packages lacks these folders"
+    assert len(set(listed)) == len(listed), "README's map of packages names a folder twice"
+    held = {parent.as_posix() + "/" for path in files for parent in Path(path).parents}
+    assert not sorted(set(listed) - held), "README's map of packages names folders that do not exist"
+    assert all(text for _, text in package_map(readme)), "a line of README's map says nothing"
+
+
+def test_folders_of_tests_that_repeat_the_tree_need_no_line() -> None:
+    files = [
+        "app.py",
+        "tasks/a.py",
+        "playground/ui/lens/lens.py",
+        "tests/tasks/t.py",
+        "tests/ui/lens/t.py",
+        "tests/own/t.py",
+    ]
+    assert folders_of_code(files) == {"tasks/", "playground/ui/lens/", "tests/own/"}
+
+
+def test_readme_is_one_screen_before_its_first_command_and_short(readme: str) -> None:
+    assert len(readme.encode()) <= MOST_BYTES
+    assert readme.index("```bash") < 1500
+
+
+def test_every_figure_of_readme_has_its_source(readme: str) -> None:
+    """The section with results names seeds in each paragraph or table caption, and links to a page that has the command."""
+    section = readme.partition("## What was found")[2].partition("\n## ")[0]
+    assert "8 seeds" in section and "95%" in section
+    for page in ("docs/findings/2026-11-30.md", "docs/log.md", "docs/speed.md", "docs/findings/index.md"):
+        assert f"({page})" in section
+    for item in ("- Decoding:", "- Training:"):
+        paragraph = section.partition(item)[2].partition("\n- ")[0]
+        assert "seed 0" in paragraph and "](docs/" in paragraph
 
 
 def test_git_ignores_no_code(files: list[str], repository_root: Path) -> None:
@@ -65,36 +122,16 @@ def test_git_ignores_no_code(files: list[str], repository_root: Path) -> None:
 
 
 def _code(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts and not is_empty_package(path)]
+    return [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
 
 
-def test_readme_says_of_every_file_what_it_is(readme: str) -> None:
-    silent = [path for path, text in entries(readme).items() if not text or text.startswith("TODO")]
-    assert not silent, f"README's list says nothing of: {', '.join(silent)}"
-
-
-@pytest.mark.parametrize(
-    ("entry", "path", "expected"),
-    [
-        ("app.py", "app.py", True),
-        ("tasks/", "tasks/__init__.py", True),
-        ("tasks/", "tasks/base.py", False),
-        ("docs/*.png", "docs/a.png", True),
-        ("docs/*.png", "docs/images/a.png", False),
-        ("docs/**/*.png", "docs/images/a.png", True),
-        ("docs/**/*.png", "docs/a.png", True),
-        ("tests/**/test_*.py", "tests/tasks/test_base.py", True),
-        ("tasks/*.py", "tasks/base.py", False),  # Python code is listed file by file
-    ],
-)
-def test_a_line_covers_its_files(entry: str, path: str, expected: bool) -> None:
-    assert covers(entry, path) is expected
-
-
-def test_every_make_target_is_in_readme_and_the_other_way_round(readme: str, repository_root: Path) -> None:
+def test_every_make_target_is_documented_and_the_other_way_round(readme: str, repository_root: Path) -> None:
     makefile = (repository_root / "Makefile").read_text()
     targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()) - {"help"}
-    assert targets == set(re.findall(r"\bmake (\w+)", "\n".join(commands(readme))))
+    page = (repository_root / "docs" / "reference" / "command-line.md").read_text()
+    assert targets == set(re.findall(r"\bmake (\w+)", "\n".join(commands(page))))
+    assert set(re.findall(r"\bmake (\w+)", "\n".join(commands(readme)))) <= targets
+    assert all(f'"make {target} ' in makefile for target in targets), "make help does not name every target"
 
 
 def test_every_command_in_readme_exists(readme: str, repository_root: Path) -> None:
@@ -130,7 +167,7 @@ def test_links_in_documents_lead_somewhere(files: list[str], repository_root: Pa
 
 
 def test_every_requirement_is_pinned_with_a_reason(repository_root: Path) -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-docs.txt"):
         for line in requirement_lines(repository_root / name):
             assert re.fullmatch(r"[\w.\[\]-]+==\S+ +# \S.*", line), f"{name}: '{line}' is not 'name==version  # reason'"
 

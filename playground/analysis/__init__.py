@@ -1,1 +1,1 @@
-"""What stored runs say: comparisons, curves, formation, groups of seeds, statistics. It reads runs and imports no torch."""
+"""Analysis of stored runs: comparisons, curves, formation times, groups of seeds, statistics. Reads runs; imports no torch."""

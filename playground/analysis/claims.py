@@ -1,7 +1,7 @@
-"""What a comparison of models over n rests on: under which controls they were trained, and at which learning rates.
+"""Conditions of a comparison over n: the controls and the learning rates under which the models were trained.
 
-A difference from n = 1 may come from the loss of the further offsets, from a layer that they take, or from parameters that they
-add. Each control rules out one of these, and none rules out all. Needs no torch.
+A difference from n = 1 may be caused by the loss of the further offsets, by a layer that they take from the trunk, or by
+parameters that they add. Each control excludes one of these causes, and none excludes all. Needs no torch.
 """
 
 import math
@@ -12,18 +12,18 @@ from playground.analysis.groups import Experiment, Group, group_experiments
 from playground.figures.crossing import Crossing, median_bounds
 
 ALONE = {
-    "layers": "the path to the next token has n - 1 layers less as well",
-    "trunk": "it has more parameters as well",
-    "flops": "it has more parameters and took fewer steps as well",
+    "layers": "the path to the next token also has n - 1 layers less",
+    "trunk": "it also has more parameters",
+    "flops": "it also has more parameters and took fewer steps",
     "detached": "its trunk learns from the next token alone, and its final norm and unembedding from all offsets",
 }
-"""What else tells a model from n = 1, by its control."""
+"""What else distinguishes a model from n = 1, by its control."""
 NEEDED = ("layers", "trunk", "detached")
-"""The controls of a claim about the loss: `layers` and `trunk` must agree, and `detached` be as n = 1."""
+"""The controls that a claim about the loss needs: `layers` and `trunk` must agree, and `detached` must equal n = 1."""
 
 
 def control_notes(groups: Iterable[Group]) -> list[str]:
-    """A sentence for each n > 1: under which controls it was trained, and what a difference from n = 1 can show."""
+    """One sentence per n > 1: its controls, and the conclusion that a difference from n = 1 allows under them."""
     present: dict[int, dict[str, None]] = {}
     for group in groups:
         if group.n_future > 1:
@@ -38,7 +38,7 @@ def _note(n_future: int, controls: Sequence[str]) -> str:
         (control,) = controls
         return (
             f"n = {n_future} was trained under one control, {control}. A difference from n = 1 does not show what the further "
-            f"offsets do, because {ALONE.get(control, 'something else differs as well')}; {train}."
+            f"offsets do, because {ALONE.get(control, 'something else also differs')}; {train}."
         )
     trained = f"n = {n_future} was trained under {_listed(controls)}"
     if missing:
@@ -59,7 +59,7 @@ RATE = "optim.lr"
 
 
 def arms(experiments: Mapping[str, Experiment]) -> dict[frozenset[tuple[str, str]], list[str]]:
-    """Run ids by what they train, learning rates aside."""
+    """Run ids by experiment, where experiments that differ only in the learning rate count as one."""
     found: dict[frozenset[tuple[str, str]], list[str]] = {}
     for run, experiment in experiments.items():
         apart = frozenset(pair for pair in experiment.identity if pair[0] != RATE)
@@ -68,7 +68,7 @@ def arms(experiments: Mapping[str, Experiment]) -> dict[frozenset[tuple[str, str
 
 
 def rate_of(experiment: Experiment) -> float:
-    """The learning rate of a run."""
+    """The learning rate of a run's experiment."""
     return float(experiment.values.get(RATE, 0.0))
 
 
@@ -78,11 +78,11 @@ def several_rates(experiments: Mapping[str, Experiment]) -> bool:
 
 
 def best_rates(experiments: Mapping[str, Experiment], rows: Mapping[str, Comparison]) -> set[str]:
-    """Ids of the runs that train each model at its best learning rate; of a model that cannot be decided on, all of them.
+    """Ids of the runs that train each model at its best learning rate; all runs of a model whose best rate is undecided.
 
-    Rates are compared on the seeds that have finished or failed at all of them, and a failed one counts as the worst. The best
-    rate is that of the earliest median t50; where none has a median, or several the same, that of the best mean score. A model
-    is not decided on when its rates share no such seed, or every seed failed. `rows` may lack runs.
+    Rates are compared on the seeds that finished or failed at all of them; a failed seed counts as the worst. The best rate
+    has the earliest median t50; if no rate has a median, or several have an equal one, it has the best mean score. A model is
+    undecided if its rates share no such seed, or every seed failed. `rows` may lack runs.
     """
     kept: set[str] = set()
     for runs in arms(experiments).values():
@@ -106,7 +106,7 @@ WORST = (math.inf, math.inf)
 
 
 def _rank(rows: Sequence[Comparison]) -> tuple[float, float]:
-    """Smaller is better."""
+    """Sort key of a learning rate; smaller is better."""
     crossings: list[Crossing] = []
     scores: list[float] = []
     for row in rows:
@@ -120,7 +120,7 @@ def _rank(rows: Sequence[Comparison]) -> tuple[float, float]:
 
 
 def rate_note(experiments: Mapping[str, Experiment]) -> str:
-    """A sentence on the learning rates that the runs were trained at; empty where there is one model."""
+    """A sentence on the learning rates of the runs; empty where there is only one model."""
     of_arms = {
         arm: sorted({rate_of(experiments[run]) for run in runs}) for arm, runs in arms(experiments).items() if runs
     }
@@ -137,7 +137,7 @@ def rate_note(experiments: Mapping[str, Experiment]) -> str:
 
 
 def best_rate_note(experiments: Mapping[str, Experiment], kept: Collection[str]) -> str:
-    """A sentence on which learning rates the runs that `best_rates` kept have, and from how many they were chosen."""
+    """A sentence on the learning rates that `best_rates` kept, and on those they were chosen from."""
     parts: list[str] = []
     for runs in arms(experiments).values():
         tried = sorted({rate_of(experiments[run]) for run in runs})
@@ -145,5 +145,5 @@ def best_rate_note(experiments: Mapping[str, Experiment], kept: Collection[str])
         of = f" of {', '.join(f'{rate:g}' for rate in tried)}" if len(tried) > len(left) else ""
         name = group_experiments({runs[0]: experiments[runs[0]]})[runs[0]].label
         parts.append(f"{name}: {', '.join(f'{rate:g}' for rate in left)}{of}")
-    chosen = " chosen by the scores that are shown: train more seeds at them for a claim"
+    chosen = " chosen by the scores shown here: a claim needs more seeds, trained at these rates"
     return f"Learning rates,{chosen}. {'; '.join(parts)}."

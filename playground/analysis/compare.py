@@ -1,4 +1,4 @@
-"""One row a run: the figures by which runs are compared."""
+"""The row of one run in a comparison: the numbers by which runs are compared."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from playground.runs.store import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run in one row. `score` is the task's headline score: the final one, or the last measured so far."""
+    """The numbers of one run. `score` is the task's headline score: the final one, or the newest of an unfinished run."""
 
     run: str
     task: str
@@ -39,15 +39,15 @@ class Comparison:
     chance: float | None
     ceiling: float | None
     t50_tokens: int | None
-    """Tokens at which the score is half way from chance to ceiling and stays (`crossing`); None: not reached."""
+    """Tokens after which the score stays half way or more from chance to ceiling (`crossing`); None: not reached."""
     t50_seconds: float | None
     """Seconds of training at that point."""
     t50_flops: float | None
-    """Model FLOPs up to that point; None, too, where they are not known, as on a base."""
+    """Model FLOPs of training up to that point; None also where they are not known, as on a base."""
     measured_tokens: int
-    """Tokens at the last evaluation: how far it is known whether the score has come half way."""
+    """Tokens at the last evaluation; if `t50_tokens` is None, the score has not crossed half way up to there."""
     clipped: float | None
-    """Share of the steps whose gradient was scaled down; None where an older run did not store it."""
+    """Share of the steps whose gradient was clipped; None where an older run did not store it."""
     parameters: int
     next_token_depth: int
     tokens_per_second: float
@@ -55,7 +55,7 @@ class Comparison:
     device: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
@@ -63,14 +63,16 @@ def compare_run(run: Run) -> Comparison:
     """The row of one run, finished or not."""
     try:
         flops = flops_per_token(read_config_values(run.path, run.record))
-    except RunError:  # what the record and the metrics tell stands without it
+    except RunError:  # the record and the metrics suffice for all but the FLOPs
         flops = None
     return compare(run.record, run.metrics, flops)
 
 
 def flops_per_token(config: Mapping[str, Any]) -> float | None:
-    """Model FLOPs of training per input token, from the contents of a config.json; None for a run on a frozen base, which the
-    formula does not describe, and where the stored configuration leaves something open."""
+    """Model FLOPs of training per input token, from the contents of a config.json.
+
+    None for a run on a frozen base, to which the formula does not apply, and where the stored configuration is incomplete.
+    """
     if config.get("base"):
         return None
     try:
@@ -80,7 +82,7 @@ def flops_per_token(config: Mapping[str, Any]) -> float | None:
 
 
 def compare(record: RunRecord, metrics: Columns, flops_per_token: float | None = None) -> Comparison:
-    """`compare_run`, from what it reads of a run."""
+    """The row of one run, from its record, its metrics and its FLOPs per token (`flops_per_token`)."""
     info = record.scores[0] if record.scores else None
     score, t50, seconds, last = None, None, None, 0
     if info is not None:
@@ -125,6 +127,6 @@ def compare(record: RunRecord, metrics: Columns, flops_per_token: float | None =
 
 
 def _mean(values: NDArray[np.float64] | None) -> float | None:
-    """Over what was stored; rows of training stand for equally many steps."""
+    """Mean of the stored values; every row of training metrics covers equally many steps."""
     known = np.array([]) if values is None else values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None

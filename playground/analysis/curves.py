@@ -1,6 +1,6 @@
-"""From stored runs to the curves that figures draw. Needs no torch.
+"""Converts stored runs into the curves that figures draw. Needs no torch.
 
-`in_mean` of a curve is decided by whoever knows the other runs: `dataclasses.replace(curve, in_mean=False)`.
+`Curve.in_mean` depends on the other runs of a figure, so the caller sets it: `dataclasses.replace(curve, in_mean=False)`.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from playground.runs.record import RunRecord
 def loss_curves(
     record: RunRecord, metrics: Columns, group: Group, *, kind: str = "eval", scale: float = 1.0
 ) -> list[Curve]:
-    """The loss of each offset: on the test set (kind "eval") or while training ("train"), times `scale`."""
+    """The loss of each offset: on the test set (kind "eval") or during training (kind "train"), times `scale`."""
     prefix = "test_loss_" if kind == "eval" else "loss_"
     curves = [
         _curve(record, metrics, group, kind, f"{prefix}{offset}", offset_name(offset), scale)
@@ -30,19 +30,19 @@ def loss_curves(
 
 
 def score_curve(record: RunRecord, metrics: Columns, group: Group, name: str) -> Curve | None:
-    """One score along training; None when the run has not measured it (yet)."""
+    """One score along training; None if the run has not measured it (yet)."""
     return _curve(record, metrics, group, "eval", name)
 
 
 def clipping_curve(record: RunRecord, metrics: Columns, group: Group, name: str) -> Curve | None:
-    """`grad_norm`, the norm of the gradient before it is clipped, or `clipped`, the share of steps in which it was."""
+    """`grad_norm`, the gradient norm before clipping, or `clipped`, the share of clipped steps, along training."""
     return _curve(record, metrics, group, "train", name)
 
 
 def throughput(metrics: Columns) -> NDArray[np.float64]:
-    """Input tokens a second of training, between one row of training losses and the next; NaN where no time has passed.
+    """`[row]`: input tokens per second of training, from one row of training losses to the next; NaN where no time has passed.
 
-    Evaluations, checkpoints and probes between the rows do not count: `seconds` of the rows leaves them out.
+    The time of evaluations, checkpoints and probes is excluded: the column `seconds` of these rows does not contain it.
     """
     here = of_kind(metrics, "train")
     tokens, seconds = (np.append(0.0, np.asarray(metrics[name])[here]) for name in ("tokens", "seconds"))
@@ -57,9 +57,9 @@ def throughput_curve(record: RunRecord, metrics: Columns, group: Group) -> Curve
 
 
 def strongest_head_curve(record: RunRecord, history: AttentionHistory, group: Group) -> Curve | None:
-    """The largest prefix-matching score along training of the attention heads that the next token depends on.
+    """Along training the largest prefix-matching score of the attention heads that the next token depends on.
 
-    Future heads of later offsets are left out: they can read an induction head of their own, which helps offset 1 nothing.
+    Future heads of further offsets are excluded: they can have an induction head of their own, which does not help offset 1.
     """
     if not history.steps:
         return None
@@ -84,7 +84,7 @@ def _curve(
 
 
 def _places(metrics: Columns, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Steps and tokens of the rows of a kind."""
+    """Steps and tokens of the rows of one kind."""
     here = of_kind(metrics, kind)
     return np.asarray(metrics["step"])[here], np.asarray(metrics["tokens"])[here]
 

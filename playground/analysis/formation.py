@@ -1,16 +1,17 @@
-"""When heads, composition and behaviour formed in a run, in which order, and how that differs between groups of runs.
+"""Formation times: when heads, composition and accuracy formed in a run, in which order, and differences between groups of
+runs.
 
-Everything is read from what probes stored along training, on the rows of the task. What stands for a run is the strongest
-head of each kind: the previous-token head out of the trunk, where an induction head can read what it writes, and each
-induction head out of those that its offset uses. K-composition is that of two heads: into the strongest induction head, from
-the strongest previous-token head BEFORE it, by its own attention and not by what it composes. Each quantity is timed in two
-ways:
+Everything is read from probe results stored along training, on the rows of the task. Each kind of head is represented by the
+strongest one: the previous-token head is chosen in the trunk, where an induction head can read its output, and each induction
+head among those that its offset depends on. K-composition is that of two heads: the receiver is the strongest induction head,
+the sender the strongest previous-token head BEFORE it, chosen by its attention score and not by its composition. Each quantity
+is timed in two ways:
 
 - t50 and t90: half and nine tenths of the way from chance (the null band) to the ceiling (the ideal head), crossed for good;
-- half of final: half of the way from its own first to its own last value. The order of events uses this one, because
-  composition has no ceiling, and small models share the work of one ideal head among several.
+- half of final: half of the way from its own first to its own last value. The order of events uses this time, because
+  composition has no ceiling, and because several heads of a small model share the work of one ideal head.
 
-Between two measured steps a quantity is taken to change along a straight line.
+Between two measured steps a quantity is interpolated linearly.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,14 +40,14 @@ from playground.results.base import Paths, ResultT
 from playground.runs.record import RunRecord
 
 FORMED = 0.1
-"""A quantity has formed when its last value is this share of the way from chance to its ceiling; less has no half."""
+"""A quantity has formed if its last value is at least this share of the way from chance to its ceiling; else `half` is None."""
 ORDER = ("previous token", "K-composition", "induction", "accuracy")
 """The expected order of events (Olsson et al. 2022)."""
 
 
 @runtime_checkable
 class MeasuredRun(Protocol):
-    """What is asked of a run: `playground.runs.store.Run` has it, and so have the runs of the app."""
+    """Interface of the runs that are analysed: `playground.runs.store.Run` and the app's `StoredRun` have it."""
 
     @property
     def id(self) -> str: ...
@@ -58,13 +59,13 @@ class MeasuredRun(Protocol):
     def record(self) -> RunRecord: ...
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
-        """What a probe measured along training; empty if it did not run."""
+        """Results of a probe along training; empty if the probe did not run."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
-    """What a run's probes stored along training."""
+    """The probe results of a run that formation times are computed from."""
 
     attention: History[AttentionScores]
     composition: History[Composition]
@@ -72,7 +73,7 @@ class Histories:
 
 
 def histories(run: MeasuredRun) -> Histories:
-    """Read the three histories. Raises ValueError when the run has no attention scores on its task's rows."""
+    """Read the three histories of a run. Raises ValueError if it has no attention scores on its task's rows."""
     attention = run.history("task_attention", AttentionScores)
     if not attention.steps:
         probes = "task_attention composition behaviour"
@@ -88,7 +89,7 @@ def histories(run: MeasuredRun) -> Histories:
 
 
 def formation(run: MeasuredRun) -> Formation:
-    """The events of one run, finished or not. Raises ValueError when the run has no attention scores on its task's rows."""
+    """The events of one run, finished or not. Raises ValueError if the run has no attention scores on its task's rows."""
     found, n_future = histories(run), run.record.n_future
     paths = future_head_paths(run.record.future_heads, n_future)
     ahead = {ahead_name(k): score_name(k) for k in range(1, n_future + 1)}
@@ -113,19 +114,19 @@ def formation(run: MeasuredRun) -> Formation:
 
 
 def ahead_name(k: int) -> str:
-    """`induction` for k = 1, else `2-ahead induction`, .."""
+    """Name of the k-ahead event: `induction` for k = 1, else `2-ahead induction`, .."""
     return "induction" if k == 1 else f"{k}-ahead induction"
 
 
 def score_name(k: int) -> str:
-    """What `AttentionScores.score` calls the k-ahead score."""
+    """Name of the k-ahead score in `AttentionScores.score`."""
     return "prefix_matching" if k == 1 else f"ahead_{k}"
 
 
 def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -> list[Row]:
-    """For every event and the next one in `names`: in how many runs the first came before, with, or after the second.
+    """For each event and its successor in `names`: number of runs in which the first came before, with, or after the second.
 
-    An event that did not happen comes after one that did; two that did not are left out of the count.
+    An event that was not reached comes after one that was; runs in which neither was reached are not counted.
     """
     rows: list[Row] = []
     for first, second in zip(names, names[1:], strict=False):
@@ -146,11 +147,12 @@ def event_order(formations: Sequence[Formation], names: Sequence[str] = ORDER) -
 
 
 def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str | None = None) -> list[Row]:
-    """Median time of every main event in each group of runs, with its 95% interval over seeds, and against `baseline`.
+    """Median time of every main event in each group of runs, with its 95% interval over seeds, and its ratio to `baseline`.
 
-    `baseline` is the first group unless told otherwise. `ratio` is the median, over the seeds that both have, of the group's
-    time over the baseline's (below 1: earlier). Not-reached counts as later than all others; None stands for a median or bound
-    beyond the end of the runs, and for the bounds of fewer than six seeds. Raises ValueError for a baseline that is no group.
+    `baseline` is the first group by default. `ratio` is the median, over the seeds that both groups have, of the group's time
+    over the baseline's (below 1: earlier). A time that was not reached counts as later than all others. None stands for a
+    median or bound beyond the end of the runs, and for the bounds of fewer than six seeds. Raises ValueError for an unknown
+    baseline.
     """
     rows: list[Row] = []
     baseline = next(iter(groups), "") if baseline is None else baseline
@@ -184,7 +186,7 @@ def compare_formation(groups: Mapping[str, Sequence[Formation]], baseline: str |
 
 
 def _times(runs: Iterable[Formation], name: str) -> dict[int, float]:
-    """By seed; of a seed that is there twice the later run counts."""
+    """Times of one event by seed; where a seed occurs twice, the later run replaces the earlier one."""
     events = ((run.seed, run.event(name)) for run in runs)
     return {seed: _time(event.half) for seed, event in events if event is not None}
 
@@ -194,18 +196,18 @@ def _time(tokens: int | None) -> float:
 
 
 def _finite(value: float) -> float | None:
-    """None for what lies beyond the end of the runs: an infinite time, and the ratio of a time to one, which is 0."""
+    """None for a value beyond the end of the runs: an infinite time, or a ratio to one, which is 0."""
     return value if 0 < value < np.inf else None
 
 
 def _used_by(events: Sequence[Event], k: int, paths: Paths) -> list[Event]:
-    """Those of heads that offset k uses: of the trunk and of the future heads on its path."""
+    """The events of heads that offset k depends on: those of the trunk and of the future heads on its path."""
     heads = set(used_by([Head.parse(event.subject) for event in events], k, paths))
     return [event for event in events if Head.parse(event.subject) in heads]
 
 
 def _of_trunk(events: Sequence[Event]) -> list[Event]:
-    """Those of trunk heads; a trunk of no layers has none, then all."""
+    """The events of trunk heads; all events if the trunk has no layers."""
     return [event for event in events if event.subject.startswith("blocks.")] or list(events)
 
 
@@ -221,7 +223,7 @@ def _head_event(history: History[AttentionScores], name: str, score: str, head: 
 
 
 def _composition_event(history: History[Composition], previous: Sequence[Event], receiver: Head, paths: Paths) -> Event:
-    """K-composition into one head, from the sender before it with the largest previous-token score in the end."""
+    """K-composition into one head, from the earlier sender with the largest previous-token score at the end of training."""
     last = history.results[-1]
     before = [head for head in last.senders if receiver.comes_after(head, paths)]
     events = [event for event in previous if Head.parse(event.subject) in before]
@@ -237,9 +239,9 @@ def _composition_event(history: History[Composition], previous: Sequence[Event],
 
 
 def _accuracy_events(history: History[Behaviour], scores: Sequence[ScoreInfo], n_future: int) -> list[Event]:
-    """Accuracy of every offset on the scored tokens of the probe rows.
+    """Events of the accuracy of every offset on the scored tokens of the probe rows.
 
-    Chance is that of the task's own accuracy at this offset, else of its headline score where that is an accuracy, else 0.
+    Chance is that of the task's accuracy at this offset, else that of its headline score if that is an accuracy, else 0.
     """
     known = {info.name: info.chance for info in scores if "accuracy" in info.name}
     headline = scores[0].name if scores else ""

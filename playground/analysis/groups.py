@@ -1,6 +1,7 @@
-"""Runs that repeat one experiment with other seeds: the groups that means and intervals are taken over. Needs no torch.
+"""Groups of runs that repeat one experiment with other seeds; means and intervals are taken over a group. Needs no torch.
 
-Whether a field is part of the experiment, it says itself (`setting` in playground/config/checks.py). All fields of a task are.
+Each configuration field declares whether it is part of the experiment (`setting` in playground/config/checks.py). All fields of
+a task are.
 """
 
 import hashlib
@@ -13,60 +14,60 @@ from playground.config.checks import default_of
 from playground.runs.record import RunRecord
 
 ASIDE = frozenset(place for place, item in fields_by_place().items() if not item.metadata["experiment"])
-"""Fields that change how a run is computed or looked at, and not what is trained."""
+"""Fields that change how a run is computed or observed, but not what is trained."""
 BEFORE = {"model.init": "by next-token depth"}
-"""What it was for older runs where that is no longer the default: outputs scaled by the depth of the next-token path,
-and all weights from one stream, so that models of different n shared none."""
+"""Values that older runs had where the default has changed since. `by next-token depth`: outputs scaled by the depth of the
+next-token path, and all weights from one random stream, so that models of different n shared no initial weights."""
 LATER = {place: default_of(item) for place, item in fields_by_place().items() if item.metadata.get("since")} | BEFORE
-"""What older runs do not say, and what it was for them."""
+"""Values of fields that older runs do not store."""
 HASHED_AT_DEFAULT = {
     f"train.{name}": LATER[f"train.{name}"] for name in ("accumulate", "recompute", "graphs", "compiled", "parallel")
 }
-"""Fields that were part of the experiment until 2026-11-29: hashes that runs on a base store hold them at their defaults."""
+"""Fields that were part of the experiment until 2026-11-29. Hashes stored by runs on a base contain them at their defaults."""
 MOST_DIFFERENCES = 3
 MOST_CHARACTERS = 100
-"""Of a value in a label."""
+"""Most characters of a value in a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs of one configuration, seeds aside."""
+    """Runs that share one configuration except for the seed."""
 
     label: str
-    """`n = 2, layers`, the type of the future heads where it is another (`n = 2, causal, layers`), and what else tells it from
-    the other groups."""
+    """`n = 2, layers`; with the type of the future heads if it is not the default (`n = 2, causal, layers`), and with whatever
+    else distinguishes the group from the others."""
     n_future: int
     control: str
     variant: int = 0
-    """Number among the groups of equal n_future and control."""
+    """Index among the groups with equal n_future and control; figures shade their colour by it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Experiment:
-    """What a run trains: its configuration without what changes nothing about it."""
+    """The part of a run's configuration that determines what is trained."""
 
     values: Mapping[str, Any]
-    """By their places, such as `model.n_layers`."""
+    """Values by field, such as `model.n_layers`."""
     identity: frozenset[tuple[str, str]]
     """Equal for runs that repeat one experiment with other seeds."""
 
 
 def experiment_of(config: Mapping[str, Any], precision: str = "") -> Experiment:
-    """The experiment of a run, from the contents of its config.json, and the precision that it was trained in (`precision_of`).
+    """The experiment of a run, from the contents of its config.json and its training precision (`precision_of`).
 
-    The device is no part of an experiment, but with it the precision changes, and that changes what is learned.
+    The device is not part of an experiment, but the precision is: it depends on the device and changes what is learned.
     """
     values = _settled(_flatten(config)) | ({"precision": precision} if precision else {})
     return Experiment(values=values, identity=_identity(values))
 
 
 def precision_of(record: RunRecord) -> str:
-    """What matrix products of a run ran in."""
+    """The precision of a run's matrix products: `float32` or `bfloat16`."""
     return precision_on(record.device)
 
 
 def precision_on(device: str) -> str:
-    """What matrix products run in: float32 on the CPU, bfloat16 on a GPU. An empty device is a CPU.
+    """The precision of matrix products on a device: float32 on the CPU, bfloat16 on a GPU. An empty name counts as a CPU.
 
     >>> precision_on("cpu (2 threads)"), precision_on("NVIDIA H200")
     ('float32', 'bfloat16')
@@ -77,12 +78,12 @@ def precision_on(device: str) -> str:
 def group_runs(
     configs: Mapping[str, Mapping[str, Any]], records: Mapping[str, RunRecord] | None = None
 ) -> dict[str, Group]:
-    """The group of each run, from the contents of the runs' config.json by run id.
+    """The group of each run by run id, from the contents of the runs' config.json.
 
-    With their records, runs that were trained in another precision are another group.
+    With `records`, runs that were trained in different precisions are in different groups.
 
-    Bases of runs count as one where they repeat one another themselves. With n = 1 both controls name the same model, so
-    that they fall into one group, and so do all types of future heads but `linear`, and both unembeddings.
+    Runs on different bases are in one group if the bases themselves repeat one experiment. With n = 1 both controls, all types
+    of future heads but `linear`, and both kinds of unembedding define the same model, and so share a group.
 
     >>> model = {"n_future": 2, "control": "layers"}
     >>> groups = group_runs({"a": {"model": model, "seed": 0}, "b": {"model": model, "seed": 1}})
@@ -94,10 +95,10 @@ def group_runs(
 
 
 def counted_runs(records: Iterable[RunRecord], groups: Mapping[str, Group]) -> set[str]:
-    """Ids of the runs that count for what is said of a group: one for each seed, the newest that has not ended early.
+    """Ids of the runs that count in the statistics of a group: one per seed, the newest that did not end early.
 
-    So nothing is counted twice, neither a seed that was trained again nor the one model that both controls name with n = 1.
-    A group in which every run ended early counts them all, each seed once.
+    So no run is counted twice: neither a seed that was trained again, nor the n = 1 model that belongs to both controls. In a
+    group in which every run ended early all count, each seed once.
     """
     members: dict[Group, list[RunRecord]] = {}
     for record in sorted(records, key=lambda record: record.created):
@@ -110,7 +111,7 @@ def counted_runs(records: Iterable[RunRecord], groups: Mapping[str, Group]) -> s
 
 
 def group_experiments(experiments: Mapping[str, Experiment]) -> dict[str, Group]:
-    """`group_runs` for experiments that are known already."""
+    """`group_runs`, for experiments that were already read."""
     members: dict[frozenset[tuple[str, str]], Experiment] = {}
     for experiment in experiments.values():
         members.setdefault(experiment.identity, experiment)
@@ -131,7 +132,7 @@ def group_experiments(experiments: Mapping[str, Experiment]) -> dict[str, Group]
 
 
 def experiment_hash(config: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that the configurations of a group share, and others do not; the same in every version."""
+    """Eight hexadecimal digits that identify a group's configuration; stable across versions of this program."""
     flat = _settled(_flatten(config))
     later = {place for place, value in LATER.items() if value == flat[place] and place.partition(".")[2] not in NAMED}
     told = _identity({place: value for place, value in flat.items() if place not in later})
@@ -140,18 +141,18 @@ def experiment_hash(config: Mapping[str, Any]) -> str:
 
 
 def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values by their places, such as `model.n_layers`; lists as tuples, as they are before JSON."""
+    """The values by field, such as `model.n_layers`; lists as tuples, since JSON stores tuples as lists."""
     flat: dict[str, Any] = {}
     for part, values in config.items():
         for name, value in values.items() if isinstance(values, Mapping) else (("", values),):
             place = f"{part}.{name}" if name else part
-            if value or part != "clamp":  # what is not clamped tells nothing
+            if value or part != "clamp":  # an empty clamp adds no information
                 flat[place] = tuple(value) if isinstance(value, list) else value
     return flat
 
 
 def _settled(flat: dict[str, Any]) -> dict[str, Any]:
-    """With what older runs leave out, types that say nothing for n = 1 as the default, and of a base what its group shares."""
+    """Normalised values: defaults for fields that older runs lack or that have no effect with n = 1; a base by its group."""
     base = flat.get("base.experiment") or flat.get("base.run")
     flat = LATER | {place: value for place, value in flat.items() if not place.startswith("base.")}
     if base:
@@ -178,7 +179,7 @@ def _identity(flat: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
 
 
 def _written(place: str, value: Any) -> str:
-    """A value as text that equal values share: 1 and 1.0 are equal where a number with a fraction is meant."""
+    """A value as text, equal for equal values: a whole number in a float field is written as 1.0."""
     item = fields_by_place().get(place)
     if item is not None and item.type is float and type(value) is int:
         value = float(value)
@@ -194,7 +195,7 @@ def _short_label(flat: Mapping[str, Any]) -> str:
 
 
 def _differences(configs: list[Mapping[str, Any]]) -> list[str]:
-    """What to write behind each of several equal labels: the preset where that suffices, else what differs."""
+    """A suffix for each of several equal labels: the preset if that distinguishes them, else the fields that differ."""
     if len(configs) < 2:
         return [""] * len(configs)
     presets = [str(config.get("preset") or "own settings") for config in configs]
@@ -212,7 +213,7 @@ def _differences(configs: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _told(key: str, config: Mapping[str, Any]) -> str:
-    """One field as it stands in a label: `lr 0.003`; `forbid_previous_token all`."""
+    """One field in a label: `lr 0.003`; `forbid_previous_token all`."""
     value = config.get(key)
     text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"{key.rpartition('.')[2]} {text if len(text) <= MOST_CHARACTERS else short_value(text)}"

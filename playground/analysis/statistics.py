@@ -1,8 +1,8 @@
-"""When a score crosses a share of the way to its ceiling, in a run; and medians over runs of which some never cross.
+"""When a score crosses a share of the way to its ceiling in a run, and medians over runs of which some never cross.
 
-The intervals hold for times of any distribution: between two of the sorted times, so that they miss the true median in at most
-5% of samples (the sign test turned round; Conover 1999, Practical Nonparametric Statistics, section 3.2). Fewer than six times
-have no such interval.
+The intervals need no assumption on the distribution of times. Their ends are two of the sorted times, chosen so that the
+interval misses the true median in at most 5% of samples (inverted sign test; Conover 1999, Practical Nonparametric Statistics,
+section 3.2). Fewer than six times have no such interval.
 """
 
 import math
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL = 0.95
-"""Of all intervals here."""
+"""Confidence level of all intervals in this module."""
 
 
 def crossing(
     tokens: Sequence[float], values: Sequence[float], chance: float, ceiling: float, share: float = 0.5
 ) -> float | None:
-    """Token count from which on `values` is `share` of the way from chance to ceiling, and stays there.
+    """Token count after which `values` stays at or beyond `share` of the way from chance to ceiling.
 
-    It lies on the straight line between the last point before and the first after, so that it does not hang on how often was
-    measured. None when that does not happen within the run (right-censored). Works for scores that fall, too.
+    It is interpolated linearly between the last point before and the first point after, so that it depends little on how often
+    the score was measured. None if that does not happen within the run (right-censored). Also works for scores that fall.
 
     >>> crossing([0, 10, 20, 30, 40], [0.0, 0.6, 0.4, 0.6, 0.9], chance=0.0, ceiling=1.0)
     25.0
@@ -43,7 +43,7 @@ def crossing(
 
 
 def median_interval(times: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Median and its 95% interval. Times that were not reached are infinite, and count as later than all others.
+    """Median and its 95% interval. Times that were not reached are infinite: they count as later than all others.
 
     The bounds are NaN for fewer than six times.
 
@@ -61,22 +61,22 @@ def median_interval(times: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def ratio_interval(times: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Median of the ratios of pairs and its 95% interval, which is that of the one that can be claimed.
+    """Median of the ratios of paired times, and its 95% interval.
 
-    Both members of a pair have the seed, and so initial weights and data, in common. Where neither was reached the ratio can be
-    anything: the bounds, and the median where it depends on it (NaN), allow for that.
+    The two times of a pair share the seed, and so initial weights and data. If neither was reached, the ratio can have any
+    value: the bounds hold for all of them, and the median is NaN if it depends on it.
 
     >>> ratio_interval(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 2.0]))
     (2.0, nan, nan)
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = times / base
-    unknown = np.isnan(ratios)
+    unknown = np.isnan(ratios)  # inf / inf: replaced by the extremes 0 and infinity
     (least, low, _), (most, _, high) = (median_interval(np.where(unknown, value, ratios)) for value in (0.0, math.inf))
     return least if least == most else math.nan, low, high
 
 
 def _median(ordered: NDArray[np.float64]) -> float:
-    """Of sorted numbers, the middle one or the mean of the middle two; infinite when the later of the two is."""
+    """Median of sorted numbers: the middle one, or the mean of the middle two; infinite if the later of the two is."""
     middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
     return float(middle.mean())

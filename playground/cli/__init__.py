@@ -1,4 +1,4 @@
-"""The command line, `python -m playground COMMAND`; `--help` behind a command describes it.
+"""The command line, `python -m playground COMMAND`; `COMMAND --help` describes a command.
 
 Exit status: 0 success, 1 a training that failed, 2 bad input (one sentence on stderr), 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
@@ -20,17 +20,17 @@ from playground.terminal import say
 
 COMMANDS = {
     "train": "Train one model on one task and store the run.",
-    "resume": "Go on with a run that was stopped, killed or failed.",
-    "compare": "Set stored runs side by side.",
-    "probe": "Look into the models of a stored run: heads, circuits, ablation, patching, lens.",
+    "resume": "Resume a run that was stopped, was killed or failed.",
+    "compare": "Compare stored runs side by side.",
+    "probe": "Analyse the models of a stored run: heads, circuits, ablation, patching, lens.",
     "formation": "When heads and behaviour formed in stored runs, in which order, and how n changes it.",
-    "generate": "Continue text with a stored run, several tokens per forward; how fast and how good that is.",
+    "generate": "Continue text with a stored run, several tokens per forward; measure its speed and quality.",
     "runs": "List, show or remove stored runs.",
 }
 
 
 NO_MEMORY = "can't allocate memory"
-"""What torch says when the operating system gives it none."""
+"""Part of torch's error message when the operating system refuses memory."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         if not (isinstance(error, MemoryError) or NO_MEMORY in str(error)):
             raise
         say(
-            "error: the memory is used up; end other programs, raise the limit of this one, or choose a smaller model or batch"
+            "error: out of memory; end other programs, raise this one's memory limit, or choose a smaller model or batch"
         )
         return 1
     except Interrupted as interrupted:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _open_streams() -> None:
-    """Streams that were closed before the start go nowhere, as after `>/dev/null`."""
+    """Replace output streams that were closed before the start by os.devnull."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (open to the end)
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 

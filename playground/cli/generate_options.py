@@ -1,4 +1,4 @@
-"""The options of `generate`, what may not stand together, and the decoding they ask for."""
+"""The options of `generate`, checks of their combinations, and the decoding that they configure."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -16,61 +16,62 @@ if TYPE_CHECKING:
     from playground.running.decoding import LoadedRun
 
 TREE_ROWS = 16
-"""Test rows by which a tree is chosen; not those that are shown."""
+"""Number of test rows used to choose a tree; other rows than those that are decoded."""
 BENCHMARK_PROMPTS = 8
 MOST_NODES = 256
-"""Of a tree, all of whose tokens go through the model at once."""
+"""Most nodes of a tree, all of which go through the model in one forward."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """What `generate` takes."""
+    """The options of `generate`."""
 
     run: RunName
     prompt: Annotated[str | None, arg(metavar="TEXT")] = None
-    """Text to continue. Without it rows of the task's test set are, cut before what is scored."""
+    """Text to continue. By default rows of the task's test set, cut before their scored tokens."""
     samples: Annotated[int | None, arg(metavar="N")] = None
-    """How many texts: 1, for --benchmark 8, for --evaluate 256 windows or 100 expressions for each number of operations."""
+    """Number of texts: by default 1, with --benchmark 8, with --evaluate 256 windows or 100 expressions for each number of
+    operations."""
     speculative: Annotated[int | None, arg(metavar="K")] = None
-    """The offsets 2 .. K draft: by default all that the run has. 1 is plain decoding."""
+    """The offsets 2 .. K draft; by default all offsets of the run. 1 is plain decoding."""
     plain: bool = False
-    """Plain decoding, one token per forward: the same as --speculative 1."""
+    """Plain decoding, one token per forward; equal to --speculative 1."""
     tree: Annotated[int | None, arg(metavar="NODES")] = None
-    """Several drafts per offset: of all trees of so many tokens, the last one and drafts, the best on other test rows."""
+    """Several drafts per offset: a tree of this many tokens (the last emitted token and drafts), chosen on other test rows."""
     max_new_tokens: Annotated[int | None, arg(metavar="N")] = None
-    """By default 64, for polynomials an answer, or as many as fit."""
+    """Most new tokens; by default 64, for polynomials the length of an answer, but no more than fit."""
     temperature: Annotated[float | None, arg(metavar="T")] = None
-    """Draw tokens at random; the smaller, the likelier ones. Without it the likeliest is taken."""
+    """Sample tokens; small values prefer probable tokens. Without it the most probable token is taken."""
     top_k: Annotated[int | None, arg(metavar="N")] = None
-    """Draw from the N likeliest tokens only."""
+    """Sample only from the N most probable tokens."""
     top_p: Annotated[float | None, arg(metavar="P")] = None
-    """Draw from the likeliest tokens that together have this probability."""
+    """Sample only from the most probable tokens that together have this probability."""
     seed: int = 0
-    """Decides what is drawn."""
+    """Seed of the sampling."""
     typical: bool = False
-    """Accept drafts that are merely probable enough: more of them, and NOT the distribution of plain decoding."""
+    """Accept every draft that is probable enough: more drafts, but NOT the distribution of plain decoding."""
     slide: bool = False
-    """When the context is full, drop its older half and go on."""
+    """When the context is full, drop its older half and continue."""
     stop: Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT ...]")] = ()
     r"""Tokens that end the text, such as \n for bytes."""
     step: Annotated[int | None, arg(metavar="S")] = None
     """Stored step of the weights; the last one by default."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs."""
+    """Device of the model."""
     benchmark: bool = False
     """Measure every K, and trees of 16 and 32 nodes, at batch 1 and 8."""
     evaluate: bool = False
-    """Score what is decoded for test rows: answers (polynomial), or continuations (bytes)."""
+    """Score the tokens decoded for test rows: answers (polynomial), or continuations (bytes)."""
     text: Text = None
     runs_dir: RunsDir = field(default_factory=default_runs_dir)
     as_json: Json = False
 
 
-# --- what may stand together ----------------------------------------------------------------------------------------
+# --- combinations of options ----------------------------------------------------------------------------------------
 
 
 def check_options(given: Generate) -> None:
-    """Raises ValueError for options that contradict each other or are out of range, whatever the run."""
+    """Raises ValueError for options that contradict each other or are out of range, for every run."""
     bounds = {
         "--samples": (given.samples, 1, 10**5),
         "--max-new-tokens": (given.max_new_tokens, 1, 10**6),
@@ -86,14 +87,12 @@ def check_options(given: Generate) -> None:
             raise ValueError(f"{name} is {short_value(value)}; write {bound}")
     drafts = _named_drafts(given)
     if len(drafts) > 1:
-        why = ", and a tree chooses by itself how far it reaches" if drafts[-1] == "--tree" else ""
+        why = ", and a tree itself defines the furthest offset" if drafts[-1] == "--tree" else ""
         raise ValueError(f"{' and '.join(drafts)} were both given{why}; leave one out")
     if given.typical and given.temperature is None:
-        raise ValueError(
-            "--typical is about drafts of sampled text; write --temperature with it, such as --temperature 0.8"
-        )
+        raise ValueError("--typical needs sampled text; write --temperature with it, such as --temperature 0.8")
     if given.typical and (given.plain or given.speculative == 1):
-        raise ValueError("--typical is about drafts, and plain decoding has none; leave one out")
+        raise ValueError("--typical needs drafts, and plain decoding has none; leave one out")
     if given.benchmark and given.evaluate:
         raise ValueError("--benchmark and --evaluate were both given; leave one out")
     if given.benchmark and drafts:
@@ -126,7 +125,7 @@ def _check_evaluate(given: Generate) -> None:
 
 
 def check_offsets(given: Generate, loaded: "LoadedRun") -> None:
-    """Raises ValueError where more offsets are asked for than the run has."""
+    """Raises ValueError for options that need more offsets than the run has."""
     n_future, run = loaded.model.n_future, loaded.run.id
     wanted = {
         "--benchmark": given.benchmark,
@@ -147,18 +146,18 @@ def check_offsets(given: Generate, loaded: "LoadedRun") -> None:
         )
 
 
-# --- the decoding they ask for --------------------------------------------------------------------------------------
+# --- the decoding that they configure -------------------------------------------------------------------------------
 
 
 def make_sampling(given: Generate) -> "Sampling":
-    """How tokens are chosen. Raises ValueError for values out of range."""
+    """The sampling settings. Raises ValueError for values out of range."""
     from playground.generation.config import Sampling
 
     return Sampling(temperature=given.temperature, top_k=given.top_k, top_p=given.top_p)
 
 
 def make_prompts(given: Generate, loaded: "LoadedRun", count: int) -> list[list[int]]:
-    """The prompt, as often as it is wanted, or test rows. Raises ValueError for a text that the task cannot read."""
+    """The prompt repeated `count` times, or `count` test rows. Raises ValueError for a text that the task cannot encode."""
     from playground.running.decoding import prompt_tokens, task_prompts
 
     if given.prompt is None:
@@ -167,7 +166,7 @@ def make_prompts(given: Generate, loaded: "LoadedRun", count: int) -> list[list[
 
 
 def make_drafts(given: Generate, loaded: "LoadedRun") -> "Tree":
-    """The drafts of the options; a tree without any is plain decoding."""
+    """The tree of drafts for the options; without drafts in plain decoding."""
     from playground.generation.tree import chain
 
     if given.tree is not None:
@@ -176,7 +175,7 @@ def make_drafts(given: Generate, loaded: "LoadedRun") -> "Tree":
 
 
 def tree_of(nodes: int, given: Generate, loaded: "LoadedRun") -> "Tree":
-    """The best tree on test rows behind those that are decoded, as long as there are any."""
+    """The best tree on the test rows after the decoded ones, or on the decoded ones if there are no others."""
     from playground.running.decoding import choose_tree, task_prompts
 
     first = given.samples or (BENCHMARK_PROMPTS if given.benchmark else 1)
@@ -186,7 +185,7 @@ def tree_of(nodes: int, given: Generate, loaded: "LoadedRun") -> "Tree":
 
 
 def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) -> "DecodingConfig":
-    """Plain decoding of the prompts; `with_drafts` adds to it. Raises ValueError where the context has too little room."""
+    """Configuration of plain decoding; `with_drafts` adds drafts. Raises ValueError if the context has too little room."""
     from playground.generation.config import DecodingConfig
     from playground.running.decoding import default_new_tokens, new_token_room
 
@@ -195,7 +194,7 @@ def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) 
     if longest > n_ctx and not given.slide:
         raise ValueError(
             f"the prompt has {longest} tokens, and the context of run {loaded.run.id} holds {n_ctx}; shorten it, or write "
-            "--slide to go on from its end"
+            "--slide to continue from its end"
         )
     if wanted > room and given.max_new_tokens is not None and not given.slide:
         raise ValueError(
@@ -211,7 +210,7 @@ def make_config(given: Generate, loaded: "LoadedRun", prompts: list[list[int]]) 
 
 
 def with_drafts(config: "DecodingConfig", drafts: "Tree", given: Generate) -> "DecodingConfig":
-    """The same decoding with drafts, and with the rule by which they are accepted."""
+    """`config` with drafts, and with the rule of their acceptance."""
     if not drafts.paths:
         return config
     rule = "typical" if given.typical else "exact"
@@ -221,7 +220,7 @@ def with_drafts(config: "DecodingConfig", drafts: "Tree", given: Generate) -> "D
 
 
 def _stop_token(text: str, loaded: "LoadedRun") -> int:
-    """A token by the string that it is shown as, or else what the task reads in the text, with \\n and \\t written out."""
+    """The token with this string, or else the token that the task encodes from the text, with \\n and \\t as escapes."""
     strings = loaded.task.token_strings(range(loaded.task.d_vocab))
     if text in strings:
         return strings.index(text)

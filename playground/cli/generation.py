@@ -1,4 +1,4 @@
-"""`generate`: continue text with a stored run, measure how fast that is, or score what comes out."""
+"""`generate`: continue text with a stored run, measure the speed, or score the decoded text."""
 
 import dataclasses
 import json
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from playground.running.decoding import LoadedRun
 
 DESCRIPTION = (
-    "Continue text with a stored run, and show each token in the colour of the offset that drafted it. Drafts are on where the "
-    "run has future heads for them: offset 1 checks them, and the text is the one that plain decoding writes. The text goes to "
+    "Continue text with a stored run, and show each token in the colour of the offset that drafted it. Drafts are used if the "
+    "run has future heads for them: offset 1 verifies them, so that the text equals that of plain decoding. The text goes to "
     "stdout; forwards, acceptance and the speed-up over plain decoding go to stderr."
 )
 TREES = (16, 32)
@@ -41,9 +41,9 @@ TREES = (16, 32)
 BATCHES = (1, 8)
 MOST_REPEATS = 15
 PATIENCE = 1.0
-"""Seconds that measuring the speed-up behind a text may take of each way of decoding, if more than once."""
+"""Seconds for the timing repeats of each way of decoding after a text; a single repeat may take longer."""
 LEFT_OUT = ("K", "nodes")
-"""Columns of the benchmark that the names of its rows say already."""
+"""Columns that the benchmark does not show, because the names of its rows contain them."""
 
 
 def generate_command(argv: list[str]) -> int:
@@ -57,7 +57,7 @@ def generate_command(argv: list[str]) -> int:
     make_sampling(given)
     loaded = load_for_decoding(found, given.step, device=given.device)
     check_offsets(given, loaded)
-    _ = found.task  # what refuses comes before what is only noted
+    _ = found.task  # errors of opening the task come before the notes below
     record = found.record
     if record.state != "finished":
         say(
@@ -74,7 +74,7 @@ def generate_command(argv: list[str]) -> int:
 
 
 def _texts(given: Generate, loaded: "LoadedRun") -> int:
-    """One prompt after another: the text as it grows, and a line on how it came about."""
+    """Decode one prompt after another: the text while it grows, then a line with forwards, acceptance and speed."""
     from tasks.base import seeded_generator
 
     prompts = make_prompts(given, loaded, given.samples or 1)
@@ -114,7 +114,7 @@ def _text(
 def _measure_again(
     loaded: "LoadedRun", prompt: list[int], config: "DecodingConfig", decoding: Decoding, seed: int
 ) -> DecodingSpeed | None:
-    """The speed-up with this prompt, without a screen in between; None where there is nothing to compare."""
+    """The speed-up with this prompt, timed without output to the screen; None if there is nothing to compare."""
     from playground.running.decoding import measure_decoding
 
     if decoding.speculative == 1 or not decoding.decoded[0].forwards:
@@ -145,7 +145,7 @@ def _text_as_json(loaded: "LoadedRun", decoding: Decoding, speed: DecodingSpeed 
 
 
 def _benchmark(given: Generate, loaded: "LoadedRun") -> int:
-    """Every way of drafting at every batch size, against plain decoding of the same prompts."""
+    """Time every way of drafting at every batch size, against plain decoding of the same prompts."""
     from playground.running.decoding import measure_decoding
 
     prompts = make_prompts(given, loaded, given.samples or BENCHMARK_PROMPTS)
@@ -187,7 +187,7 @@ def _all_drafts(given: Generate, loaded: "LoadedRun") -> Iterator[tuple[str, "Tr
 
 
 def _evaluate(given: Generate, loaded: "LoadedRun") -> int:
-    """Score what is decoded for the task's test rows."""
+    """Score the text decoded for the task's test rows."""
     from playground.running.decoded_scores import score_decoded
 
     measured = score_decoded(loaded, make_drafts(given, loaded), given.samples)

@@ -1,4 +1,4 @@
-"""What is left to train of a command, and what it says of the runs that are stored already."""
+"""The configurations of a command that still need training, and messages about runs that are already stored."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from playground.torchrun import launched
 
 
 def left_to_train(configs: list[RunConfig], runs_dir: Path, *, again: bool, as_json: bool) -> list[RunConfig]:
-    """Those that no finished run has trained already, or all of them `again`; the runs of the others are named."""
+    """Configurations without a finished stored run, or all with `again`; prints the stored runs of the others."""
     if again or launched():
         return configs
     from playground.running.existing import existing_runs
@@ -32,5 +32,5 @@ def left_to_train(configs: list[RunConfig], runs_dir: Path, *, again: bool, as_j
 
 
 def print_outcome(run: Run) -> None:
-    """How a run ended, as a JSON line."""
+    """Print a run's id, path and status as a JSON line."""
     print(json.dumps({"run": run.id, "path": str(run.path.resolve()), "status": run.record.state}), flush=True)

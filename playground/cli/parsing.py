@@ -1,4 +1,4 @@
-"""Options of the command line: tyro parses them, and what it says of a wrong one becomes one sentence."""
+"""Options of the command line, parsed by tyro, whose error boxes become one sentence."""
 
 import contextlib
 import functools
@@ -18,15 +18,15 @@ Text = Annotated[
     arg(
         name="path",
         metavar="PATH",
-        help="Where the text of the run's task lies now, if it was moved: a file or a folder.",
+        help="Present path of the text of the run's task, if it was moved: a file or a folder.",
     ),
 ]
-RunName = Annotated[str, Positional, arg(metavar="RUN", help="Run id, or the unique beginning of one.")]
-RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique beginnings of them.")]
+RunName = Annotated[str, Positional, arg(metavar="RUN", help="Run id, or a unique prefix of one.")]
+RunNames = Annotated[tuple[str, ...], Positional, arg(metavar="RUN", help="Run ids, or unique prefixes of them.")]
 
 
 def parse(command: Callable[..., Any], argv: list[str], name: str, **options: Any) -> Any:
-    """Run tyro, with what it prints of a wrong option as one sentence."""
+    """Run tyro. Raises ValueError, with one sentence, for a wrong option."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -34,13 +34,13 @@ def parse(command: Callable[..., Any], argv: list[str], name: str, **options: An
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # Python's own sentence on a number of thousands of digits ends with advice that no command takes
+        # Python's error for a number of thousands of digits ends with advice that is useless on the command line.
         sentence = _sentence(said.getvalue()).partition("; use sys.set_int")[0]
         raise ValueError(re.sub(r"\S{200,}", lambda word: f"{word[0][:60]}..", sentence)) from None
 
 
 def run_command(command: Callable[..., int], argv: list[str], name: str) -> int:
-    """Parse the arguments of a function, then call it; what it prints is its own."""
+    """Parse the arguments of a function, then call it; only the parsing runs with stderr captured."""
 
     @functools.wraps(command)
     def later(*args: Any, **kwargs: Any) -> Callable[[], int]:
@@ -50,7 +50,7 @@ def run_command(command: Callable[..., int], argv: list[str], name: str) -> int:
 
 
 def _sentence(box: str) -> str:
-    """What a box says: its first part, and of a suggestion in the second the name. Boxes have lines, or dashes in ASCII.
+    """The text of tyro's error box: its first part, and the name of a suggestion. Boxes have lines, or dashes in ASCII.
 
     >>> _sentence("╭─ Wrong ─╮\\n│ Unrecognized: --a │\\n│ ─── │\\n│ Perhaps you meant: │\\n│   --b INT │\\n╰───╯")
     'Unrecognized: --a; perhaps you meant --b'

@@ -1,4 +1,4 @@
-"""`probe` and `formation`."""
+"""The commands `probe` and `formation`."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playground.analysis.groups import Group
 
 DEFAULT_PROBES = ("task_attention", "composition", "knockout")
-Probes = Annotated[tuple[str, ...], arg(help="Which probes to run; `--probe list` names them all.")]
+Probes = Annotated[tuple[str, ...], arg(help="Probes to run; `--probe list` lists all.")]
 Step = Annotated[str, arg(help="A stored step, `last`, or `all` stored steps.")]
 
 
@@ -33,7 +33,7 @@ def probe_command(argv: list[str]) -> int:
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
-        """Look into the models of a stored run; what is measured is kept in its folder, in probes/NAME.jsonl."""
+        """Run probes on the models of a stored run; the results are stored in its folder, in probes/NAME.jsonl."""
         from playground.probes.registry import PROBES, find_probe
         from playground.running.probing import probe_run
 
@@ -84,10 +84,10 @@ def _steps(run: Run, wanted: str) -> list[int]:
 
 
 def formation_command(argv: list[str]) -> int:
-    """When things formed in stored runs."""
+    """Show when heads and behaviour formed in stored runs."""
 
     def formation(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), as_json: Json = False) -> int:
-        """When heads and behaviour formed, from what probes stored along training. Runs of one configuration form a group."""
+        """When heads and behaviour formed, from probe results stored during training. Runs of one configuration are a group."""
         from playground.analysis.formation import compare_formation, event_order
         from playground.analysis.formation import formation as form
         from playground.analysis.groups import counted_runs, group_runs
@@ -122,7 +122,7 @@ def formation_command(argv: list[str]) -> int:
 
 
 def _say_left_out(runs: list[Run], groups: "Mapping[str, Group]") -> None:
-    """Which runs are not counted, and why: a seed counts once, and a run that ended early not beside whole ones."""
+    """Print which runs are not counted, and why: each seed counts once, and runs that ended early do not count."""
     for run in dict.fromkeys(runs):
         state = run.record.state
         why = (

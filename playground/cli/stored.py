@@ -1,4 +1,4 @@
-"""`compare` and `runs`."""
+"""The commands `compare` and `runs`."""
 
 import contextlib
 import json
@@ -23,17 +23,17 @@ from playground.runs.store import Run, find_run, list_runs
 from playground.terminal import comparison_table, print_broken, print_problems, print_run, runs_table, say, tell
 
 MOST_NAMED = 10
-Force = Annotated[bool, arg(help="Remove runs also that say that another machine trains them.")]
+Force = Annotated[bool, arg(help="Also remove runs whose record says that another machine trains them.")]
 
 
 def compare_command(argv: list[str]) -> int:
     def compare(
         runs: RunNames,
-        best_rates: Annotated[bool, arg(help="Of each model show its best learning rate alone.")] = False,
+        best_rates: Annotated[bool, arg(help="Show only the best learning rate of each model.")] = False,
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
-        """Set stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
+        """Compare stored runs side by side: score, chance, ceiling, when the score crossed half way, size and speed."""
         if not runs:
             raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
         found = [find_run(name, runs_dir) for name in runs]
@@ -63,7 +63,7 @@ def compare_command(argv: list[str]) -> int:
 
 
 def _experiments(runs: Sequence[Run]) -> dict[str, Experiment]:
-    """What each run trains, by its id; a run whose configuration cannot be read is left out."""
+    """The experiment of each run, by its id, without runs whose configuration cannot be read."""
     found: dict[str, Experiment] = {}
     for run in runs:
         with contextlib.suppress(RunError):
@@ -72,7 +72,7 @@ def _experiments(runs: Sequence[Run]) -> dict[str, Experiment]:
 
 
 def _models(groups: Mapping[str, Group]) -> str:
-    """What the models are called that differ in more than n, control and type: by what tells them apart."""
+    """A sentence with the labels of all models, if some differ in more than n, control and type; else empty."""
     labels = dict.fromkeys(group.label for group in groups.values())
     plain = {(group.n_future, group.control) for group in groups.values()}
     return f"The models are: {'; '.join(labels)}." if len(labels) > len(plain) else ""
@@ -86,7 +86,7 @@ def _remove(names: Sequence[str], runs_dir: Path, *, force: bool) -> int:
         removable(run, runs_dir, force=force)
     for run in found:
         kept = remove_run(run, runs_dir, force=force)
-        named = f"; kept in {run.path}, since they are not the run's: {', '.join(kept[:MOST_NAMED])}" if kept else ""
+        named = f"; kept in {run.path}, not part of the run: {', '.join(kept[:MOST_NAMED])}" if kept else ""
         more = f" and {len(kept) - MOST_NAMED} more" if len(kept) > MOST_NAMED else ""
         say(f"removed {run.id}{named}{more}")
     return 0
@@ -119,7 +119,7 @@ def runs_command(argv: list[str]) -> int:
         return 0
 
     def rm(runs: RunNames, runs_dir: RunsDir = default_runs_dir(), force: Force = False) -> int:
-        """Remove stored runs, for good. Runs in training are refused. Files that are not a run's are kept and named."""
+        """Remove stored runs permanently, except runs in training. Files that do not belong to a run are kept and named."""
         return _remove(runs, runs_dir, force=force)
 
     commands: dict[str, Callable[..., int]] = {"list": list_, "show": show, "rm": rm}

@@ -1,7 +1,7 @@
-"""Decoded text on the screen while it is decoded: the prompt dim, each accepted draft in the colour of its offset.
+"""Live output of decoded text: the prompt dim, each accepted draft in the colour of its offset.
 
-Drafts are underlined as well, so that they can be told from offset 1's own tokens without colours, spaces included. Where
-stdout is no terminal the same text comes without any of that.
+Drafts are also underlined, so that they differ from offset 1's own tokens without colours, spaces included. If stdout is not
+a terminal, the text is printed without styles.
 """
 
 import math
@@ -18,13 +18,13 @@ from playground.terminal import shown
 
 Decode = Callable[[Sequence[int]], str]
 UNFINISHED = "\ufffd"
-"""What stands for bytes that are no character, or not yet one."""
+"""The character that `decode` writes for invalid bytes, or for bytes of an incomplete character."""
 LONGEST = 3
-"""Bytes of a character of UTF-8 behind its first."""
+"""Most bytes of a UTF-8 character after its first."""
 
 
 class GrowingText:
-    """Tokens as text, piece by piece: a piece never changes once it is out, and characters come whole.
+    """Tokens as text, piece by piece: a returned piece never changes later, and characters are complete.
 
     >>> text = GrowingText(lambda tokens: bytes(tokens).decode("utf-8", "replace"), list(b"a\\xe2"))
     >>> text.shown, text.add(0x82), text.add(0xAC), text.add(0x21), text.finish()
@@ -36,12 +36,12 @@ class GrowingText:
         self.shown = self._settled()
 
     def add(self, token: int) -> str:
-        """What a further token adds."""
+        """The text that a further token adds; empty while a character is incomplete."""
         self.tokens.append(token)
         return self._extend(self._settled())
 
     def finish(self) -> str:
-        """What was held back until now: bytes of which no character came."""
+        """The text held back so far: bytes that did not become a character."""
         return self._extend(self.decode(self.tokens))
 
     def _extend(self, text: str) -> str:
@@ -50,7 +50,7 @@ class GrowingText:
         return piece
 
     def _settled(self) -> str:
-        """The text as far as no further token changes it."""
+        """The part of the text that no further token can change."""
         text = self.decode(self.tokens)
         for back in range(1, min(LONGEST, len(self.tokens)) + 1):
             if not text.endswith(UNFINISHED):
@@ -60,7 +60,7 @@ class GrowingText:
 
 
 class Screen:
-    """Writes one decoded row to stdout as its forwards come in."""
+    """Writes one decoded row to stdout, forward by forward."""
 
     def __init__(self, decode: Decode, prompt: Sequence[int], limit: int, stop: Sequence[int]) -> None:
         self.text, self.left, self.stop = GrowingText(decode, prompt), limit, set(stop)
@@ -68,7 +68,7 @@ class Screen:
         self._write(self.text.shown, "dim")
 
     def step(self, _row: int, step: DecodingStep) -> None:
-        """Take a forward; of its tokens only those are shown that are wanted."""
+        """Print the tokens of a forward, up to a stop token or the limit."""
         accepted = [draft.offset for draft in step.drafts if draft.accepted]
         for token, offset in zip(step.emitted, (*accepted, 1), strict=True):
             if self.left:
@@ -76,7 +76,7 @@ class Screen:
                 self.left = 0 if token in self.stop else self.left - 1
 
     def end(self) -> None:
-        """The rest, and a line's end."""
+        """Print the rest, and a line end."""
         self._write(self.text.finish(), "")
         self._write("\n", "")
 
@@ -90,7 +90,7 @@ class Screen:
 
 
 def say_outcome(decoding: Decoding, speed: DecodingSpeed | None) -> None:
-    """The line behind a text, on stderr: forwards, acceptance per offset, and the speed-up that was measured."""
+    """Print the line after a text on stderr: forwards, acceptance per offset, and the measured speed-up."""
     row = decoding.decoded[0]
     said = Text(f"{_count(row)}, step by step" if decoding.speculative == 1 else _count(row))
     if decoding.speculative > 1 and row.forwards:
@@ -111,15 +111,13 @@ def say_outcome(decoding: Decoding, speed: DecodingSpeed | None) -> None:
 
 def _count(row: DecodedRow) -> str:
     tokens, forwards = len(row.tokens), row.forwards
-    return f"{tokens} token{'s' if tokens != 1 else ''}, {forwards} forward{'s' if forwards != 1 else ''} behind the prompt's"
+    return f"{tokens} token{'s' if tokens != 1 else ''}, {forwards} forward{'s' if forwards != 1 else ''} after the prompt's"
 
 
 def _speed(speed: DecodingSpeed) -> str:
     low, high = speed.spread
     of = "plain decoding" if speed.identical is not None else f"plain decoding of as many tokens, {speed.new_tokens}"
-    parted = (
-        f", OTHER TEXT than plain decoding, from a token on that was ahead of the next by {speed.gap:.2g} in logits"
-    )
+    parted = f", DIFFERENT TEXT from plain decoding, from a token whose logit was {speed.gap:.2g} above the second one"
     same = {True: ", same text", False: parted, None: ""}[speed.identical]
     return f"{speed.speedup:.2f} times as fast as {of} ({low:.2f} to {high:.2f} in {len(speed.plain_seconds)} repeats){same}"
 
@@ -129,5 +127,5 @@ def _style(offset: int) -> str:
 
 
 def _shown_lines(text: str) -> str:
-    """The text as stdout can show it; the ends of its lines and its tabs are part of it."""
+    """The text with escapes for what stdout cannot show; line ends and tabs are kept."""
     return re.sub(r"[^\n\t]+", lambda found: shown(found[0], sys.stdout.encoding), text)

@@ -1,4 +1,4 @@
-"""`train` and `resume`."""
+"""The commands `train` and `resume`."""
 
 import argparse
 import dataclasses
@@ -26,12 +26,12 @@ from playground.terminal import make_reporter, say
 from playground.torchrun import launched
 
 MOST_TRAININGS = 10_000
-"""Trainings of one command: seeds times learning rates."""
+"""Most trainings of one command: seeds times learning rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What `train` takes besides the fields of the configuration."""
+    """The options of `train` besides the fields of the configuration."""
 
     preset: str | None = None
     """Start from this named configuration."""
@@ -40,22 +40,22 @@ class TrainOptions:
     config: Annotated[Path | None, arg(metavar="FILE")] = None
     """Or start from a configuration file, such as the config.json in a run's folder."""
     base: str | None = None
-    """Or train further future heads on the frozen trunk of this finished next-token run (its id, or the path of its folder):
-    task, sizes, optimizer and length are the run's, and the heads medusa_mlp for 4 tokens, unless told otherwise."""
+    """Or train further future heads on the frozen trunk of this finished next-token run (its id, or the path of its folder).
+    By default task, sizes, optimizer and length are the run's, and the heads medusa_mlp for 4 tokens."""
     size: str | None = None
     """Take d_model, n_layers and n_heads from one of the paper's sizes: 1M, 3M, 10M, 30M, 100M, 300M, 1B."""
     seed: int = 0
-    """Decides the initialisation and the training data; on a base the base's by default."""
+    """Determines the initial weights and the training data; on a base the base's by default."""
     seeds: Annotated[str | None, arg(metavar="SEEDS")] = None
-    """Several seeds instead, trained side by side and stored as a run each: 0..15, or 0,3,5."""
+    """Several seeds, trained side by side, one stored run each: 0..15, or 0,3,5."""
     lrs: Annotated[str | None, arg(metavar="RATES")] = None
-    """Several learning rates, each with every seed, likewise: 1e-3,3e-3."""
+    """Several learning rates, each with every seed, trained side by side, one stored run each: 1e-3,3e-3."""
     runs_dir: Path = field(default_factory=default_runs_dir)
     """Folder that holds the stored runs. PLAYGROUND_RUNS_DIR sets another default."""
     run_id: str | None = None
-    """Name of the run and its folder, or of several with commas between; made from the configuration by default."""
+    """Name of the run and its folder, or several names separated by commas; by default made from the configuration."""
     again: bool = False
-    """Train also what a finished run has trained already. A run with a name of its own (--run-id) is always trained."""
+    """Train even if a finished run of this training is stored. With --run-id a run is always trained."""
     json: bool = False
     """Print one JSON line for each run at the end and nothing else."""
 
@@ -69,20 +69,20 @@ def resume_command(argv: list[str]) -> int:
 
 
 def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> int:
-    """Under torchrun the first process runs the command, and the others train with it; alone it is just the command."""
+    """Run a command. Under torchrun rank 0 runs it, and the other ranks take part in its training."""
     if not launched():
         return command(argv)
     from playground.running.distributed_runs import follow
-    from playground.training.crew import ProcessFailed, ProcessGone, joined
+    from playground.training.process_group import ProcessFailed, ProcessGone, joined
 
     rank = 0
-    with catching_signals() as should_stop:  # torchrun asks the others to end while this one says why
+    with catching_signals() as should_stop:  # torchrun sends SIGTERM while this rank still reports the error
         try:
-            with joined() as crew:
-                rank = crew.rank
+            with joined() as group:
+                rank = group.rank
                 if rank == 0:
                     return command(argv)
-                follow(crew, should_stop)
+                follow(group, should_stop)
                 return 0
         except Interrupted as interrupted:
             if rank == 0:
@@ -96,7 +96,7 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
             if error.run is not None:
                 say(f"error: {error}; go on with: {resume_line(error.run)}")
             sys.stdout.flush()
-            os._exit(1)  # on GPUs something may still wait for the one that has gone, also when Python ends
+            os._exit(1)  # a normal exit could hang: NCCL may still wait for the lost rank
 
 
 def _train(argv: list[str]) -> int:
@@ -167,7 +167,7 @@ def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> lis
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds as they are written: single ones and ranges, both ends included.
+    """Parse a list of seeds: single ones, and ranges with both ends included. Raises ValueError for anything else.
 
     >>> parse_seeds("0..3,8")
     [0, 1, 2, 3, 8]
@@ -178,13 +178,11 @@ def parse_seeds(text: str) -> list[int]:
         low, high = _seed(first), _seed(last if dots else first)
         if not 0 <= low <= high:
             raise ValueError(
-                f"--seeds is {short_value(text)}, of which {short_value(part.strip())} is no seed or range; write 0..15, or "
+                f"--seeds is {short_value(text)}, and {short_value(part.strip())} in it is no seed or range; write 0..15, or "
                 f"0,3,5 (seeds go up to {MOST_SEED})"
             )
         if len(seeds) + high - low >= MOST_TRAININGS:
-            raise ValueError(
-                f"--seeds is {short_value(text)}, which are too many; write at most {MOST_TRAININGS} seeds"
-            )
+            raise ValueError(f"--seeds is {short_value(text)}, too many seeds; write at most {MOST_TRAININGS}")
         seeds += range(low, high + 1)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds is {short_value(text)}, which names a seed twice; write each once")
@@ -192,13 +190,13 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _seed(text: str) -> int:
-    """A seed as it is written; -1 for what is none."""
+    """A seed from its text; -1 for an invalid one."""
     known = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_SEED)) and int(text) <= MOST_SEED
     return int(text) if known else -1
 
 
 def parse_rates(text: str) -> list[float]:
-    """Learning rates with commas between.
+    """Parse learning rates separated by commas. Raises ValueError for anything else.
 
     >>> parse_rates("1e-3,3e-3")
     [0.001, 0.003]
@@ -211,14 +209,14 @@ def parse_rates(text: str) -> list[float]:
     except ValueError:
         rates = []
     if not rates or not all(map(math.isfinite, rates)):
-        raise ValueError(f"--lrs is {short_value(text)}; write numbers with commas between, such as 1e-3,3e-3")
+        raise ValueError(f"--lrs is {short_value(text)}; write numbers separated by commas, such as 1e-3,3e-3")
     if len(set(rates)) < len(rates):
         raise ValueError(f"--lrs is {short_value(text)}, which names a rate twice; write each once")
     return rates
 
 
 def _start_from(argv: list[str]) -> RunConfig:
-    """The configuration that the other options change: of a preset, of a task, or on a base."""
+    """The configuration from which the other options start: of a preset, a task, a file, or a base."""
     from playground.running.base import make_config_on
     from playground.running.presets import find_preset
     from tasks.registry import config_class
@@ -249,7 +247,7 @@ def _start_from(argv: list[str]) -> RunConfig:
 
 
 def _read_config(path: Path) -> RunConfig:
-    """A configuration from a file such as a run's folder holds."""
+    """A configuration from a file in the format of a run's config.json. Raises ValueError."""
     try:
         return RunConfig.from_dict(read_json(path))
     except RunError as error:
@@ -258,14 +256,14 @@ def _read_config(path: Path) -> RunConfig:
 
 _HAS = {
     "base": "a base has its own task and sizes",
-    "config": "the file says it all",
+    "config": "the file is a complete configuration",
     "preset": "a preset has its task",
 }
-"""Why no other start stands beside these."""
+"""Why these starting points exclude others."""
 
 
 def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
-    """Raises ValueError for two starts at once, and for none."""
+    """Raises ValueError for two starting points at once, and for none."""
     from playground.running.presets import PRESETS
     from tasks.registry import task_names
 
@@ -282,7 +280,7 @@ def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
 
 
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
-    """The command line of `train` as an object, with the fields of this configuration as options and defaults."""
+    """Parse the command line of `train`, with the fields of this configuration as options and defaults."""
     checked = {
         "task_config": config.task,
         "model": config.model,
@@ -314,7 +312,7 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
 
 
 def _unchecked(part: Any) -> Any:
-    """The same values in a class that checks nothing: impossible combinations then raise our sentence, not a box."""
+    """A copy in a subclass without checks: tyro would turn errors of impossible combinations into a box."""
     cls = type(part)
     body = {"__post_init__": lambda self: None, "__doc__": cls.__doc__, "__module__": cls.__module__}
     return type(cls.__name__, (cls,), body)(**vars(part))
@@ -322,7 +320,7 @@ def _unchecked(part: Any) -> Any:
 
 def _check_one_process(what: str) -> None:
     if launched():
-        raise ValueError(f"{what} are trained by one process; leave torchrun out, or train one")
+        raise ValueError(f"{what} need a single process; start without torchrun, or train one")
 
 
 def _resume(argv: list[str]) -> int:
@@ -332,7 +330,7 @@ def _resume(argv: list[str]) -> int:
         runs_dir: RunsDir = default_runs_dir(),
         as_json: Json = False,
     ) -> int:
-        """Go on with runs that were stopped, killed or failed, from their last checkpoints. Several go on side by side."""
+        """Resume runs that were stopped, were killed or failed, from their last checkpoints. Several train side by side."""
         from playground.running.replicas import resume_many
         from playground.running.runner import resume as resume_run
 
@@ -353,7 +351,7 @@ def _resume(argv: list[str]) -> int:
 
 
 def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool, *, wanted: int = 1) -> int:
-    """Train `wanted` runs until done, or until a signal, which leaves checkpoints. Returns the exit status."""
+    """Train `wanted` runs to the end, or until a signal, after which they have checkpoints. Returns the exit status."""
     import torch
 
     from playground.running.runner import NonFiniteLoss
@@ -378,9 +376,9 @@ def _until_stopped(work: Callable[[Callable[[], str]], list[Run]], as_json: bool
 
 
 def _say_how_it_ended(runs: list[Run], as_json: bool, *, number: int = 0, missing: int = 0) -> int:
-    """The outcomes as JSON lines, what failed, how to go on with what stopped; returns the exit status.
+    """Print outcomes as JSON lines, errors, and the command that resumes stopped runs; returns the exit status.
 
-    `number` is the signal that came, `missing` how many trainings did not begin.
+    `number` is the signal received, `missing` the number of trainings that did not begin.
     """
     if as_json:
         for run in runs:

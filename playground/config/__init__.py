@@ -1,6 +1,6 @@
-"""Everything that decides what a run computes: frozen, strict, and saved as JSON beside its results.
+"""Everything that determines what a run computes: frozen, strict, and saved as JSON with its results.
 
-Sizes carry TransformerLens's names. `RunConfig.from_dict` refuses unknown keys and names the nearest valid one.
+Sizes have TransformerLens's names. `RunConfig.from_dict` rejects unknown keys and names the nearest valid one.
 """
 
 from playground.config.base import BaseConfig

@@ -1,6 +1,6 @@
-"""A finished next-token run as the base of another: only the future heads of further offsets are trained on its frozen trunk.
+"""A finished next-token run as the base of another run, which trains only further future heads on the frozen trunk.
 
-That is how Medusa (Cai et al. 2024, 2401.10774) and Hydra (Ankner et al. 2024, 2402.05109) come by their heads.
+Medusa (Cai et al. 2024, 2401.10774) and Hydra (Ankner et al. 2024, 2402.05109) train their heads this way.
 """
 
 from dataclasses import dataclass, field
@@ -12,28 +12,28 @@ from playground.config.future_heads import FutureHeads, future_head_paths, is_la
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
-    """The run whose trunk, layer of offset 1, final norm, embedding and unembedding are taken over and stay as they are.
+    """The run whose trunk, layer of offset 1, final norm, embedding and unembedding are copied and kept frozen.
 
     `make_config_on` and the start of a training fill in the two hashes.
     """
 
     run: str = field(metadata={"experiment": False})
-    """Id of a run in the same folder, or path of a run; a whole path once the training has started."""
+    """Id of a run in the same folder, or path of a run; an absolute path once the training has started."""
     config_hash: str = setting("", experiment=False)
-    """Hash of its configuration."""
+    """Hash of the base's configuration."""
     experiment: str = setting("")
-    """Hash of its experiment: bases that differ in their seeds only share it."""
+    """Hash of the base's experiment; equal for bases that differ only in their seeds."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.run:
-            raise ValueError("base names no run; write its id or the path of its folder")
+            raise ValueError("base names no run; write the run's id or the path of its folder")
 
     def check(self, n_future: int, future_heads: FutureHeads) -> None:
-        """Raises ValueError where nothing would be trained, or for future heads that change how the next token is predicted."""
+        """Raises ValueError if nothing would be trained, or for future heads that change how the next token is predicted."""
         if n_future < 2:
             raise ValueError(
-                f"n_future is {n_future}, and the next token's future head is the base's, which stays as it is; "
+                f"n_future is {n_future}, and the next token's future head is that of the base, which stays frozen; "
                 "write n_future=2 or more"
             )
         if not fits_base(future_heads):
@@ -45,7 +45,7 @@ class BaseConfig:
 
 
 def fits_base(kind: FutureHeads) -> bool:
-    """Whether offset 1 of this type is what it is in a model that predicts the next token only: one layer on the trunk.
+    """True if offset 1 of this type is computed as in a next-token model: by one layer on the trunk.
 
     >>> fits_base("medusa_mlp"), fits_base("causal"), fits_base("anticausal"), fits_base("linear")
     (True, True, False, False)

@@ -1,4 +1,4 @@
-"""Strict reading of configurations: unknown keys, wrong types and impossible values are refused, with what to write instead."""
+"""Strict reading of configurations: unknown keys, wrong types and impossible values raise, with what to write instead."""
 
 import dataclasses
 import difflib
@@ -26,15 +26,15 @@ __all__ = [
 
 ConfigT = TypeVar("ConfigT")
 MOST_INTEGER = 2**63 - 1
-"""What fits the 64 bits of a column of a table, for numbers of which nothing else is said."""
+"""Bound of integers without a bound of their own: a table column has 64 bits."""
 MOST_CHARACTERS = 4096
-"""Of texts: the longest path that Linux takes."""
+"""Bound of the length of texts: the longest path that Linux allows."""
 MOST_ENTRIES = 10_000
-"""Of tuples and dictionaries."""
+"""Bound of the size of tuples and dictionaries."""
 MOST_DEPTH = 5
-"""How deep they may be nested."""
+"""Bound of the nesting depth of tuples and dictionaries."""
 MOST_NAMED = 30
-"""Names that an error sentence lists."""
+"""Most names listed in an error message."""
 
 
 def setting(
@@ -48,12 +48,13 @@ def setting(
     experiment: bool = True,
     since: str = "",
 ) -> Any:
-    """A field of a configuration, which says once all that is to be known of it; `check_fields` reads the bounds.
+    """A field of a configuration with its bounds and properties; `check_fields` checks the bounds.
 
-    `least` and `most` belong to the range, `above` and `below` do not; of texts and tuples they bound the length. Two runs that
-    differ in fields with `experiment=False` alone repeat one experiment: these change how it is computed or looked at. `since`
-    is the day on which a field was added. Such a field does not enter the hash of a configuration while it has its default. The
-    default is what older runs had; `BEFORE` in playground/analysis/groups.py lists the exceptions.
+    `least` and `most` are inclusive bounds, `above` and `below` exclusive ones; of texts and tuples they bound the length. Runs
+    that differ only in fields with `experiment=False` repeat one experiment: such a field changes how the experiment is
+    computed or observed. `since` is the date on which a field was added to a released format. Such a field is left out of the
+    configuration's hash while it has its default, so that hashes of older runs stay valid. The default is the value that older
+    runs had; `BEFORE` in playground/analysis/groups.py lists the exceptions.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below}
     metadata = {**bounds, "experiment": experiment, "since": since}
@@ -63,7 +64,7 @@ def setting(
 
 
 def default_of(item: "dataclasses.Field[Any]") -> Any:
-    """The default of a field, MISSING where it has none."""
+    """The default of a field, or MISSING."""
     return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
@@ -71,9 +72,10 @@ def default_of(item: "dataclasses.Field[Any]") -> Any:
 
 
 def strict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
-    """Build a configuration dataclass from a dictionary, refusing unknown keys, wrong types and values out of bounds.
+    """Build a configuration dataclass from a dictionary.
 
-    Raises ValueError that names the key, the part of the configuration (`where`) and what to write instead.
+    Raises ValueError for unknown or missing keys, wrong types and values out of bounds; the message names the part of the
+    configuration (`where`), the key and what to write instead.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {short_value(values)}; it must be a dictionary of its fields")
@@ -94,7 +96,7 @@ def strict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
 
 
 def check_fields(config: Any) -> None:
-    """Types, choices and bounds of a configuration's own fields. Raises ValueError for the first one that is wrong."""
+    """Check types, choices and bounds of a configuration's own fields. Raises ValueError for the first wrong field."""
     hints = hints_of(type(config))
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
@@ -107,7 +109,7 @@ def check_fields(config: Any) -> None:
 
 
 def problem(value: Any, hint: Any, item: "dataclasses.Field[Any]") -> str:
-    """What to write in place of a field's value; empty for a good one."""
+    """What to write instead of a field's value; empty for a valid one."""
     if not fits(value, hint):
         return f"{'write' if get_origin(hint) is Literal else 'it must be'} {readable(hint)}"
     if isinstance(value, str):
@@ -121,7 +123,10 @@ def problem(value: Any, hint: Any, item: "dataclasses.Field[Any]") -> str:
 
 
 def plain_problem(value: Any, depth: int = MOST_DEPTH) -> str:
-    """What is wrong with a value of which only its size is bounded; numbers, texts and what contains them are looked at."""
+    """What is wrong with a value without a type hint, or an empty text: only sizes and nesting depth are checked.
+
+    Numbers, texts and containers of them are checked; other values pass.
+    """
     if isinstance(value, str):
         return _text_problem(value, {})
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -177,7 +182,7 @@ def _text_problem(value: str, bounds: Mapping[str, Any]) -> str:
 
 
 def check_name(name: Any, what: str, most: int = 200) -> None:
-    """Raises ValueError for what cannot be, or be part of, the name of a folder: the id of a run, or a preset's name.
+    """Raises ValueError if `name`, the id of a run or the name of a preset, cannot be part of a folder name.
 
     >>> check_name("induction-cpu-n2.1", "run id")
     """
@@ -189,7 +194,7 @@ def check_name(name: Any, what: str, most: int = 200) -> None:
 
 
 def nearest(name: Any, names: Iterable[str]) -> str:
-    """The end of an error sentence: the nearest valid name, or the valid names."""
+    """End of an error message: the nearest valid name, or all valid names."""
     known = sorted(names)
     asked = name if isinstance(name, str) and len(name) <= 200 else ""
     close = difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
@@ -197,6 +202,6 @@ def nearest(name: Any, names: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """Names with commas between; of many the first ones, and how many more there are."""
+    """Names separated by commas; after the first `most`, only the number of further names."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"

@@ -1,4 +1,4 @@
-"""Which attention heads are held to a pattern, kept from one, or frozen, by name."""
+"""Names of the attention heads whose pattern is forced or forbidden, or whose weights are frozen."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from playground.config.model import ModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ClampConfig:
-    """Attention patterns held fixed or forbidden from step 0, to see what forms without them (playground/model/clamp.py).
+    """Attention patterns forced or forbidden from step 0, to see what forms without them (playground/model/clamp.py).
 
     Each field names heads: `all`, `trunk`, a layer (`blocks.0`, `future_heads.0`) or a head (`blocks.0.2`).
     """
 
     force_previous_token: tuple[str, ...] = setting(())
-    """These heads attend to the token before, whatever their weights."""
+    """These heads attend to the previous token, whatever their weights."""
     forbid_previous_token: tuple[str, ...] = setting(())
-    """These heads cannot attend to the token before."""
+    """These heads cannot attend to the previous token."""
     force_induction: tuple[str, ...] = setting(())
-    """These heads attend to what followed earlier occurrences of the current token."""
+    """These heads attend to the tokens after earlier occurrences of the current token, whatever their weights."""
     forbid_induction: tuple[str, ...] = setting(())
-    """These heads cannot attend to what followed earlier occurrences of the current token."""
+    """These heads cannot attend to the tokens after earlier occurrences of the current token."""
     freeze_heads: tuple[str, ...] = setting(())
     """These heads keep their initial weights."""
 
@@ -30,23 +30,23 @@ class ClampConfig:
 
     @property
     def changes_patterns(self) -> bool:
-        """Whether any pattern is forced or forbidden."""
+        """True if any pattern is forced or forbidden."""
         forced = self.force_previous_token or self.force_induction
         return bool(forced or self.forbid_previous_token or self.forbid_induction)
 
     def check(self, model: ModelConfig) -> None:
-        """Raises ValueError for a head that `model` does not have, or one that is forced to two things."""
+        """Raises ValueError for a head that `model` does not have, or a head that is forced to two patterns."""
         chosen = {item.name: select_heads(getattr(self, item.name), model) for item in dataclasses.fields(self)}
         for layer, heads in chosen["force_previous_token"].items():
             both = set(heads) & set(chosen["force_induction"].get(layer, ()))
             if both:
                 raise ValueError(
-                    f"force_previous_token and force_induction both name head {layer}.{min(both)}; leave it out of one"
+                    f"force_previous_token and force_induction both name head {layer}.{min(both)}; remove it from one of them"
                 )
 
 
 def select_heads(names: tuple[str, ...], model: ModelConfig) -> dict[str, list[int]]:
-    """Layer -> heads that the names choose in a model. Raises ValueError for a name that chooses none.
+    """Map of layer name to sorted head indices that `names` select. Raises ValueError for a name that selects no head.
 
     >>> select_heads(("blocks.0", "future_heads.0.1"), ModelConfig(n_layers=2, n_heads=2))
     {'blocks.0': [0, 1], 'future_heads.0': [1]}

@@ -1,7 +1,7 @@
-"""How many floating-point operations training takes, from the configuration alone: the model FLOPs of Chowdhery et al. 2022
-(PaLM, 2204.02311, appendix B), with causal attention counted as half.
+"""Training FLOPs from the configuration alone: the model FLOPs of Chowdhery et al. 2022 (PaLM, 2204.02311, appendix B), with
+causal attention counted as half.
 
-They are what the computation needs, not what a program spends: nothing that is computed twice counts twice.
+Model FLOPs are what the computation needs, not what a program performs: recomputed activations are not counted again.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ def count_training_flops(config: ModelConfig) -> FlopCount:
     """Forward and backward pass of the n-token loss, per token of rows that are `n_ctx` long.
 
         matrices     6 P        P: elements of all matrices of trunk and future heads, each of which runs once
-        attention    6 A T D    A: layers with attention, T: n_ctx, D: d_model
+        attention    6 A T D    A: number of layers with attention, T: n_ctx, D: d_model
         unembedding  6 n D V    n: n_future, V: d_vocab
 
     A product with a matrix takes 2 operations per element forward and 4 backward (gradients of the input and of the matrix).
-    Attention has two products, each of T D multiplications per token and half of them below the diagonal: 2 T D forward, 4 T D
-    backward. Looking up embeddings, norms, rotations, softmax and the optimizer count as nothing. All parameters learn.
+    Attention has two products, each of T D multiplications per token, half of them below the diagonal: 2 T D forward, 4 T D
+    backward. Not counted: embedding look-up, norms, rotations, softmax and the optimizer. All parameters are trained.
 
-    Raises ValueError when the configuration leaves `d_vocab` or `n_ctx` open.
+    Raises ValueError when `d_vocab` or `n_ctx` is None.
 
     >>> count_training_flops(ModelConfig(n_layers=5, d_model=128, n_heads=4, d_vocab=256, n_ctx=256))
     FlopCount(matrices=5928960.0, attention=983040.0, unembedding=196608.0)
@@ -55,12 +55,12 @@ def count_training_flops(config: ModelConfig) -> FlopCount:
 
 
 def training_flops_per_token(config: ModelConfig) -> float:
-    """All of `count_training_flops`, with its errors."""
+    """Sum of all parts of `count_training_flops`. Raises ValueError when `d_vocab` or `n_ctx` is None."""
     return count_training_flops(config).total
 
 
 def steps_taken(config: ModelConfig, steps: int) -> int:
-    """How many steps a training of `steps` takes: `steps_of_equal_flops` under control `flops`, or as many as it says."""
+    """Number of steps that a training of nominally `steps` takes: fewer under control `flops` (`steps_of_equal_flops`)."""
     if config.control != "flops" or config.n_future == 1:
         return steps
     return steps_of_equal_flops(config, steps)
@@ -68,7 +68,9 @@ def steps_taken(config: ModelConfig, steps: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def steps_of_equal_flops(config: ModelConfig, steps: int) -> int:
-    """How many steps cost what so many steps of the n = 1 model cost: rounded, and at least one. Errors as above.
+    """Number of steps that cost as many FLOPs as `steps` steps of the n = 1 model: rounded, at least one.
+
+    Raises ValueError when `d_vocab` or `n_ctx` is None.
 
     >>> config = ModelConfig(n_layers=5, d_model=128, n_heads=4, d_vocab=256, n_ctx=256, n_future=4, control="flops")
     >>> steps_of_equal_flops(config, 1000)
@@ -79,13 +81,13 @@ def steps_of_equal_flops(config: ModelConfig, steps: int) -> int:
 
 
 def _layer(config: ModelConfig) -> int:
-    """Elements of a layer's matrices."""
+    """Number of elements of a layer's matrices."""
     mlp = {"gated": 3 * config.d_mlp, "gelu": 2 * config.d_mlp, "none": 0}[config.mlp]
     return (4 * config.d_model + mlp) * config.d_model
 
 
 def _future_head(config: ModelConfig, index: int) -> int:
-    """Elements of a future head's matrices."""
+    """Number of elements of a future head's matrices."""
     if config.future_heads == "hydra" and index:
         return 5 * config.d_model * config.d_mlp
     if not is_layer(config.future_heads, index):

@@ -1,19 +1,19 @@
-"""The types of future heads (Gloeckle et al. 2024, 2404.19737, appendix B, and others): which modules an offset runs through.
+"""The types of future heads (Gloeckle et al. 2024, 2404.19737, appendix B, and others): modules, and the path of each offset.
 
 | type          | module of offset 1 | of offset k >= 2                     | reads                                            |
 |---------------|--------------------|--------------------------------------|--------------------------------------------------|
 | independent   | layer              | layer                                | the trunk's output z                             |
-| linear        | d_model x d_model  | the same                             | z                                                |
-| causal        | layer              | layer                                | the output of offset k - 1's (offset 1 reads z)  |
-| anticausal    | layer              | layer                                | the output of offset k + 1's (offset n reads z)  |
-| sequential    | layer              | layer behind a projection            | the output of offset k - 1's and token x_{t+k-1} |
-| hydra         | layer              | gated MLP                            | the output of offset k - 1's and token x_{t+k-1} |
-| medusa_linear | layer              | d_model x d_model                    | the output of offset 1's                         |
-| medusa_mlp    | layer              | d_model x d_model and SiLU           | the output of offset 1's                         |
+| linear        | d_model x d_model  | d_model x d_model                    | z                                                |
+| causal        | layer              | layer                                | output of head k - 1 (head 1 reads z)            |
+| anticausal    | layer              | layer                                | output of head k + 1 (head n reads z)            |
+| sequential    | layer              | projection, then a layer             | output of head k - 1, and token x_{t+k-1}        |
+| hydra         | layer              | gated MLP                            | output of head k - 1, and token x_{t+k-1}        |
+| medusa_linear | layer              | d_model x d_model                    | output of head 1                                 |
+| medusa_mlp    | layer              | d_model x d_model and SiLU           | output of head 1                                 |
 
-`sequential` is DeepSeek-V3's (2412.19437, section 2.2), `hydra` after Ankner et al. 2024 (2402.05109), `medusa_*`
-after Cai et al. 2024 (2401.10774). What is called a layer
-is a whole one, with attention; the others hold no attention head.
+Head k is the future head of offset k; head 1 reads z unless the table says otherwise. `sequential` is from DeepSeek-V3
+(2412.19437, section 2.2), `hydra` after Ankner et al. 2024 (2402.05109), `medusa_*` after Cai et al. 2024 (2401.10774).
+"Layer" means a whole transformer layer with attention; the other modules have no attention heads.
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ FutureHeads = Literal[
 
 
 def future_head_paths(kind: FutureHeads, n_future: int) -> tuple[tuple[int, ...], ...]:
-    """For each offset the indices of the future heads that it runs through, in that order; its own is the last.
+    """For each offset, the indices of the future heads that it runs through in order of execution; its own is the last.
 
     >>> future_head_paths("causal", 3), future_head_paths("anticausal", 3), future_head_paths("medusa_mlp", 3)
     (((0,), (0, 1), (0, 1, 2)), ((2, 1, 0), (2, 1), (2,)), ((0,), (0, 1), (0, 2)))
@@ -40,10 +40,10 @@ def future_head_paths(kind: FutureHeads, n_future: int) -> tuple[tuple[int, ...]
 
 
 def is_layer(kind: FutureHeads, index: int) -> bool:
-    """Whether the future head of this index is a whole layer, with attention."""
+    """True if the future head of this index is a whole layer, with attention."""
     return kind != "linear" and (index == 0 or not kind.startswith(("hydra", "medusa")))
 
 
 def reads_tokens(kind: FutureHeads) -> bool:
-    """Whether future heads from offset 2 on read the tokens between, and so draft one after another."""
+    """True if future heads from offset 2 on also read the token x_{t+k-1}, so that their drafts must be made in sequence."""
     return kind in ("sequential", "hydra")

@@ -18,12 +18,12 @@ Init = Literal["fan_in_scaled", "normal", "normal_scaled"]
 
 TaskVocabulary = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-d-vocab")]
 TaskContext = Annotated[int | None, tyro.conf.Fixed, tyro.conf.arg(name="model-n-ctx")]
-"""Values that a run takes from its task, so that the command line does not offer them a second time."""
+"""Values that a run takes from its task; the command line does not offer them again as options of the model."""
 
 INIT_STD = 0.02
-"""Of GPT and GPT-2."""
+"""The value of GPT and GPT-2."""
 NAMED = ("future_heads", "unembedding")
-"""Fields that labels name by their value where it is not the default, and that say nothing of a model of one offset."""
+"""Fields whose value is part of a label when it is not the default; without meaning for a model with one offset."""
 
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"d_model": 128, "n_layers": 5, "n_heads": 4},
@@ -42,20 +42,20 @@ class ModelConfig:
     """Shape of an `MTPTransformer`: a trunk, and one future head for each of `n_future` offsets."""
 
     n_layers: int = setting(2, least=1, most=1000)
-    """Layers on the next-token path of the n = 1 model. What more offsets do to it, `control` decides."""
+    """Layers on the next-token path of the n = 1 model; `control` says how further offsets change it."""
     n_heads: int = setting(4, least=1, most=1000)
     """Attention heads per layer."""
     d_model: int = setting(128, least=1, most=100_000)
     """Width of the residual stream."""
     n_future: int = setting(1, least=1, most=256)
-    """How many tokens ahead are predicted; 1 is ordinary next-token training."""
+    """Number of future tokens predicted; 1 is ordinary next-token training."""
     control: Control = setting("layers")
-    """`layers`: n_layers in all, so that each further future head takes a layer from the trunk (the paper's).
+    """`layers`: n_layers in all, so that each further future head takes a layer from the trunk (as in the paper).
     `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future.
-    `flops`: the model of `trunk`, trained for so many steps that they cost as many FLOPs as `steps` of the n = 1 model.
+    `flops`: the model of `trunk`, trained for the number of steps that costs as many FLOPs as `steps` of the n = 1 model.
     `detached`: the model of `trunk`; offsets from 2 on send no gradient into the trunk and the next token's future head."""
     future_heads: FutureHeads = setting("independent", since="2026-11-25")
-    """What the future heads are and read: `independent` (a layer each, all on the trunk's output), `linear`, `causal`,
+    """Type of the future heads: `independent` (one layer each, all on the trunk's output), `linear`, `causal`,
     `anticausal`, `sequential`, `hydra`, `medusa_linear` or `medusa_mlp` (playground/config/future_heads.py)."""
     unembedding: Unembedding = setting("shared", since="2026-11-25")
     """`shared`: one unembedding for all offsets. `replicated`: one for each."""
@@ -72,11 +72,11 @@ class ModelConfig:
     init: Init = setting("fan_in_scaled", since="2026-11-30")
     """Initial weights, all normal (playground/model/init.py). `fan_in_scaled`: standard deviation 1 / sqrt(inputs), and outputs
     into the residual stream divided by sqrt(2 n_layers). `normal`: init_std everywhere. `normal_scaled`: init_std, and outputs
-    divided likewise."""
+    into the residual stream divided by sqrt(2 n_layers)."""
     init_std: float = setting(INIT_STD, above=0, most=100, since="2026-11-30")
     """Standard deviation of `normal` and `normal_scaled` initial weights."""
     d_vocab: TaskVocabulary = setting(None, least=1, most=10_000_000, experiment=False)
-    """Number of tokens; None takes the task's."""
+    """Vocabulary size; None takes the task's."""
     n_ctx: TaskContext = setting(None, least=1, most=1_000_000, experiment=False)
     """Longest input; None takes the task's."""
 
@@ -96,7 +96,7 @@ class ModelConfig:
         self._check_detached()
         if self.init == "fan_in_scaled" and self.init_std != INIT_STD:
             raise ValueError(
-                f"init_std {self.init_std:g} says nothing for init 'fan_in_scaled'; write init='normal' or "
+                f"init_std {self.init_std:g} has no effect with init 'fan_in_scaled'; write init='normal' or "
                 "init='normal_scaled', or leave init_std out"
             )
         if self.n_ctx is not None and self.n_future >= self.n_ctx:
@@ -106,15 +106,15 @@ class ModelConfig:
             )
 
     def _check_detached(self) -> None:
-        """`detached` needs a next-token path on which no other offset's future head lies."""
+        """Control `detached` needs a next-token path without the future head of another offset."""
         if self.control == "detached" and len(self.paths[0]) > 1:
             raise ValueError(
-                f"under control 'detached' the next token's path must be its own, and {self.future_heads} future heads lie on "
-                "it; write another control or another type of future heads"
+                f"control 'detached' needs a next-token path without other future heads, and with {self.future_heads} future "
+                "heads it runs through them; write another control or another type of future heads"
             )
 
     def _check_trunk(self) -> None:
-        """Under control `layers` at least one layer stays; under `trunk` it may be none."""
+        """Under control `layers` the trunk needs at least one layer; under the others it may have none."""
         least = 1 if self.control == "layers" else 0
         if self.n_trunk_layers >= least:
             return
@@ -141,24 +141,24 @@ class ModelConfig:
 
     @property
     def n_trunk_layers(self) -> int:
-        """Layers that all offsets share."""
+        """Number of layers that all offsets share."""
         return self.n_layers - self._layers_taken(self.control)
 
     def _layers_taken(self, control: Control) -> int:
-        """How many of n_layers are future heads: by control `layers` all, by `trunk` those on the next-token path."""
+        """Number of future heads counted in n_layers: all under control `layers`, else those on the next-token path."""
         counted = range(self.n_future) if control == "layers" else self.paths[0]
         return sum(is_layer(self.future_heads, index) for index in counted)
 
     @property
     def paths(self) -> tuple[tuple[int, ...], ...]:
-        """For each offset the indices of the future heads that it runs through, in that order."""
+        """For each offset, the indices of the future heads that it runs through, in order of execution."""
         return future_head_paths(self.future_heads, self.n_future)
 
     @property
     def attention_layers(self) -> tuple[str, ...]:
-        """Hook names of all layers, those of the trunk first: `blocks.0`, .., `future_heads.0`, ..
+        """Hook names of all layers with attention, the trunk's first: `blocks.0`, .., `future_heads.0`, ..
 
-        Future heads without attention are left out.
+        Future heads without attention are not included.
         """
         own = (index for index in range(self.n_future) if is_layer(self.future_heads, index))
         return (
@@ -168,5 +168,5 @@ class ModelConfig:
 
     @property
     def next_token_depth(self) -> int:
-        """Layers between the embedding and the next-token logits: the trunk's and those of its future heads."""
+        """Number of layers between the embedding and the next-token logits: trunk, and future heads on the path."""
         return self.n_trunk_layers + self._layers_taken("trunk")

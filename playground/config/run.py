@@ -1,4 +1,4 @@
-"""One whole training as a configuration, saved as JSON and read back strictly."""
+"""The complete configuration of one training, saved as JSON and read back strictly."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from playground.config.training import OptimConfig, TrainConfig
 from tasks.config import TaskConfig
 
 MOST_SEED = 2**63 - 1
-"""What a generator takes and a column of a table holds."""
+"""Largest seed that fits both a torch.Generator and a 64-bit table column."""
 MOST_TASK_NAME = 100
 PARTS: dict[str, type] = {
     "model": ModelConfig,
@@ -34,12 +34,12 @@ PARTS: dict[str, type] = {
     "clamp": ClampConfig,
     "base": BaseConfig,
 }
-"""The parts of a configuration beside the task, by the name of their field."""
+"""The parts of a configuration except the task, by field name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training: a task, a model, an optimizer, a length, a clamp, perhaps a base, and a seed."""
+    """Configuration of one training: task, model, optimizer, length, clamp, optional base, and seed."""
 
     task: TaskConfig = field(metadata={"experiment": True})
     model: ModelConfig = setting(default_factory=ModelConfig)
@@ -47,11 +47,11 @@ class RunConfig:
     train: TrainConfig = setting(default_factory=TrainConfig)
     clamp: ClampConfig = setting(default_factory=ClampConfig)
     base: BaseConfig | None = setting(None, since="2026-11-25")
-    """A finished next-token run, on whose frozen trunk the future heads of offset 2 on are trained; None trains everything."""
+    """A finished next-token run on whose frozen trunk the future heads from offset 2 on are trained; None trains everything."""
     preset: str | None = setting(None, most=100, experiment=False)
     """The preset this configuration was derived from."""
     seed: int = setting(0, least=0, most=MOST_SEED, experiment=False)
-    """Decides the initialisation and the training data, and nothing else does."""
+    """The only source of randomness: determines the initial weights and the training data."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,20 +66,20 @@ class RunConfig:
         self.clamp.check(self.model)
         if self.clamp.freeze_heads and self.train.parallel == "fsdp":
             raise ValueError(
-                "heads are frozen (freeze_heads), which sharded parameters cannot be; write parallel 'ddp'"
+                "freeze_heads does not work with sharded parameters (parallel 'fsdp'); write parallel 'ddp'"
             )
         if self.base is not None:
             self.base.check(self.model.n_future, self.model.future_heads)
             if self.model.control in ("flops", "detached"):
                 raise ValueError(
-                    f"on a base only the future heads learn, so control '{self.model.control}' says nothing; write control "
-                    "'trunk' or 'layers'"
+                    f"on a base only the future heads are trained, so control '{self.model.control}' has no effect; write "
+                    "control 'trunk' or 'layers'"
                 )
             if self.optim.clip_by != "all":
-                raise ValueError("on a base offset 1 has no gradient to clip by; write clip_by 'all'")
+                raise ValueError("on a base, offset 1 has no gradient to clip by; write clip_by 'all'")
 
     def _check_weights(self) -> None:
-        """One weight for each offset, which leaves something to learn and something to clip by."""
+        """Check offset_weights: one for each offset, with something left to train and to clip by."""
         weights = self.train.offset_weights
         if weights and len(weights) != self.model.n_future:
             raise ValueError(
@@ -91,13 +91,13 @@ class RunConfig:
             )
         if weights and self.base is not None and not any(weights[1:]):
             raise ValueError(
-                "offset_weights are 0 from offset 2 on, and on a base offset 1 does not learn; write one of them above 0"
+                "offset_weights are 0 from offset 2 on, and on a base offset 1 is not trained; write one of them above 0"
             )
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that are taken: `train.steps`, and under control `flops` so many that they cost as many FLOPs as
-        `train.steps` of the n = 1 model. Raises ValueError where that needs the task's vocabulary, before `resolve`."""
+        """Number of optimizer steps: `train.steps`, or under control `flops` the number of steps that costs as many FLOPs as
+        `train.steps` of the n = 1 model. Raises ValueError under control `flops` before `resolve` (d_vocab is None)."""
         return steps_taken(self.model, self.train.steps)
 
     @property
@@ -106,14 +106,15 @@ class RunConfig:
         return self.train.probe_steps(self.steps)
 
     def resolve(self, *, d_vocab: int, n_ctx: int) -> "RunConfig":
-        """The same configuration with the task's vocabulary and context written into the model."""
+        """A copy of this configuration with the task's vocabulary size and context length in the model."""
         model = dataclasses.replace(self.model, d_vocab=d_vocab, n_ctx=n_ctx)
         return dataclasses.replace(self, model=model)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionary of plain values, ready for JSON; `from_dict` reads it back.
 
-        A field that joined a task after its first version is left out at its default: so it is in what older runs stored.
+        A field of the task that was added after the task's first version is left out while it has its default, so that the
+        result equals what older versions stored.
         """
         task = {"name": self.task.name, **dataclasses.asdict(self.task)}
         for item in dataclasses.fields(self.task):
@@ -122,10 +123,10 @@ class RunConfig:
         return {"task": task} | self.without_task()
 
     def without_task(self) -> dict[str, Any]:
-        """The part of `to_dict` that is not the task's."""
+        """`to_dict` without the task."""
         values = dataclasses.asdict(self)
         del values["task"]
-        if self.base is None:  # as before there were bases
+        if self.base is None:  # versions without bases stored no such key, and the hash must not change
             del values["base"]
         return values
 
@@ -139,11 +140,11 @@ class RunConfig:
         return strict(cls, others | {"task": strict(config_class(name), task, "task")}, "run")
 
     def hash(self) -> str:
-        """Eight hexadecimal digits that stay the same for equal configurations, on every machine and in every version."""
+        """Eight hexadecimal digits, equal for equal configurations on every machine and in every version."""
         return hash_values(self.to_dict())
 
     def label(self) -> str:
-        """Short readable name: preset or task, n_future, control, seed, and what is not as usual: types, clamp, base."""
+        """Short readable name: preset or task, n_future, non-default types, control, clamp, base, and seed."""
         usual = ModelConfig()
         others = [value for name in NAMED if (value := getattr(self.model, name)) != getattr(usual, name)]
         clamped = ["clamped"] if self.clamp != ClampConfig() else []
@@ -172,25 +173,28 @@ def hash_values(values: Mapping[str, Any]) -> str:
             inside.pop(name, None)
     base = kept.get("base")
     if isinstance(base, dict) and base.get("config_hash"):
-        base.pop("run", None)  # wherever it lies
+        base.pop("run", None)  # its hash identifies the base, whose folder may move
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _tuple(value: Any) -> Any:
-    """A list as the tuple that it was before JSON."""
+    """Undo JSON's conversion of tuples to lists."""
     return tuple(value) if isinstance(value, list) else value
 
 
 @functools.cache
 def fields_by_place() -> "dict[str, dataclasses.Field[Any]]":
-    """Every field of a configuration outside of the task, by its place: `seed`, `model.n_layers`."""
+    """Every field of a configuration except the task's, by its dotted name: `seed`, `model.n_layers`."""
     parts = {f"{part}.{item.name}": item for part, cls in PARTS.items() for item in dataclasses.fields(cls)}
     own = {item.name: item for item in dataclasses.fields(RunConfig) if item.name not in ("task", *PARTS)}
     return own | parts
 
 
 def split_values(values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plain values of the task, and the others with their parts built. Raises ValueError for impossible ones."""
+    """The plain values of the task, and the other fields with their parts as dataclasses.
+
+    Raises ValueError for a wrong type, an unknown key or a value out of bounds.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"the configuration is {short_value(values)}; it must be a dictionary of its parts")
     others = dict(values)

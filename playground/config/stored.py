@@ -1,6 +1,6 @@
-"""Stored configurations as checked plain values, without the class of their task, which would need torch.
+"""Stored configurations as checked plain values, without importing the task's class, which would need torch.
 
-So runs of tasks that are not installed can be listed and compared as well.
+Runs of tasks that are not installed can therefore be listed and compared too.
 """
 
 import functools
@@ -14,13 +14,14 @@ from tasks.config import TaskConfig
 __all__ = ["hash_values", "read_values"]
 
 LONG_CONTEXT = 2**16
-"""Of a task that does not tell its own."""
+"""Context length assumed for a task whose stored values have no n_ctx."""
 
 
 def read_values(values: Any) -> dict[str, Any]:
-    """What `RunConfig.to_dict` wrote and JSON read, with every field outside of the task present; tuples are lists.
+    """Check the parsed JSON of a `RunConfig.to_dict`, and add missing fields with their defaults; tuples are lists.
 
-    Of the task's fields only their size is bounded. Raises ValueError as `RunConfig.from_dict` does.
+    The task's fields are checked for their size only. Raises ValueError, with the field and what to write instead, for
+    everything else that `RunConfig.from_dict` rejects.
     """
     seed = values.get("seed") if isinstance(values, dict) else None
     if problem(seed, int, _SEED):
@@ -28,7 +29,7 @@ def read_values(values: Any) -> dict[str, Any]:
     try:
         found = _read_text(json.dumps(values | {"seed": 0}))
     except (ValueError, TypeError, RecursionError):
-        return _read(values)  # says what is wrong
+        return _read(values)  # raises with the reason
     parts = {name: dict(part) if isinstance(part, dict) else part for name, part in found.items()}
     return parts | {"seed": seed}
 
@@ -38,7 +39,7 @@ _SEED = fields_by_place()["seed"]
 
 @functools.lru_cache(maxsize=256)
 def _read_text(text: str) -> dict[str, Any]:
-    """`_read`, remembered: the runs of a folder often differ in their seed alone."""
+    """`_read` with a cache: the runs of a folder often differ only in their seed."""
     return _read(json.loads(text))
 
 

@@ -1,4 +1,4 @@
-"""How a model is trained: the optimizer, the length, and how often to look."""
+"""How a model is trained: optimizer, length, and intervals of logging, evaluation, probes and checkpoints."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,10 +7,10 @@ from playground.config.checks import check_fields, setting, short_value
 
 MOST_STEPS = 10**9
 MOST_ROWS = 10**6
-"""Rows of one step."""
+"""Bound of the rows of one step."""
 MOST_THREADS = 1024
 LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
-"""Of one offset's loss."""
+"""Bounds of the weight of one offset's loss, unless it is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class OptimConfig:
     clip: float = setting(1.0, above=0, most=1e30)
     """Largest norm of the gradient; a larger one is scaled down to it."""
     clip_by: Literal["all", "next_token"] = setting("all", since="2026-11-30")
-    """Whose norm is held against `clip`: that of the whole gradient, which grows with n_future, or that of offset 1's part of
-    it, so that models of every n_future are scaled down alike. The second takes another pass through the trunk."""
+    """Whose norm is compared with `clip`: that of the whole gradient, which grows with n_future, or that of offset 1's part
+    alone, so that all n_future are scaled down alike. `next_token` needs a second backward pass through the trunk."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -39,41 +39,41 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long to train, on what device, and how often to look."""
+    """Length of the training, device, and intervals of logging, evaluation, probes and checkpoints."""
 
     steps: int = setting(1000, least=1, most=MOST_STEPS)
     """Optimizer steps."""
     batch_size: int = setting(64, least=1, most=MOST_ROWS)
-    """Rows per step; of several processes (docs/several-gpus.md) each takes an equal share of them."""
+    """Rows per step; several processes (docs/guides/several-gpus.md) take equal shares of them."""
     eval_every: int = setting(50, least=1, most=MOST_STEPS, experiment=False)
     """Steps between evaluations (test loss, task score)."""
     log_every: int = setting(10, least=1, most=MOST_STEPS, experiment=False)
     """Steps over which one row of training losses is averaged."""
     checkpoint_every: int = setting(200, least=1, most=MOST_STEPS, experiment=False)
-    """Steps between checkpoints; a killed run goes on from the last one."""
+    """Steps between checkpoints; a killed run resumes from the last one."""
     probes: tuple[str, ...] = setting(("attention", "task_attention", "composition", "behaviour"), experiment=False)
-    """Probes that run along training (playground/probes/registry.py lists all)."""
+    """Probes that run during training (playground/probes/registry.py lists all)."""
     probe_points: int = setting(64, least=0, most=10_000, experiment=False)
-    """At how many log-spaced steps they run, from step 1 to the last, and once before the first; 0 switches them off."""
+    """Number of log-spaced steps with probes, from step 1 to the last, besides step 0; 0 switches probes off."""
     offset_weights: tuple[float, ...] = setting((), most=256, since="2026-11-30")
-    """What the loss of each offset counts in the sum, offset 1 first, such as 1 0.3; none: each counts 1."""
+    """Weight of each offset's loss in the sum, offset 1 first, such as 1 0.3; without any, each weight is 1."""
     backward: Literal["per_head", "one_graph"] = setting("per_head", experiment=False)
-    """`per_head` runs the future heads one after another, so that only one head's logits are in memory;
-    `one_graph` is the plain sum of losses. Equal gradients."""
+    """`per_head` runs the future heads one after another, so that the logits of only one are in memory;
+    `one_graph` is the plain sum of losses. The gradients are equal."""
     accumulate: int = setting(1, least=1, most=MOST_ROWS, experiment=False, since="2026-11-28")
-    """Parts that the rows of a step go through in, one after another: less memory, the same gradients."""
+    """Gradient accumulation: number of parts into which the rows of a step are split; less memory, equal gradients."""
     recompute: bool = setting(False, experiment=False, since="2026-11-28")
-    """Keep only what goes into each trunk layer and compute the rest again when going backward: less memory, more work."""
+    """Activation checkpointing: store only the input of each trunk layer, recompute the rest; less memory, more time."""
     graphs: bool = setting(True, experiment=False, since="2026-11-28")
-    """On CUDA, record a step, and the default probes, once and replay them: small models train several times as fast."""
+    """On CUDA, record a step and the default probes as CUDA graphs: small models train several times as fast."""
     compiled: bool = setting(False, experiment=False, since="2026-11-28")
-    """On CUDA, have torch.compile fuse the layers, which takes a minute at the start."""
+    """On CUDA, fuse the layers with torch.compile, which takes a minute at the start."""
     parallel: Literal["ddp", "fsdp"] = setting("ddp", experiment=False, since="2026-11-28")
-    """How several processes share one training: each with the whole model, or (`fsdp`) with a part of every parameter."""
+    """How several processes share one training: `ddp` copies the whole model, `fsdp` shards every parameter."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", experiment=False)
-    """`auto` takes the GPU where there is one. On CUDA matrix products run in bfloat16, on the CPU in float32."""
+    """`auto` uses a GPU if there is one. Matrix products run in bfloat16 on CUDA, in float32 on the CPU."""
     threads: int | None = setting(None, least=1, most=MOST_THREADS, experiment=False)
-    """CPU threads; None: all cores, at most OMP_NUM_THREADS. Numbers repeat exactly only with the same number of threads."""
+    """CPU threads; None: all cores, at most OMP_NUM_THREADS. Results repeat exactly only with the same number of threads."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -89,8 +89,8 @@ class TrainConfig:
             )
 
     def probe_steps(self, steps: int) -> tuple[int, ...]:
-        """Of `steps` steps those at which probes run: 0, then log-spaced whole ones up to the last; steps closer than 1 fall
-        together.
+        """Steps at which probes run in a training of `steps` steps: 0, then log-spaced integers up to the last, without
+        duplicates.
 
         >>> TrainConfig(probe_points=4).probe_steps(1000)
         (0, 1, 10, 100, 1000)
@@ -109,4 +109,4 @@ class TrainConfig:
                     f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
                 )
         if self.offset_weights and not any(self.offset_weights):
-            raise ValueError("offset_weights are all 0, so that nothing would be learned; write one above 0")
+            raise ValueError("offset_weights are all 0, so nothing would be trained; write one above 0")

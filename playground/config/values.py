@@ -1,6 +1,6 @@
-"""Values and type hints: whether a value is of a type, whatever is in it, and how either is written in an error sentence.
+"""Values and type hints: whether a value has a type, and how both are written in an error message.
 
-Every item of a container is looked at, which beartype, made for speed, does not do.
+Every item of a container is checked; beartype checks only some of them, for speed.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80
-"""Characters of a value in an error sentence."""
+"""Most characters of a value in an error message."""
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type. A whole number passes for a float, True is no number, and text is no sequence.
+    """True if `value` has the type `hint`. An int is accepted as a float, a bool is no number, a text is no sequence.
 
     >>> fits([1, "2"], list[int]), fits((1, 2), tuple[float, ...]), fits(True, int), fits(None, int | None)
     (False, True, False, True)
@@ -25,7 +25,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _test_of(hint: Any) -> Callable[[Any], bool]:
-    """`fits` for one type: a hint is taken apart once, and not for every value of the thousands of stored files."""
+    """`fits` for one type, cached: hints are parsed once and not for every value in thousands of stored files."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in (None, types.NoneType):
         return lambda value: value is None
@@ -41,7 +41,7 @@ def _test_of(hint: Any) -> Callable[[Any], bool]:
     if hint in (int, float):
         kinds = int if hint is int else (int, float)
         return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
-    if hint is Any or not isinstance(hint, type):  # no other kind of hint is in a configuration of this project
+    if hint is Any or not isinstance(hint, type):  # configurations use no other kind of hint
         return lambda value: True
     if not dataclasses.is_dataclass(hint):
         return lambda value: isinstance(value, hint)
@@ -67,12 +67,12 @@ def _container_fits(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool
 
 @functools.lru_cache(maxsize=256)
 def hints_of(cls: type) -> dict[str, Any]:
-    """The types of a class's fields by name, without what `Annotated` adds to them."""
+    """Type hints of a class's fields by name, without the metadata of `Annotated`."""
     return get_type_hints(cls)
 
 
 def readable(hint: Any) -> str:
-    """A type as an error sentence names it.
+    """A type hint as text for an error message.
 
     >>> readable(int), readable(float | None), readable(Literal["a", "b"]), readable(tuple[str, ...])
     ('int', 'float | None', "one of 'a', 'b'", 'tuple[str, ...]')
@@ -83,7 +83,7 @@ def readable(hint: Any) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Values cut short at every level; of a long integer, which Python may refuse to write out, the number of digits."""
+    """Shortened repr at every level. A long integer shows as its number of digits, because Python may refuse to print it."""
 
     def repr_int(self, x: int, level: int) -> str:
         if abs(x) < 10**20:
@@ -98,7 +98,7 @@ _SHORT.maxlevel = 3
 
 
 def short_value(value: Any) -> str:
-    """Any value as an error sentence shows it: as `repr`, at most LONGEST characters, on one line. Never raises.
+    """Any value as text for an error message: its `repr` on one line, at most LONGEST characters. Never raises.
 
     >>> short_value("a" * 1000), short_value(10**400)
     ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'", 'an integer of 401 digits')
@@ -108,7 +108,7 @@ def short_value(value: Any) -> str:
 
 
 def shortened(text: str, most: int = 1000) -> str:
-    """A sentence without its middle where it is long because a value in it is.
+    """A text with its middle replaced by "..." if it has more than `most` characters.
 
     >>> shortened("0123456789", most=9)
     '012...789'

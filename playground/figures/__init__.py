@@ -1,1 +1,1 @@
-"""Results in, plotly figures out. Imports neither torch nor Streamlit."""
+"""Plotly figures made from results. Imports neither torch nor Streamlit."""

@@ -1,4 +1,4 @@
-"""What is lost without parts of a model: loss and accuracy of each offset before and after, and each part alone."""
+"""Figures of ablations: loss and accuracy of each offset before and after, and the effect of each part alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ BETWEEN = 74
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What stands beside the accuracy."""
+    """Reference values drawn next to the accuracy: chance and ceiling."""
 
     chance: float | None = None
-    """What a model reaches that has not learned the task's headline score; None where that is no accuracy."""
+    """Accuracy without learning the task; None if the task's headline score is no accuracy."""
     ceiling: float = 1.0
 
 
@@ -37,9 +37,10 @@ def before_after_figure(
     limits: Limits | None = None,
     style: Style = "screen",
 ) -> go.Figure:
-    """A row for each offset: whole model -> without the parts, which `effect` holds as its only component.
+    """A row for each offset: whole model -> without the ablated parts. `effect` must hold them as its only component.
 
-    `controls` holds, by offset, draws of as many random other heads, one a component: what taking out any heads would do.
+    `controls` holds by offset the draws of as many random other heads, one draw per component: the effect of ablating any
+    heads.
     """
     limits, controls = limits or Limits(), controls or {}
     n_offsets = effect.clean_loss.shape[1]
@@ -78,7 +79,7 @@ def before_after_figure(
 
 
 def alone_figure(effects: AblationEffects, offset: int = 1, *, style: Style = "screen") -> go.Figure:
-    """A bar for each component taken out alone: change in accuracy and in loss of one offset, with the spread over batches.
+    """A bar for each component ablated alone: change in accuracy and in loss of one offset, with the spread over batches.
 
     Raises ValueError for an offset that was not measured.
     """
@@ -133,7 +134,7 @@ def alone_figure(effects: AblationEffects, offset: int = 1, *, style: Style = "s
 
 
 def component_title(name: str) -> str:
-    """A component for an axis: `T0.1` a head, `T0 MLP`, `F1 attention`, `T0` a whole layer.
+    """Name of a component on an axis: `T0.1` a head, `T0 MLP`, `F1 attention`, `T0` a whole layer.
 
     >>> [component_title(name) for name in ("blocks.0.1", "blocks.0.mlp", "future_heads.1.attn", "blocks.2")]
     ['T0.1', 'T0 MLP', 'F2 attention', 'T2']
@@ -183,7 +184,7 @@ def _dumbbells(effect: AblationEffects, controls: Mapping[int, AblationEffects],
 
 
 def _texts(layout: Layout, effect: AblationEffects, quantity: str, at: str) -> None:
-    """The numbers above each row."""
+    """The numbers above each row, as text."""
     clean = measured_mean(getattr(effect, f"clean_{quantity}"), axis=0)
     change, spread = getattr(effect, f"{quantity}_change")[0], getattr(effect, f"{quantity}_spread")[0]
     for row, (before, rise, wide) in enumerate(zip(clean, change, spread, strict=True)):
@@ -230,7 +231,7 @@ def _limits(layout: Layout, limits: Limits, n_offsets: int) -> None:
     for name, value in marks:
         if value is None:
             continue
-        for row in range(n_offsets):  # beside the marks only, so that it crosses no number
+        for row in range(n_offsets):  # only at the height of the marks, so that it crosses no number
             layout["shapes"].append(
                 {
                     "type": "line",

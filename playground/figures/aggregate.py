@@ -1,4 +1,4 @@
-"""From one value per seed to a mean and its t interval (Student 1908), at many points at once."""
+"""Mean over seeds and its t interval (Student 1908), at many points at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,10 @@ from scipy.special import stdtrit
 def mean_and_band(
     values: NDArray[np.float64], level: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over the first axis of `[seed, point]`, and the t interval of that mean at every point.
+    """Mean over the first axis of `[seed, point]`, and the lower and upper bound of its t interval, each `[point]`.
 
-    For normally spread values it holds the true mean in `level` of cases, however few the seeds are. One seed has no interval:
-    it is the value itself.
+    For normally distributed values the interval contains the true mean in `level` of cases, for any number of seeds from 2 on.
+    With one seed there is no interval: both bounds are the value itself.
 
     >>> mean, low, high = mean_and_band(np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]))
     >>> mean.tolist(), low.round(2).tolist(), high.round(2).tolist()

@@ -1,4 +1,4 @@
-"""The architecture as a drawing: tokens, trunk, future heads, one unembedding (after Gloeckle et al. 2024, figure 1)."""
+"""Drawing of the architecture: tokens, trunk, future heads, one unembedding (after Gloeckle et al. 2024, figure 1)."""
 
 import plotly.graph_objects as go
 
@@ -9,7 +9,7 @@ TRUNK_COLOR = "#2b83c4"
 
 
 def architecture_figure(*, n_future: int, n_trunk_layers: int, style: Style = "screen") -> go.Figure:
-    """Drawn upwards, as tokens flow. `n_trunk_layers` is what the control leaves of the trunk."""
+    """The input is at the bottom. `n_trunk_layers` is the number of trunk layers under the chosen control."""
     figure = go.Figure()
     width = 2.0
     left, right = 0.0, width * n_future
@@ -61,7 +61,7 @@ def _box(figure: go.Figure, x: float, y: float, half: float, text: str, color: s
 
 
 def _arrow(figure: go.Figure, x_from: float, y_from: float, x_to: float, y_to: float) -> None:
-    """From the top of a box to the bottom of another."""
+    """An arrow from the top of one box to the bottom of another."""
     figure.add_annotation(
         x=x_to,
         y=y_to - BOX_HEIGHT / 2,

@@ -1,6 +1,6 @@
-"""Style and script of the attention on tokens (playground/figures/attention_text.py). No library, no network.
+"""CSS and JavaScript of the attention on tokens (playground/figures/attention_text.py). Uses no library and no network.
 
-Colours come from the page around it: the variables are Streamlit's, with the browser's own light or dark colours behind them.
+Colours are Streamlit's CSS variables; outside Streamlit the browser's own light or dark colours are the fallback.
 """
 
 CSS = """

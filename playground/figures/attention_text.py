@@ -1,8 +1,8 @@
-"""Attention on readable tokens: point at a token, and what each head attends to from there is shaded by weight.
+"""Attention on readable tokens: pointing at a token shades, for each head, the tokens that it attends to by weight.
 
-One card a head; a token pointed at in one card is shown in all of them, so that heads can be compared. Written as HTML with
-its own script and no library: `attention_html` is a whole page that opens without a network, and the app mounts the same
-script as a component.
+There is one card per head. Pointing in one card selects that token in all of them, so that heads can be compared. The output is
+HTML with its own script and no library: `attention_html` is a whole page that opens without a network, and the app mounts the
+same script as a component.
 """
 
 import html
@@ -22,12 +22,12 @@ DIGITS = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShownHead:
-    """One head and its pattern on the row."""
+    """One head and its attention pattern on the row."""
 
     name: str
     title: str
     note: str
-    """What stands under the title: its scores, with null bands and ideal."""
+    """Text under the title: its scores, with null bands and the ideal."""
     color: str
     """`#rrggbb`"""
     pattern: NDArray[np.floating]
@@ -41,10 +41,10 @@ def attention_data(
     targets: NDArray[np.bool_] | None = None,
     start: int | None = None,
 ) -> dict[str, Any]:
-    """What the script draws, as plain values.
+    """Input of the script, as plain values.
 
-    `targets[query, key]` are the places that an ideal induction head attends to, which get a dashed frame; `start` is the
-    token that is shown before anything is pointed at (the last one by default).
+    `targets[query, key]` marks the positions that an ideal induction head attends to; they get a dashed frame. `start` is the
+    token selected at first (default: the last one).
     """
     length = len(tokens)
     return {
@@ -65,7 +65,7 @@ def attention_data(
 
 
 def attention_html(data: dict[str, Any], title: str = "Attention") -> str:
-    """A page of its own that shows `attention_data`."""
+    """A stand-alone HTML page that shows `attention_data`."""
     inside = json.dumps(data).replace("<", "\\u003c")
     safe = html.escape(visible(title))
     return (

@@ -1,9 +1,9 @@
-"""Which head reads what which earlier head writes: heads as nodes, composition above chance as edges.
+"""Graph of composition: attention heads are nodes, and composition scores above chance are edges.
 
-Trunk layers from the bottom to the top; above them the future heads side by side, which all read the trunk's last layer and
-not one another. Composition minus its value for random matrices is Elhage et al.'s (2021) measure of the weights; an edge
-stands where it exceeds the 99th percentile of the same two heads after a random rotation between them. So of all pairs about
-one in a hundred has an edge by chance, and the foot says of how many.
+Trunk layers run from the bottom to the top; above them are the future heads side by side, which all read the trunk's last layer
+and not one another. Composition minus its value for random matrices is a measure of the weights (Elhage et al. 2021). An edge
+is drawn where it exceeds the 99th percentile of the pair's own null distribution, a random rotation between the two heads. So
+by chance about one pair in a hundred has an edge; the text below the graph gives the number of pairs.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ KINDS: tuple[Kind, ...] = ("q", "k", "v")
 """In the order of `Composition.random`."""
 MOST_EDGES = 60
 LAYER, NODE, LETTER = 118, 30, 10
-"""Pixels: from one layer to the next, a node, its name."""
+"""Pixels: from one layer to the next, diameter of a node, its name."""
 NAMED = 24
-"""Nodes of fewer pixels than this carry no name."""
+"""Nodes with fewer pixels than this have no name."""
 ROOM = 270
-"""Pixels that a layer has on a narrow page."""
+"""Width in pixels of a layer on a narrow page."""
 GROUP_GAP = 0.7
-"""Between two future heads, in nodes."""
+"""Gap between two future heads, in nodes."""
 MARGIN = {"t": 62, "b": 80, "l": 66, "r": 12}
 
 
@@ -45,8 +45,9 @@ def composition_figure(
     title: str = "",
     style: Style = "screen",
 ) -> go.Figure:
-    """The graph of one run at one step. `scores` colours the nodes; `widest` is the value of the widest edge (the largest
-    one by default), so that graphs of several steps or runs share their widths.
+    """The graph of one run at one step. `scores` colours the nodes. `widest` is the value drawn with the greatest width.
+
+    By default it is the largest value; pass one value to several graphs (steps, runs) to make their widths comparable.
     """
     places, slots = node_places(composition.receivers)
     edges = strongest_edges(composition, kind)
@@ -80,7 +81,7 @@ def composition_figure(
 
 
 def node_places(heads: Sequence[Head]) -> tuple[dict[Head, tuple[float, float]], float]:
-    """Where each head stands, and how many nodes wide the widest layer is."""
+    """Coordinates of each head, and the number of nodes in the widest layer."""
     trunk = list(dict.fromkeys(head.layer for head in heads if head.layer.startswith("blocks.")))
     future = list(dict.fromkeys(head.layer for head in heads if not head.layer.startswith("blocks.")))
     n_heads = sum(head.layer == heads[0].layer for head in heads)
@@ -96,7 +97,7 @@ def node_places(heads: Sequence[Head]) -> tuple[dict[Head, tuple[float, float]],
 
 
 def strongest_edges(composition: Composition, kind: Kind) -> list[tuple[Head, Head, float]]:
-    """Sender, receiver and value of every pair above the null band, the strongest first."""
+    """Sender, receiver and value of every pair above its null band, the strongest first."""
     values = np.nan_to_num(getattr(composition, kind), nan=-np.inf)
     found = [
         (composition.senders[row], composition.receivers[column], float(values[row, column]))
@@ -106,7 +107,7 @@ def strongest_edges(composition: Composition, kind: Kind) -> list[tuple[Head, He
 
 
 def largest(compositions: Sequence[Composition], kind: Kind) -> float:
-    """The largest value at any of several steps or runs; 0 when there is none above the null band."""
+    """The largest value in any of several steps or runs; 0 if none is above its null band."""
     return max((edge[2] for item in compositions for edge in strongest_edges(item, kind)[:1]), default=0.0)
 
 
@@ -125,7 +126,7 @@ def _edge(places: dict[Head, tuple[float, float]], edge: tuple[Head, Head, float
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float], points: int = 16) -> tuple[list[float], list[float]]:
-    """From one node up to another, leaving and arriving upright."""
+    """Points of a curve from one node up to another, vertical at both ends."""
     t = np.linspace(0, 1, points)
     ease = t * t * (3 - 2 * t)
     xs = start[0] + (end[0] - start[0]) * ease
@@ -139,7 +140,7 @@ def _edge_hover(
     composition: Composition,
     kind: Kind,
 ) -> dict[str, Any]:
-    """Unseen marks along the edges, for the pointer."""
+    """Invisible marks along the edges that show the hover text."""
     xs: list[float] = []
     ys: list[float] = []
     told: list[str] = []
@@ -205,7 +206,7 @@ def _levels(heads: Sequence[Head]) -> dict[str, Any]:
 
 
 def _groups(places: dict[Head, tuple[float, float]]) -> list[dict[str, Any]]:
-    """The name of each future head above its heads."""
+    """The name of each future head, above its attention heads."""
     found: list[dict[str, Any]] = []
     for layer in dict.fromkeys(head.layer for head in places if not head.layer.startswith("blocks.")):
         members = [place for head, place in places.items() if head.layer == layer]
@@ -235,7 +236,9 @@ def _key(composition: Composition, kind: Kind, widest: float, count: int) -> dic
         if count == 1
         else f"{count} edges"
     )
-    chance = "99% of random rotations give" if composition.rotated else "99% of random matrices give: stored before"
+    chance = (
+        "99% of random rotations give" if composition.rotated else "99% of random matrices give (older stored result)"
+    )
     text = (
         f"{shown} of {len(band)} pairs: {KIND_TITLES[kind]} minus random, above what<br>{chance} "
         f"({least}{most}); widest line {widest:.2f};<br>colour of a line: the future head that reads it, or the trunk"

@@ -1,4 +1,4 @@
-"""How many tokens each run needs to get half way from chance to ceiling; a run that does not is drawn, not dropped."""
+"""Tokens that each run needs to get half way from chance to ceiling; runs that did not get there are drawn as arrows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from playground.figures.text import plain
 
 @dataclass(frozen=True, kw_only=True)
 class Crossing:
-    """When one run's score crossed, if it did."""
+    """Crossing time of one run's score, if it crossed."""
 
     run: str
     label: str
@@ -23,22 +23,22 @@ class Crossing:
     tokens: int | None
     """Tokens at the crossing; None: not reached."""
     seen: int
-    """Tokens trained so far: what a run that has not crossed is known to need more than."""
+    """Tokens trained so far: a run that has not crossed needs more than this (right-censored)."""
     running: bool = False
-    """Whether it is in training, and may still cross."""
+    """True if the run is still training and may yet cross."""
 
 
 def median_tokens(crossings: Sequence[Crossing]) -> float | None:
-    """Median over runs; None where it is not known, since runs that have not crossed could still change it."""
+    """Median over runs; None if runs that have not crossed could still change it."""
     low, high = median_bounds(crossings)
     return low if high is not None and low == high else None
 
 
 def median_bounds(crossings: Sequence[Crossing]) -> tuple[float, float | None]:
-    """Between which tokens the median over runs lies; None above where it has no bound.
+    """Lower and upper bound of the median over runs; the upper one is None if there is no bound.
 
-    A run that has not crossed needs more tokens than it has seen, each its own number: at best hardly more, at worst it never
-    crosses. Of three runs, one that crossed at 4 M and two still at 1 M, the median lies above 1 M:
+    A run that has not crossed needs more tokens than it has seen: at best hardly more, at worst it never crosses. Of three
+    runs, one crossed at 4 M and two are still at 1 M; the median is then above 1 M:
 
     >>> runs = [(4, 13), (None, 1), (None, 1)]
     >>> median_bounds([Crossing(run="", label="", n_future=1, seed=0, tokens=t50, seen=seen) for t50, seen in runs])
@@ -50,7 +50,7 @@ def median_bounds(crossings: Sequence[Crossing]) -> tuple[float, float | None]:
 
 
 def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -> go.Figure:
-    """A row for each group: a dot for each run that crossed, an open arrow where one has not yet, a bar at the median."""
+    """A row for each group: a dot for each run that crossed, an open arrow for one that has not yet, a bar at the median."""
     groups: dict[str, list[Crossing]] = {}
     for item in crossings:
         groups.setdefault(item.label, []).append(item)
@@ -89,7 +89,7 @@ def crossing_figure(crossings: Sequence[Crossing], *, style: Style = "screen") -
 
 
 def _dots(items: Sequence[Crossing], label: str, color: str, symbol: str, says: str) -> dict[str, Any]:
-    told = np.empty((len(items), 2), dtype=object)  # plotly looks into every item of a list
+    told = np.empty((len(items), 2), dtype=object)  # an array: plotly would inspect every item of a list
     for row, item in zip(told, items, strict=True):
         row[:] = item.seed, plain(item.run)
     return {

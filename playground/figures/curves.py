@@ -1,9 +1,9 @@
-"""Quantities along training, one line a run: thin lines for seeds, a bold mean, a band for its interval.
+"""Quantities along training, one line per run: thin lines for seeds, a bold mean, a band for its interval.
 
-Runs that differ in nothing but the seed form a group and share colour, dash and legend entry, which says how many seeds
-there are. The mean stands where every seed has a value (means.py). Where a seed ended early its line ends in a cross, and from
-there on the mean is a thinner line over the seeds left. The band is the 95% t interval of the mean over
-seeds, point by point (aggregate.py); one seed has none. Of more than `MOST_LINES` seeds so many lines are drawn, spread evenly.
+Runs that differ only in the seed form a group and share colour, dash and legend entry, which gives the number of seeds. The
+mean is drawn where every seed has a value (means.py). If a seed ended early, its line ends in a cross, and from there on the
+mean is a thinner line over the remaining seeds. The band is the pointwise 95% t interval of the mean over seeds (aggregate.py);
+one seed has none. Of more than `MOST_LINES` seeds that many lines are drawn, spread evenly.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from playground.figures.style import GREY, Style, apply_style, color_of, dash_of
 from playground.figures.text import plain
 
 MOST_LINES = 50
-"""Thin lines of a group in a panel. Means and bands are over all of its seeds."""
+"""Most thin lines of a group in a panel. Means and bands are over all of its seeds."""
 MOST_APART = 4
-"""Traces of single runs in a group; more are one trace together, which names no run."""
+"""Most traces of single runs in a group; more runs are combined in one trace, which names no run in its hover text."""
 MOST_NAMED = 10
-"""Seeds that a hover text names."""
+"""Most seeds named in a hover text."""
 X_TITLES = {"tokens": "training tokens seen", "step": "training step"}
 
 
@@ -37,7 +37,7 @@ class Reference:
     value: float
     dash: str = "dot"
     side: Literal["left", "right"] = "right"
-    """Where its name stands: at the end where curves are not."""
+    """Side of its name: the end at which there are no curves."""
 
 
 def curves_figure(
@@ -50,7 +50,7 @@ def curves_figure(
     height: int = 340,
     style: Style = "screen",
 ) -> go.Figure:
-    """All curves, one panel for each of their panel titles, side by side with a common vertical axis."""
+    """All curves, one panel for each panel title, side by side with a common vertical axis."""
     panels = list(dict.fromkeys(curve.panel for curve in curves)) or [""]
     columns = min(4, len(panels))
     shape = (-(-len(panels) // columns), columns)
@@ -78,7 +78,7 @@ def curves_figure(
 
 
 def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
-    """A vertical range that holds all values with some room."""
+    """A vertical range that contains all values, with a margin of `pad` of its height."""
     low, high = min(values), max(values)
     room = pad * (high - low) or pad
     return low - room, high + room
@@ -117,7 +117,7 @@ def _name_once(traces: Sequence[dict[str, Any]]) -> None:
 
 
 def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str, Any]]:
-    """Ends, seeds that do not count, seeds that do, bands, means: what is drawn last lies on top."""
+    """Ends, seeds outside the mean, seeds in it, bands, means: later traces are drawn on top."""
     counted = [curve for curve in group if curve.in_mean]
     others = [curve for curve in group if not curve.in_mean] if counted else []
     counted = counted or list(group)
@@ -134,12 +134,12 @@ def _group_traces(group: Sequence[Curve], x: X, quantity: str) -> list[dict[str,
 
 
 def _apart(curves: Sequence[Curve]) -> list[Sequence[Curve]]:
-    """Which curves share a trace: none of a few, so that each can be named, and all of many, which a browser draws faster."""
+    """The curves that share a trace: each its own if they are few, to be named; all in one if many, which draws faster."""
     return [[curve] for curve in curves] if len(curves) <= MOST_APART else [curves]
 
 
 def _told(label: str, counted: Sequence[Curve]) -> str:
-    """What the legend says: `n = 2, layers (4 seeds, 1 ended early)`."""
+    """Text of the legend: `n = 2, layers (4 seeds, 1 ended early)`."""
     ended = sum(bool(curve.ended) for curve in counted)
     return f"{label} ({seeds_text(len(counted))}{f', {ended} ended early' if ended else ''})"
 
@@ -150,16 +150,16 @@ def seeds_text(count: int) -> str:
 
 
 def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = False) -> dict[str, Any]:
-    """Lines of single runs of a group as one trace with gaps between them; a run alone is named in the hover text.
+    """Lines of a group's runs as one trace with gaps between them; a single run is named in the hover text.
 
-    With a trace for each of fifty runs a browser takes half as long again.
+    One trace for each of fifty runs would take a browser half as long again.
     """
     numbers: list[NDArray[np.int64]] = []
     values: list[NDArray[np.float64]] = []
     for curve in curves:
         every = -(-len(curve.steps) // MOST_POINTS) or 1
         keep = np.arange(len(curve.steps))[(len(curve.steps) - 1) % every :: every]
-        closed = np.append(keep, keep[-1:])  # the last point again, without a value: the gap
+        closed = np.append(keep, keep[-1:])  # the last point again, with value NaN: the gap
         seeds = np.full(len(closed), curve.seed)
         numbers.append(np.stack([curve.at(x)[closed], curve.steps[closed], curve.tokens[closed], seeds], axis=1))
         values.append(np.append(curve.values[keep], np.full(len(closed) - len(keep), np.nan)))
@@ -182,7 +182,7 @@ def _seed_lines(curves: Sequence[Curve], x: X, quantity: str, *, bold: bool = Fa
 
 
 def _ends(curves: Sequence[Curve], x: X, quantity: str) -> dict[str, Any]:
-    """Crosses at the last values of runs of a group that ended early; a run alone is named in the hover text."""
+    """Crosses at the last values of runs that ended early; a single run is named in the hover text."""
     first, last = curves[0], [(curve, curve.measured[-1]) for curve in curves]
     numbers = np.array([[curve.seed, curve.steps[at], curve.tokens[at]] for curve, at in last])
     seed, why, where, run = "%{customdata[0]}", "ended early", "step %{customdata[1]:,}, %{customdata[2]:,} tokens", ""
@@ -204,7 +204,7 @@ def _ends(curves: Sequence[Curve], x: X, quantity: str) -> dict[str, Any]:
 
 
 def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[dict[str, Any]]:
-    """Band and mean of a part; thinner and paler where seeds of the group are missing."""
+    """Band and mean of one part; thinner and paler if seeds of the group are missing from it."""
     middle, low, high = mean_and_band(part.values)
     first, whole, several = group[0], len(part.curves) == len(group), len(part.curves) > 1
     color, dash = color_of(first.n_future, first.variant), dash_of(first.control)
@@ -225,15 +225,15 @@ def _mean_lines(part: MeanPart, group: Sequence[Curve], quantity: str) -> list[d
         "line": {"color": color, "width": 3 if whole else 1.8, "dash": dash},
         "customdata": np.stack([low, high], axis=1),
         "hovertemplate": (
-            f"<b>{plain(first.label)}: mean of {_behind(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
+            f"<b>{plain(first.label)}: mean of {_averaged(part, group)}</b><br>{quantity} %{{y:.4g}}<br>{interval}<br>"
             "at %{x:.3s}<extra></extra>"
         ),
     }
     return [band, line] if several else [line]
 
 
-def _behind(part: MeanPart, group: Sequence[Curve]) -> str:
-    """`4 seeds`, or `3 of 4 seeds, seed 2 ended early`."""
+def _averaged(part: MeanPart, group: Sequence[Curve]) -> str:
+    """The seeds of a mean in words: `4 seeds`, or `3 of 4 seeds, seed 2 ended early`."""
     left = set(map(id, part.curves))
     gone = [str(curve.seed) for curve in group if id(curve) not in left]
     if not gone:
@@ -244,7 +244,7 @@ def _behind(part: MeanPart, group: Sequence[Curve]) -> str:
 
 
 def _draw(layout: Layout, reference: Reference, index: int, y_range: tuple[float, float] | None) -> None:
-    """The line, with its name inside the plot: below a line at the top, above any other."""
+    """The line with its name inside the plot: below a line at the top, above any other."""
     at = suffix(index)
     above = y_range is None or reference.value <= sum(y_range) / 2
     where = {"xref": f"x{at} domain", "yref": f"y{at}"}

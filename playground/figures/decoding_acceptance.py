@@ -1,4 +1,4 @@
-"""How often drafts of each offset are accepted: a bar an offset, a diamond for the offset by itself, a panel a run."""
+"""Acceptance rate of each offset's drafts: bars for conditional, diamonds for marginal rates, one panel per run."""
 
 import math
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from playground.figures.wording import WIDTH, wrapped
 from playground.results import Acceptance, MarginalAcceptance
 
 PLOT, LINE, BESIDE = 210, 18, 92
-"""Pixels: of the axes' height, of a line of a title, of legend and axis title together."""
+"""Pixels: height of the axes, of a line of a title, and of legend and axis title together."""
 Z95 = 1.959964
-CONDITIONAL = "conditional: of drafts behind accepted ones"
-MARGINAL = "marginal: at every position, by itself"
+CONDITIONAL = "conditional: drafts after accepted ones"
+MARGINAL = "marginal: at every position"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShownAcceptance:
-    """The acceptances of one run."""
+    """Acceptance rates of one run."""
 
     title: str
     drafts: str
-    """How they were drafted, a second line of the title."""
+    """Description of the drafts, shown as the second line of the title."""
     acceptance: Acceptance
     marginal: MarginalAcceptance | None = None
-    """None where it was not measured."""
+    """None if it was not measured."""
     d_vocab: int
-    """Size of the vocabulary: a uniform guess is right once in so many."""
+    """Size of the vocabulary: a uniform guess is right with probability 1 / d_vocab."""
 
 
 def acceptance_figure(shown: Sequence[ShownAcceptance], *, style: Style = "screen") -> go.Figure:
-    """A panel for each run; bars are conditional acceptances with their intervals, diamonds marginal ones."""
+    """A panel for each run: bars are conditional acceptance rates with 95% intervals, diamonds marginal ones."""
     traces: list[dict[str, Any]] = []
     layout: Layout = {"annotations": []}
     width = 2 * WIDTH if len(shown) == 1 else WIDTH
@@ -74,7 +74,7 @@ def acceptance_figure(shown: Sequence[ShownAcceptance], *, style: Style = "scree
 
 
 def interval(accepted: int, tried: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927), as if the trials were independent; (nan, nan) without any.
+    """The 95% interval of a share (Wilson 1927), assuming independent trials; (nan, nan) without trials.
 
     >>> [round(edge, 2) for edge in interval(8, 10)]
     [0.49, 0.94]
@@ -119,7 +119,7 @@ def _bars(run: ShownAcceptance) -> dict[str, Any]:
 
 
 def _key() -> dict[str, Any]:
-    """The legend's entry for bars, in no offset's colour."""
+    """Legend entry for the bars, in a neutral colour instead of an offset's."""
     return {
         "type": "bar",
         "name": CONDITIONAL,
@@ -148,7 +148,7 @@ def _marks(marginal: MarginalAcceptance, offsets: Sequence[int]) -> dict[str, An
 
 
 def _level(value: float, name: str, dash: str) -> dict[str, Any]:
-    """A horizontal line across all offsets, named in the legend: beside short bars there is no room for its name."""
+    """A horizontal line across all offsets, named in the legend: next to short bars there is no room for its name."""
     return {
         "type": "scatter",
         "mode": "lines",

@@ -1,7 +1,7 @@
-"""Style and script of decoded text with its player (playground/figures/decoding_text.py). No library, no network.
+"""CSS and JavaScript of decoded text with its player (playground/figures/decoding_text.py). Uses no library and no network.
 
-Colours come from the page around it: the variables are Streamlit's, with the browser's own light or dark colours behind them.
-A small number beside every draft names its offset, so that nothing depends on telling colours apart.
+Colours are Streamlit's CSS variables; outside Streamlit the browser's own light or dark colours are the fallback. A small
+number next to every draft gives its offset, so that no information is in the colour alone.
 """
 
 CSS = """
@@ -107,7 +107,7 @@ function drawDecoding(root, data) {
       entry(chip("accepted", "a", offset), "draft of offset " + offset + ", accepted");
     }
     if (data.colors.length > 1) entry(chip("refused", "a"), "draft refused");
-    if (data.colors.length > 2) entry(chip("unreached", "a"), "behind a refused one");
+    if (data.colors.length > 2) entry(chip("unreached", "a"), "draft after a refused one");
     return row;
   }
 
@@ -179,25 +179,25 @@ function drawDecoding(root, data) {
     const chips = of("accepted").map((draft) => chip("accepted", draft.text, draft.offset));
     chips.push(chip("own", step.own, 1));
     const out = step.drafts.filter((draft) => draft.state !== "accepted");
-    if (out.length > 3) chips.push(make("i", "", many(out.length, "draft") + " out"));
+    if (out.length > 3) chips.push(make("i", "", many(out.length, "draft") + " not accepted"));
     else chips.push(...out.map((draft) => chip(draft.state, draft.text, draft.offset)));
     return chips;
   }
 
   function sentence(text, step, number) {
-    const spoke = text.drawn ? "offset 1 drew " : "offset 1 said ";
+    const spoke = text.drawn ? "offset 1 drew " : "offset 1 predicted ";
     if (number === 0) return "The prefill reads the prompt; " + spoke + quote(step.own) + ". Nothing was drafted yet.";
     const names = (list) => list.map((draft) => "offset " + draft.offset + "\\u2019s " + quote(draft.text)).join(", ");
     const accepted = step.drafts.filter((draft) => draft.state === "accepted");
     const refused = step.drafts.filter((draft) => draft.state === "refused");
     const end = step.drafts.map((draft) => draft.state).lastIndexOf("accepted");
     const instead = refused.filter((draft) => draft.parent === end), beside = refused.length - instead.length;
-    const parts = ["Fed " + quote(step.fed) + " and " + many(step.drafts.length, "draft") + "."];
-    if (!step.drafts.length) parts[0] = "Fed " + quote(step.fed) + ", no drafts.";
-    if (accepted.length) parts.push("Accepted: " + names(accepted) + (beside ? ", and not what stood beside." : "."));
+    const parts = ["Input: " + quote(step.fed) + " and " + many(step.drafts.length, "draft") + "."];
+    if (!step.drafts.length) parts[0] = "Input: " + quote(step.fed) + ", no drafts.";
+    if (accepted.length) parts.push("Accepted: " + names(accepted) + (beside ? ", not their alternatives." : "."));
     if (instead.length) parts.push("Refused: " + (instead.length > 3 ? many(instead.length, "draft") : names(instead)) + "; "
       + spoke + quote(step.own) + " instead.");
-    else if (accepted.length) parts.push("Behind that " + spoke + quote(step.own) + ".");
+    else if (accepted.length) parts.push("After that " + spoke + quote(step.own) + ".");
     else parts.push(spoke[0].toUpperCase() + spoke.slice(1) + quote(step.own) + ".");
     const total = accepted.length + 1, wanted = step.kept < total ? ", of which " + step.kept + " still wanted" : "";
     parts.push(many(total, "token") + " in one forward" + wanted + ".");
@@ -210,10 +210,10 @@ function drawDecoding(root, data) {
       const row = make("div", "dt-node");
       row.append(element);
       const kids = make("div", "dt-kids");
-      const behind = children(parent);
-      const goesOn = behind.some(([draft]) => draft.state === "accepted");
+      const followers = children(parent);
+      const goesOn = followers.some(([draft]) => draft.state === "accepted");
       if (holdsOwn && !goesOn) kids.append(node(chip("own", step.own, 1), -2, false));
-      for (const [draft, index] of behind) {
+      for (const [draft, index] of followers) {
         kids.append(node(chip(draft.state, draft.text, draft.offset), index, draft.state === "accepted"));
       }
       kids.classList.toggle("dt-fork", kids.children.length > 1);
@@ -256,7 +256,7 @@ function drawDecoding(root, data) {
       const done = text.tokens.filter((token) => token.forward <= mine).length, all = text.tokens.length;
       const forwards = many(text.steps.length - 1, "forward");
       count.textContent = done === all
-        ? "All " + many(all, "token") + ", after " + forwards + " behind the prefill."
+        ? "All " + many(all, "token") + ", after " + forwards + " after the prefill."
         : "After " + mine + " of its " + forwards + ": " + done + " of " + many(all, "token") + ".";
     }
     for (const { text, heading, said, tree, list, lines } of players) {

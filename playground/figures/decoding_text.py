@@ -1,8 +1,8 @@
-"""Decoded text, token by token, with a player over the forwards that wrote it: which offset drafted what, what became of it.
+"""Decoded text, token by token, with a player over the forwards that wrote it: the drafts of each offset, accepted or refused.
 
-Texts stand side by side under one clock that counts forwards, so that one sees which of them gets further with as many. Under
-them the forward that the clock stands at: the token that was fed, its drafts as a tree, the accepted ones in the colour of
-their offset, the refused ones struck out, and offset 1's own token. Written as HTML with its own script and no library:
+Texts are shown side by side and advance together, forward by forward, so that one sees which is further after equally many
+forwards. The current forward is shown under them: its input token, its drafts as a tree, accepted drafts in the colour of their
+offset, refused ones struck out, and offset 1's own token. The output is HTML with its own script and no library:
 `decoding_html` is a whole page that opens without a network, and the app mounts the same script as a component.
 """
 
@@ -19,7 +19,7 @@ from playground.results import DecodedRow, DecodingStep
 from playground.text import visible
 
 LONGEST = 24
-"""Letters of a token in a box."""
+"""Most letters of a token in a box."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,17 +29,17 @@ class ShownText:
     title: str
     row: DecodedRow
     speculative: int = 1
-    """K; 1 is plain decoding, which has nothing to show forward by forward."""
+    """K: the offsets 2 .. K drafted; 1 is plain decoding, which has no drafts to show."""
     strings: Mapping[int, str]
-    """Every token of the row, drafts included, as the task writes it."""
+    """Every token of the row and its drafts as text, by token id."""
     spaced: bool = False
-    """Whether tokens stand apart when they are read as text, as words do and bytes do not."""
+    """True if tokens are separated by spaces in running text, as words are and bytes are not."""
     drawn: bool = False
-    """Whether tokens were drawn at random."""
+    """True if tokens were sampled, and not chosen greedily."""
 
 
 def decoding_data(shown: Sequence[ShownText], start: int | None = None) -> dict[str, Any]:
-    """What the script draws, as plain values; `start` is the forward shown first, by default one that explains the most."""
+    """Input of the script, as plain values. `start` is the forward shown first; default: see `telling_forward`."""
     furthest = max((text.speculative for text in shown), default=1)
     return {
         "texts": [_text(text) for text in shown],
@@ -49,7 +49,7 @@ def decoding_data(shown: Sequence[ShownText], start: int | None = None) -> dict[
 
 
 def decoding_html(data: dict[str, Any], title: str = "Decoding") -> str:
-    """A page of its own that shows `decoding_data`."""
+    """A stand-alone HTML page that shows `decoding_data`."""
     inside = json.dumps(data).replace("<", "\\u003c")
     safe = html.escape(visible(title))
     return (
@@ -61,7 +61,7 @@ def decoding_html(data: dict[str, Any], title: str = "Decoding") -> str:
 
 
 def draft_states(step: DecodingStep) -> list[str]:
-    """What became of each draft: `accepted`, `refused` by offset 1, or `unreached`, behind a refused one.
+    """State of each draft: `accepted`, `refused` by offset 1, or `unreached` (after a refused draft).
 
     >>> from playground.results import Draft
     >>> drafts = [Draft(token=k, offset=k, parent=k - 3, accepted=k == 2) for k in (2, 3, 4)]
@@ -76,7 +76,7 @@ def draft_states(step: DecodingStep) -> list[str]:
 
 
 def telling_forward(shown: Sequence[ShownText]) -> int:
-    """The first forward with an accepted draft and a refused one; failing that the first with an accepted one, or any draft."""
+    """The first forward with an accepted and a refused draft; else the first with an accepted one; else one with any draft."""
     steps = next((text.row.steps for text in shown if text.speculative > 1), ())
     states = [set(draft_states(step)) for step in steps]
     for wanted in ({"accepted", "refused"}, {"accepted"}, {"refused"}):
@@ -107,7 +107,7 @@ def _text(shown: ShownText) -> dict[str, Any]:
 
 
 def _steps(row: DecodedRow, chips: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Every forward: what was fed, its drafts, offset 1's own token, and how many of its tokens were still wanted."""
+    """Every forward: its input token, its drafts, offset 1's own token, and how many of its tokens were still wanted."""
     found: list[dict[str, Any]] = []
     written = 0
     before = row.prompt[-1]
@@ -124,11 +124,11 @@ def _steps(row: DecodedRow, chips: Mapping[int, str]) -> list[dict[str, Any]]:
 
 
 def _running(string: str) -> str:
-    """A token in running text: a line's end is seen, and ends the line."""
+    """A token in running text: a line break is shown as a symbol and also breaks the line."""
     return visible(string.replace("\n", "⏎").replace("\t", "⇥")).replace("⏎", "⏎\n")
 
 
 def _chip(string: str) -> str:
-    """A token in a box of its own, with its white space to be seen."""
+    """A token in a box, with visible white space."""
     text = readable(string)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""How every head's score grew along training, and above it when things formed: a row for each event, in order."""
+"""Every head's score along training, and above the curves the formation times: a row for each event, in order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from playground.figures.wording import wrapped
 from playground.results import AttentionHistory, Formation, Head, score_title
 
 MOST_NAMED = 4
-"""Heads of a run that carry their name."""
+"""Most heads of a run that are named."""
 CURVES, ROW = 300, 22
 """Pixels: height of the curves, and of a row of events."""
 MARGIN = {"t": 44, "b": 92, "l": 134, "r": 12}
@@ -32,11 +32,11 @@ class Formed:
     title: str
     history: AttentionHistory
     formation: Formation | None = None
-    """None leaves the events out."""
+    """None: no events are drawn."""
 
 
 def formation_figure(runs: Sequence[Formed], score: str, *, log: bool = False, style: Style = "screen") -> go.Figure:
-    """One panel a run, side by side on common axes: all heads on one score, and the events above. Runs need a history."""
+    """One panel per run on common axes: all heads on one score, the events above. Every run needs a non-empty history."""
     names = list(dict.fromkeys(event.name for run in runs if run.formation for event in run.formation.main))
     lane = ROW * len(names)
     height = CURVES + (lane + 12 if names else 0)
@@ -69,7 +69,7 @@ def formation_figure(runs: Sequence[Formed], score: str, *, log: bool = False, s
 
 
 def _curves(run: Formed, score: str, axis: TokenAxis) -> list[dict[str, Any]]:
-    """A line for each head, the strongest on top with their names at its end."""
+    """A line for each head; the strongest heads are drawn last, with their names at the end of their lines."""
     last = run.history.results[-1]
     values = np.stack([scores.score(score).ravel() for scores in run.history.results])
     places = axis.at(np.array(run.history.tokens, dtype=float))
@@ -119,7 +119,7 @@ def _curve(
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:
-    """The heights, moved as little as it takes to lie at least `least` apart from one another; falling order is kept.
+    """The heights, moved as little as possible so that they are at least `least` apart; their falling order is kept.
 
     >>> [round(height, 3) for height in apart([0.9, 0.5, 0.5], 0.1)]
     [0.9, 0.55, 0.45]
@@ -136,7 +136,7 @@ def apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def _limits(layout: Layout, history: AttentionHistory, score: str, index: int) -> None:
-    """The null band and the line of the ideal head, with their names on the first panel."""
+    """The null band and the line of the ideal head, named on the first panel."""
     at = suffix(2 * index)
     last = history.results[-1]
     null = float(np.nanmax(last.null(score)))

@@ -1,7 +1,7 @@
-"""When things formed in a run, as rows above its curves: one row an event, placed along the same training tokens.
+"""Formation times of a run as rows above its curves: one row per event, on the same axis of training tokens.
 
 A filled diamond is half of the way from the first to the own final value; the bar runs from t50 to t90, half and nine tenths
-of the way from chance to the ideal; an open arrow at the end of the run says that the event was not reached in it.
+of the way from chance to the ideal; an open arrow at the end of the run means that the event was not reached.
 """
 
 import math
@@ -19,7 +19,7 @@ from playground.results import Event, Formation, Head
 
 
 def event_rows(formation: Formation, names: Sequence[str], axis: TokenAxis) -> list[dict[str, Any]]:
-    """The rows above the curves."""
+    """The traces of the rows above the curves."""
     rows = {name: len(names) - 1 - place for place, name in enumerate(names)}
     reached = [event for event in formation.main if event.half is not None]
     missed = [event for event in formation.main if event.half is None]
@@ -45,7 +45,7 @@ def event_rows(formation: Formation, names: Sequence[str], axis: TokenAxis) -> l
 
 def _marks(events: Sequence[Event], rows: dict[str, int], axis: TokenAxis, marker: dict[str, Any]) -> dict[str, Any]:
     places = axis.at(np.array([event.seen if event.half is None else event.half for event in events], dtype=float))
-    # To the right, unless there is no room, or a bar begins there and there is room on the left.
+    # Text to the right of the mark, unless there is no room, or a bar starts there and there is room on the left.
     to_left = [
         axis.share(place) > (0.5 if event.t50 is None else 0.12) for place, event in zip(places, events, strict=True)
     ]
@@ -65,7 +65,7 @@ def _marks(events: Sequence[Event], rows: dict[str, int], axis: TokenAxis, marke
 
 
 def subject(event: Event) -> str:
-    """What an event is of, briefly: `T0.1`, `T0.1 → F1.2`; nothing for a task's score."""
+    """Short name of the event's heads: `T0.1`, `T0.1 → F1.2`; empty for a task's score."""
     parts = event.subject.split(" -> ")
     try:
         return "→".join(Head.parse(part).short for part in parts)
@@ -107,7 +107,7 @@ def event_ticks(layout: Layout, formation: Formation, index: int, axis: TokenAxi
 
 
 def event_key(left: int, below: int) -> Layout:
-    """What the marks mean; in the corner of the margins `left` and `below`, where it pushes nothing aside."""
+    """Meaning of the marks; placed in the corner of the margins `left` and `below`, where it does not move the plot."""
     return {
         "text": "◆ half of its final value&nbsp; ▬ t50 to t90 (or end), chance to ideal&nbsp; ▷ not reached",
         "xref": "paper",

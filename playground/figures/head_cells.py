@@ -1,7 +1,7 @@
-"""One number for every attention head, as a heat-map: layers upwards as tokens flow, heads side by side.
+"""One number for every attention head as a heat-map: layers from bottom to top, heads side by side.
 
-All panels of a figure share their rows: trunk layers from the bottom, future heads by their offset above them; a run that
-has no such layer leaves the row blank. A number stands in a cell that says more than chance.
+All panels of a figure share their rows: trunk layers from the bottom, future heads by their offset above them. The row of a
+layer that a run does not have is blank. A cell contains a number if the value is above its null band.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,22 +18,22 @@ from playground.results import AttentionScores, Head, heads_of, score_title
 
 LETTERS = 11
 MOST_NUMBERS = 16
-"""Beside more heads in a layer than this a number has no room."""
+"""With more heads per layer than this there is no room for numbers in the cells."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
-    """What a panel shows. Arrays are `[layer, head]`, with a row for each of `layers`."""
+    """Content of a panel. Arrays are `[layer, head]`, with a row for each of `layers`."""
 
     layers: tuple[str, ...]
     values: NDArray[np.float64]
     """NaN where there is no head."""
     told: NDArray[np.bool_]
-    """Where a number stands."""
+    """True where the cell contains a number."""
     hover: NDArray[np.object_]
-    """What stands beside the pointer."""
+    """Hover text of each cell."""
     signed: bool = False
-    """A difference: from -1 to 1, with 0 in the middle of the colours."""
+    """True for differences: values from -1 to 1, with 0 in the middle of the colour scale."""
 
 
 def layer_order(layers: Iterable[str]) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def layer_order(layers: Iterable[str]) -> tuple[str, ...]:
 
 
 def score_cells(scores: AttentionScores, name: str, layers: Sequence[str], step: int) -> Cells:
-    """The scores of one run at one step, in the rows `layers`; numbers where a head exceeds its null band."""
+    """The scores of one run at one step in the rows `layers`; with numbers where a head exceeds its null band."""
     values, null = scores.score(name), scores.null(name)
     heads = np.array([head.title for head in heads_of(scores.layers, values.shape[1])], dtype=object)
     hover = np.array(
@@ -68,7 +68,7 @@ def score_cells(scores: AttentionScores, name: str, layers: Sequence[str], step:
 
 
 def spread(values: NDArray[Any], rows: Sequence[int | None], blank: Any) -> NDArray[Any]:
-    """The rows of `values` in another order, with `blank` ones where there is None."""
+    """The rows of `values` at the indices `rows`; None gives a row filled with `blank`."""
     found = np.full((len(rows), *values.shape[1:]), blank, dtype=values.dtype)
     for place, row in enumerate(rows):
         if row is not None:
@@ -77,7 +77,7 @@ def spread(values: NDArray[Any], rows: Sequence[int | None], blank: Any) -> NDAr
 
 
 def heat_map(cells: Cells) -> dict[str, Any]:
-    """The colours, as a plotly trace."""
+    """The coloured cells, as a plotly trace."""
     return {
         "type": "heatmap",
         "z": cells.values,
@@ -91,7 +91,7 @@ def heat_map(cells: Cells) -> dict[str, Any]:
 
 
 def letters(cells: Cells) -> dict[str, Any]:
-    """The numbers on the colours, as a plotly trace; black or white, whichever reads better on the cell."""
+    """The numbers in the cells, as a plotly trace; black or white, whichever has more contrast."""
     places, texts, colors = numbers(cells)
     return {
         "type": "scatter",
@@ -106,7 +106,7 @@ def letters(cells: Cells) -> dict[str, Any]:
 
 
 def numbers(cells: Cells) -> tuple[NDArray[np.int64], list[str], list[str]]:
-    """Where numbers stand (`[number, 2]`: row, column), what they say, and in which colour. None where they have no room."""
+    """Places (`[number, 2]`: row, column), texts and colours of the numbers; empty if there is no room for them."""
     told = cells.told & np.isfinite(cells.values) & (cells.values.shape[1] <= MOST_NUMBERS)
     values = cells.values[told]
     scale, low = (DIVERGING, -1.0) if cells.signed else (SCALE, 0.0)
@@ -118,7 +118,7 @@ def numbers(cells: Cells) -> tuple[NDArray[np.int64], list[str], list[str]]:
 
 
 def brief(value: float, *, signed: bool = False) -> str:
-    """Two digits without the leading zero.
+    """A number with two digits and without the leading zero.
 
     >>> brief(0.934), brief(1.0), brief(-0.25, signed=True), brief(0.25, signed=True)
     ('.93', '1.0', '−.25', '+.25')
@@ -130,5 +130,5 @@ def brief(value: float, *, signed: bool = False) -> str:
 
 
 def short_layer(layer: str) -> str:
-    """A layer's name for an axis: `T0` is trunk 0, `F1` is future head 1."""
+    """Name of a layer on an axis: `T0` is trunk 0, `F1` is future head 1."""
     return plain(Head(layer, 0).short.partition(".")[0])

@@ -1,14 +1,14 @@
-"""Colours of attention heads in figures where a line or a bar is a head."""
+"""Colours of attention heads in figures with one line or bar per head."""
 
 from playground.figures.style import COLORS
 from playground.results import Head
 
 INK = "#6b747d"
-"""Marks and whiskers: a middle lightness that reads on light and dark."""
+"""Marks and whiskers: a middle lightness that is visible on light and dark pages."""
 
 
 def head_color(head: Head) -> str:
-    """Blue for the trunk; a future head has the colour of the first n that has it, so future head 1 is orange."""
+    """Blue for the trunk; a future head has the colour of the smallest n that includes it, so future head 1 is orange."""
     kind, _, number = head.layer.partition(".")
     colors = list(COLORS.values())
     return colors[1 + int(number) % (len(colors) - 1)] if kind == "future_heads" else colors[0]

@@ -1,8 +1,8 @@
-"""The scores of one run minus those of another, head by head.
+"""Difference of the scores of two runs, head by head.
 
-Head 2 of one run and head 2 of another have nothing in common but their place: which head takes which part is decided by
-the initial weights. So heads are paired by rank, within each layer the strongest with the strongest; by number only where
-both runs began with the same weights. Layers are paired by name: trunk 0 with trunk 0, future head k with future head k.
+Heads with the same index in two runs are unrelated: the initial weights decide which head takes which role. So heads are paired
+by rank, within each layer the strongest with the strongest; pairing by index is meaningful only if both runs began with the
+same weights. Layers are paired by name: trunk 0 with trunk 0, future head k with future head k.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ def shared_layers(left: AttentionScores, right: AttentionScores) -> tuple[str, .
 def difference_cells(
     left: AttentionScores, right: AttentionScores, name: str, layers: Sequence[str], *, pairing: Pairing = "rank"
 ) -> Cells:
-    """`right` minus `left` in the rows `layers`, blank where one of them has no such layer.
+    """`right` minus `left` in the rows `layers`; blank where either run lacks the layer.
 
-    A number stands where at least one of the two heads exceeds its null band.
+    A cell contains a number if at least one of the two heads exceeds its null band.
     """
     shared = shared_layers(left, right)
     n_heads = min(left.score(name).shape[1], right.score(name).shape[1])

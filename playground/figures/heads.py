@@ -1,6 +1,6 @@
-"""Scores of every attention head, layer by layer, at one moment of training and as an animation through it.
+"""Heat-maps of the scores of every attention head, layer by layer, at one step or as an animation through training.
 
-A column for each score, a row for each run, and below two runs their difference.
+There is a column for each score, a row for each run, and below two runs a row for their difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,27 +21,27 @@ from playground.results import AttentionHistory, AttentionScores, score_title
 
 MOST_FRAMES = 80
 MOST_CELLS = 10_000
-"""In all frames together; with more heads there are fewer frames."""
+"""Most cells in all frames together; with more heads there are fewer frames."""
 CELL, GAP, LINE = 36, 112, 16
-"""Pixels: height of a cell, what lies between two rows of panels, and a further line of a title there."""
+"""Pixels: height of a cell, gap between two rows of panels, and height of one more title line in the gap."""
 MARGIN = {"t": 66, "b": 52 + PLAYER_HEIGHT, "l": 36, "r": 12}
 SMALL_CELL = 30
 SMALL_MOST_NUMBERS = 4
-"""A small map with more heads in a layer than this has no room for numbers."""
+"""A small map with more heads per layer than this shows no numbers."""
 
 
 def null_of(scores: AttentionScores, name: str) -> float:
-    """The largest null band of all heads: what none of them exceeds when the targets are moved."""
+    """The largest null band of all heads, for one score."""
     return float(np.nanmax(scores.null(name)))
 
 
 def at_step(history: AttentionHistory, step: int) -> int:
-    """Index of the last evaluation at or before `step` (the first one, when there is none)."""
+    """Index of the last evaluation at or before `step`; the first one if there is none."""
     return max(0, int(np.searchsorted(history.steps, step, side="right")) - 1)
 
 
 def frame_steps(histories: Sequence[AttentionHistory], most: int = MOST_FRAMES) -> list[int]:
-    """Steps at which any of the runs was evaluated, thinned out evenly to at most `most`, the last one kept."""
+    """Steps at which any of the runs was evaluated, thinned out evenly to at most `most`; the last one is kept."""
     steps = sorted({step for history in histories for step in history.steps})
     if len(steps) <= most:
         return steps
@@ -51,7 +51,7 @@ def frame_steps(histories: Sequence[AttentionHistory], most: int = MOST_FRAMES) 
 def head_map_figure(
     history: AttentionHistory, title: str, *, score: str = "prefix_matching", style: Style = "screen"
 ) -> go.Figure:
-    """A small layer x head heat-map of one run at its newest evaluation, for several side by side; 0 dark, 1 yellow."""
+    """A small layer x head heat-map of one run at its newest evaluation, to be placed next to others; 0 dark, 1 yellow."""
     newest = history.results[-1]
     cells = score_cells(newest, score, newest.layers, history.steps[-1])
     n_layers, n_heads = cells.values.shape
@@ -83,10 +83,10 @@ def heads_figure(
     difference: Pairing | None = None,
     style: Style = "screen",
 ) -> go.Figure:
-    """Heat-maps, a row for each run and a column for each score, with a slider through training; opens at the last step.
+    """Heat-maps, a row for each run and a column for each score, with a slider through training; starts at the last step.
 
-    With `difference`, which takes exactly two runs (the second minus the first), their difference stands below them, heads
-    paired by rank or by number. Raises ValueError when it is asked for with another number of runs.
+    `difference` adds a row with the second run minus the first, heads paired by rank or by index. Raises ValueError if it is
+    given for a number of runs other than two.
     """
     if difference is not None and len(histories) != 2:
         raise ValueError(f"a difference takes two runs, and there are {len(histories)}; leave it out")
@@ -120,7 +120,7 @@ def heads_figure(
 
 
 class _Panels:
-    """What each panel holds at each step, row by row."""
+    """Content of each panel at each step, row by row."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Panels:
         return found
 
     def title(self, row: int, name: str) -> list[str]:
-        """The lines above a panel."""
+        """The lines of the title of a panel."""
         if row == len(self.histories):
             left, right = (history.results[-1] for history in self.histories.values())
             shared = len(shared_layers(left, right))
@@ -169,7 +169,7 @@ class _Panels:
 
 
 def _traces(panels: Sequence[Cells]) -> list[dict[str, Any]]:
-    """The colours of every panel, then the numbers of every panel."""
+    """First the coloured cells of every panel, then the numbers of every panel."""
     return [
         trace | {"xaxis": f"x{suffix(index)}", "yaxis": f"y{suffix(index)}"}
         for draw in (heat_map, letters)
@@ -201,7 +201,7 @@ def _title(index: int, lines: Sequence[str]) -> dict[str, Any]:
 
 
 def _label_axes(layout: Layout, cells: Cells, index: int, x_title: str) -> None:
-    """Layers upwards from the first, as tokens flow; a line parts the trunk from the future heads."""
+    """Layer names from bottom to top; a line separates the trunk from the future heads."""
     n_layers, n_heads = cells.values.shape
     at = suffix(index)
     layout[f"xaxis{at}"] |= {
@@ -239,7 +239,7 @@ def _score_bar() -> dict[str, Any]:
 
 
 def _two_bars(layout: Layout, n_rows: int, gap: float) -> None:
-    """Put the bar of the scores beside the runs, and that of the differences beside theirs."""
+    """Place the colour bar of the scores next to the runs, and that of the differences next to their row."""
     step = (1 + gap) / n_rows
     layout["coloraxis"]["colorbar"] |= {"y": 1, "yanchor": "top", "len": 1 - step}
     bar = {

@@ -1,6 +1,6 @@
-"""What every layer would predict at every position of a row (the logit lens, nostalgebraist 2020), as a heat-map.
+"""Heat-map of the predictions of every layer at every position of a row (the logit lens, nostalgebraist 2020).
 
-Layers go upwards as tokens flow. Below stands the token that the model is at, above the token that really comes.
+Layers run from bottom to top. Below each column is the token at that position, above it the token that really comes.
 """
 
 from collections.abc import Sequence
@@ -24,41 +24,41 @@ COLOR_TITLES: dict[ColorBy, str] = {
     "right": "whether the likeliest token is the one that comes",
 }
 CELL, LETTER, WIDTH = 32, 6.6, 640
-"""Pixels: height of a cell, width of a letter along an axis, and about the width that a page has for the cells."""
+"""Pixels: height of a cell, width of a letter along an axis, and the approximate width of the cells on a page."""
 MOST_LETTERED, LINE = 40, 5
-"""In a wider window than this no words are written into cells; letters in each of the two lines of a cell."""
+"""Most positions of a window whose cells contain words; letters per line of a cell (two lines)."""
 LONGEST_LABEL = 10
 TITLE, BAR = 44, 62
 """Pixels: the two lines above a panel, and the colour bar at the bottom."""
 MARKED, RIGHT = "#e8590c", "#0f9d74"
 RIGHT_OR_WRONG = ((0.0, GREY), (0.5, GREY), (0.5, RIGHT), (1.0, RIGHT))
 _BLANK = "\u200b"
-"""A letter without width."""
+"""A character without width."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """What the layers of one model say along one row, read in one way, for one offset. T positions, L layers, R ranks."""
+    """Predictions of the layers of one model along one row, for one offset and one way of reading. T pos, L layers, R ranks."""
 
     title: str
-    """Up to two lines, in plotly's markup."""
+    """Up to two lines, with plotly's markup."""
     offset: int
     layers: tuple[str, ...]
-    """What the rows of the map are called, the lowest first."""
+    """Names of the rows of the map, the lowest first."""
     tokens: tuple[str, ...]
-    """`[T]`: the row, as strings to read."""
+    """`[T]`: the tokens of the row, as readable strings."""
     predicted: tuple[tuple[tuple[str, ...], ...], ...]
     """`[L][T][R]`: the likeliest tokens, likeliest first."""
     probability: NDArray[np.float64]
-    """`[L, T, R]`: of those."""
+    """`[L, T, R]`: probabilities of the tokens in `predicted`."""
     true: tuple[str | None, ...]
-    """`[T]`: the token that really comes at this offset; None where none does."""
+    """`[T]`: the token that really comes at this offset; None after the end of the row."""
     true_probability: NDArray[np.float64]
-    """`[L, T]`: of the token that comes, NaN where none does."""
+    """`[L, T]`: probability of the token that really comes, NaN after the end of the row."""
     right: NDArray[np.bool_]
-    """`[L, T]`: whether the likeliest token is the one that comes."""
+    """`[L, T]`: True where the likeliest token is the one that comes."""
     scored: NDArray[np.bool_]
-    """`[T]`: whether the task scores the prediction made here."""
+    """`[T]`: True where the task scores the prediction made at this position."""
 
 
 def lens_figure(
@@ -68,10 +68,10 @@ def lens_figure(
     window: tuple[int, int] | None = None,
     style: Style = "screen",
 ) -> go.Figure:
-    """A map for each reading, one below the other so that their positions line up; `window` are the positions shown.
+    """A map for each reading, one below the other with aligned positions; `window` is the range of positions shown.
 
-    The likeliest token is written where there is room, a dot marks where it is right, and a triangle above a column what
-    the task scores.
+    The likeliest token is written into a cell if there is room, a dot marks a right prediction, and a triangle above a column
+    marks what the task scores.
     """
     start, stop = window or (0, max((len(reading.tokens) for reading in readings), default=0))
     label = _label_height(readings, start, stop)
@@ -94,7 +94,7 @@ def lens_figure(
 
 
 def readable(token: str) -> str:
-    """A token with its white space to be seen.
+    """A token with visible white space.
 
     >>> readable(" Lily"), readable("\\n")
     ('␣Lily', '⏎')
@@ -103,7 +103,7 @@ def readable(token: str) -> str:
 
 
 def cropped(text: str, letters: int) -> str:
-    """At most so many letters.
+    """The text cut to at most `letters` letters.
 
     >>> cropped("<end>", 5), cropped("grandfather", 5)
     ('<end>', 'gran…')
@@ -112,7 +112,7 @@ def cropped(text: str, letters: int) -> str:
 
 
 def two_lines(text: str) -> str:
-    """A token as it is written into a cell.
+    """A token as it is written into a cell, in up to two lines.
 
     >>> two_lines("beach"), two_lines("packed"), two_lines("grandfather")
     ('beach', 'pac<br>ked', 'grand<br>fath…')
@@ -121,14 +121,14 @@ def two_lines(text: str) -> str:
 
 
 def _halves(text: str) -> list[str]:
-    """The lines of a cell, before they are marked up."""
+    """The lines of a cell as plain text."""
     text = cropped(text, 2 * LINE)
     half = -(-len(text) // 2)
     return [text] if len(text) <= LINE else [text[:half], text[half:]]
 
 
 def _traces(reading: Reading, index: int, color_by: ColorBy, window: tuple[int, int]) -> list[dict[str, Any]]:
-    """The map, what it says, the dots where it is right, and the triangles above what is scored."""
+    """The map, its texts, the dots for right predictions, and the triangles above scored positions."""
     start, stop = window
     at, above = suffix(2 * index), suffix(2 * index + 1)
     axes = {"xaxis": f"x{at}", "yaxis": f"y{suffix(index)}"}
@@ -166,7 +166,7 @@ def _traces(reading: Reading, index: int, color_by: ColorBy, window: tuple[int, 
 
 
 def _values(reading: Reading, color_by: ColorBy) -> NDArray[np.float64]:
-    """`[L, T]`: what the colours show, from 0 to 1, and NaN where there is nothing to compare with."""
+    """`[L, T]`: the values shown as colours, from 0 to 1; NaN where there is no token to compare with."""
     if color_by == "top":
         return reading.probability[:, :, 0]
     if color_by == "true":
@@ -193,10 +193,10 @@ def _map(reading: Reading, values: NDArray[np.float64], window: tuple[int, int])
 def _letters(
     reading: Reading, values: NDArray[np.float64], color_by: ColorBy, window: tuple[int, int]
 ) -> list[dict[str, Any]]:
-    """The likeliest token in every cell: a see-through map for each colour of letters.
+    """The likeliest token in every cell: one transparent map for each text colour.
 
-    Plotly makes the letters of a heat-map as large as every text of it fits its cell at the figure's width. So that all maps
-    have letters of one size, each holds a text as long and as high as any, of letters without width.
+    Plotly chooses one letter size per heat-map, so that its longest text fits its cell. For equal sizes in all maps, each map
+    contains one cell with a longest and highest text, made of characters without width.
     """
     start, stop = window
     rows = [[ranks[0].lstrip("␣") or ranks[0] for ranks in row[start:stop]] for row in reading.predicted]
@@ -229,7 +229,7 @@ def _letters(
 
 
 def _hover(reading: Reading, layer: int, position: int) -> str:
-    """The likeliest tokens with their probabilities, and what comes."""
+    """Hover text: the likeliest tokens with their probabilities, and the token that comes."""
 
     def quoted(token: str) -> str:
         return f"'{plain(token)}'"
@@ -250,7 +250,7 @@ def _hover(reading: Reading, layer: int, position: int) -> str:
 
 
 def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], window: tuple[int, int]) -> None:
-    """Layers up the side; below the token at each position, above the one that comes, bold where it is scored."""
+    """Axes: layers at the side; tokens of the row below; above them the tokens that come, bold where scored."""
     start, stop = window
     at, above, beside = suffix(2 * index), suffix(2 * index + 1), suffix(index)
     positions = list(range(start, min(stop, len(reading.tokens))))
@@ -286,7 +286,7 @@ def _axes(layout: Layout, reading: Reading, index: int, shares: list[float], win
         "tickfont": {"size": 12},
         "showgrid": False,
         "automargin": True,
-        "title": {"text": "read behind", "font": {"size": 12}},
+        "title": {"text": "read after", "font": {"size": 12}},
     }
 
 
@@ -307,7 +307,7 @@ def _title(reading: Reading, index: int, label: float) -> dict[str, Any]:
 
 
 def _headers(reading: Reading, index: int, label: float) -> list[dict[str, Any]]:
-    """What the two rows of tokens are, at their left."""
+    """Labels at the left of the two rows of tokens."""
     beside = {
         "x": 0,
         "xref": f"x{suffix(2 * index)} domain",
@@ -322,7 +322,7 @@ def _headers(reading: Reading, index: int, label: float) -> list[dict[str, Any]]
     comes = "next token" if reading.offset == 1 else f"{reading.offset} ahead"
     return [
         beside | {"text": f"{comes}:", "y": 1, "yshift": label / 2 + 2},
-        beside | {"text": "model is at:", "y": 0, "yshift": -label / 2 - 2},
+        beside | {"text": "input token:", "y": 0, "yshift": -label / 2 - 2},
     ]
 
 
@@ -331,7 +331,7 @@ def _labels(readings: Sequence[Reading], start: int, stop: int) -> list[str]:
 
 
 def _is_upright(readings: Sequence[Reading], start: int, stop: int) -> bool:
-    """Whether the labels have no room side by side, and are turned; also on a narrow page."""
+    """Whether the labels do not fit side by side, even on a narrow page, and must be vertical."""
     longest = max(map(len, _labels(readings, start, stop)), default=0)
     return longest * LETTER + 3 > 0.6 * WIDTH / max(1, stop - start) and longest > 1
 
@@ -343,7 +343,7 @@ def _label_height(readings: Sequence[Reading], start: int, stop: int) -> int:
 
 
 def _color_axis(color_by: ColorBy, y: float) -> dict[str, Any]:
-    """The colours, with a bar below the maps."""
+    """The colour scale, with a bar below the maps."""
     bar: dict[str, Any] = {
         "title": {"text": COLOR_TITLES[color_by], "side": "top", "font": {"size": 12}},
         "thickness": 10,

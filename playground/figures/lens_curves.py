@@ -1,4 +1,4 @@
-"""How well every offset can be read behind each layer: accuracy and loss from the embedding to the last layer."""
+"""How well each offset can be read after each layer: accuracy and loss from the embedding to the last layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ FIELDS = {"accuracy": "accuracy on scored tokens", "loss": "loss (nats per token
 REFERENCES = {"accuracy": "chance, accuracy", "loss": "uniform guess, loss"}
 MOST_COLUMNS = 4
 PANEL, GAP = 190, 62
-"""Pixels: height of a panel, and what lies between two rows of them."""
+"""Pixels: height of a panel, and gap between two rows of panels."""
 SHARE = 0.9
-"""The share of the last layer's accuracy from which on an offset counts as readable."""
+"""An offset counts as readable from the layer on at which accuracy stays at this share of the last layer's, or more."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LensCurve:
-    """The lens of one model, with what its lines are called and coloured by."""
+    """The lens of one model, with the title and colour of its lines."""
 
     title: str
     n_future: int
     variant: int = 0
-    """Number among the models of equal n_future in the figure; chooses the shade."""
+    """Index among the models with equal n_future in the figure; chooses the shade."""
     lens: Lens
 
     @property
     def depth(self) -> int:
-        """Layers of the trunk."""
+        """Number of layers of the trunk."""
         return len(self.lens.sites) - 1
 
 
@@ -45,9 +45,9 @@ def lens_curves_figure(
     uniform_loss: float | None = None,
     style: Style = "screen",
 ) -> go.Figure:
-    """Accuracy above, loss below, a panel for each offset; solid through the future head, dashed directly.
+    """Accuracy above, loss below, a panel for each offset; solid lines through the future head, dotted lines directly.
 
-    `chance` is the accuracy of a model that has learned nothing, by offset, `uniform_loss` the loss of the uniform guess.
+    `chance` is the accuracy without learning the task, by offset; `uniform_loss` is the loss of the uniform guess, in nats.
     """
     offsets = max((curve.lens.loss.shape[1] for curve in curves), default=1)
     columns = min(MOST_COLUMNS, offsets)
@@ -79,7 +79,7 @@ def lens_curves_figure(
 
 
 def readable_from(accuracy: NDArray[np.float64], share: float = SHARE) -> int | None:
-    """The first of the layers from which on the accuracy stays at `share` of the last one's, or more; None for NaN.
+    """Index of the first layer from which on the accuracy stays at `share` of the last layer's, or more; None for NaN.
 
     >>> readable_from(np.array([0.1, 0.95, 0.2, 0.92, 1.0]))
     3
@@ -91,14 +91,14 @@ def readable_from(accuracy: NDArray[np.float64], share: float = SHARE) -> int | 
 
 
 def _loss_range(curves: Sequence[LensCurve], uniform_loss: float | None) -> tuple[float, float]:
-    """From 0, the ideal, to above the largest loss of any line, which all panels share."""
+    """A loss range for all panels: from 0, the ideal, to above the largest loss of any line."""
     drawn = [loss for curve in curves for loss in (curve.lens.loss, curve.lens.direct_loss)]
     largest = max((float(np.nanmax(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
     return -0.04 * max(largest, uniform_loss or 0), 1.06 * max(largest, uniform_loss or 0)
 
 
 def _lines(curve: LensCurve, field: str, offset: int, depth: int) -> list[dict[str, Any]]:
-    """The two lines of one model; the direct one ends behind the future head, which is the model's own prediction."""
+    """The two lines of one model. The direct one has one more point after the future head: the model's own prediction."""
     through, direct = getattr(curve.lens, field), getattr(curve.lens, f"direct_{field}")
     if offset > through.shape[1]:
         return []
@@ -129,7 +129,7 @@ def _lines(curve: LensCurve, field: str, offset: int, depth: int) -> list[dict[s
             "line": {"color": color, "width": 2.4 if dash == "solid" else 1.6, "dash": dash},
             "marker": {"symbol": symbol, "size": 7, "color": color},
             "hovertext": [
-                f"<b>{title}</b><br>behind {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
+                f"<b>{title}</b><br>after {name}, {way}<br>offset {offset}, {FIELDS[field]}: {value:.3f}"
                 for name, value in zip(layers, y, strict=True)
             ],
         }
@@ -142,7 +142,7 @@ def _label(layout: Layout, index: int, field: str, depth: int, *, is_left: bool,
     at = suffix(index)
     names = ["E", *(f"T{layer}" for layer in range(depth)), "F"]
     layout[f"xaxis{at}"] |= {"tickvals": list(range(depth + 2)), "ticktext": names, "range": [-0.3, depth + 1.3]}
-    layout[f"xaxis{at}"] |= {"tickangle": 0} | ({"title": {"text": "read behind"}} if is_low else {})
+    layout[f"xaxis{at}"] |= {"tickangle": 0} | ({"title": {"text": "read after"}} if is_low else {})
     layout[f"yaxis{at}"] |= {"title": {"text": FIELDS[field]}} if is_left else {"showticklabels": False}
 
 
@@ -167,7 +167,7 @@ def _nothing(index: int) -> dict[str, Any]:
 
 
 def _reference(value: float, name: str, depth: int) -> dict[str, Any]:
-    """A grey line across a panel, named with its value in the legend."""
+    """A grey line across a panel; its name and value are in the legend."""
     return {
         "type": "scatter",
         "mode": "lines",

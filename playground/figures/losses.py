@@ -13,7 +13,7 @@ NATS_PER_BIT = math.log(2)
 
 
 def offset_name(offset: int) -> str:
-    """What an offset is called: `offset 1 (next token)`, `offset 2`, .."""
+    """Name of an offset: `offset 1 (next token)`, `offset 2`, .."""
     return "offset 1 (next token)" if offset == 1 else f"offset {offset}"
 
 
@@ -26,5 +26,5 @@ def loss_figure(
     height: int = 340,
     style: Style = "screen",
 ) -> go.Figure:
-    """Loss per offset; `curves` carry the name of their offset as their panel."""
+    """Loss per offset; the `panel` of each curve is the name of its offset."""
     return curves_figure(curves, y_title=f"{quantity} ({unit})", x=x, height=height, style=style)

@@ -1,7 +1,7 @@
-"""Curves of runs along training, and their means over seeds: numbers that curves.py draws.
+"""Curves of runs along training, and their means over seeds: the numbers that curves.py draws.
 
-The mean of a group stands where every seed has a value; it waits for those still in training. Where a seed ended early it goes
-on over the seeds left.
+The mean of a group is defined where every seed has a value; it ends at the slowest seed still in training. If a seed ended
+early, the mean continues over the remaining seeds.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 X = Literal["tokens", "step"]
 MOST_POINTS = 300
-"""Points that a line is drawn through."""
+"""Most points of a line."""
 MOST_PARTS = 20
-"""Parts of a group's mean."""
+"""Most parts of a group's mean."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,55 +25,56 @@ class Curve:
 
     run: str
     label: str
-    """What the legend calls the group of runs that this one belongs to."""
+    """Name of the run's group in the legend."""
     n_future: int
     control: str
     seed: int
     variant: int = 0
-    """Number among the groups of equal n_future and control; chooses the shade."""
+    """Index among the groups of equal n_future and control; chooses the shade."""
     panel: str = ""
-    """Title of the panel it is drawn in."""
+    """Title of the panel in which it is drawn."""
     in_mean: bool = True
-    """Whether it counts for the group's mean; a run that repeats a seed is drawn thin and does not."""
+    """Whether it counts in the group's mean; a run that repeats a seed does not, and is drawn as a thin line."""
     ended: str = ""
-    """Why it ends before its last step: `stopped`, `failed` or `interrupted`; empty for a run that is whole or in training."""
+    """Reason why it ended before its last step: `stopped`, `failed` or `interrupted`; empty if complete or in training."""
     steps: NDArray[np.int64]
-    """Ascending."""
+    """`[point]`, ascending."""
     tokens: NDArray[np.int64]
     values: NDArray[np.float64]
 
     def at(self, x: X) -> NDArray[np.int64]:
-        """Where the values stand on the horizontal axis."""
+        """Horizontal positions of the values."""
         return self.tokens if x == "tokens" else self.steps
 
     @cached_property
     def measured(self) -> NDArray[np.intp]:
-        """Where it has a value."""
+        """Indices of the points that have a value."""
         return np.flatnonzero(np.isfinite(self.values))
 
     @property
     def last_step(self) -> int:
-        """The last step with a value; -1 without any."""
+        """The last step with a value; -1 without values."""
         return int(self.steps[self.measured[-1]]) if len(self.measured) else -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeanPart:
-    """A stretch of a group's mean, with the seeds that it is taken over."""
+    """A section of a group's mean, with the seeds that it is taken over."""
 
     curves: Sequence[Curve]
     steps: NDArray[np.int64]
     places: NDArray[np.int64]
-    """Where the points stand on the horizontal axis."""
+    """Horizontal positions of the points."""
     values: NDArray[np.float64]
     """`[seed, point]`."""
 
 
 def mean_parts(group: Sequence[Curve], x: X, most: int = MOST_PARTS) -> list[MeanPart]:
-    """The mean over all seeds of a group, then over those left after one ended early, and so on.
+    """The mean over all seeds of a group, then over the remaining seeds after one ended early, and so on.
 
-    A part begins where the one before ends, so that the step between the two means shows. Only the first needs two seeds. Where
-    seeds end at more than `most` steps, a part may end before some of its seeds do, so that there are no more parts than that.
+    A part begins where the previous one ends, so that the jump between the two means is visible. Only the first part needs two
+    seeds. If seeds end at more than `most` different steps, some parts end before some of their seeds do, to limit their
+    number.
     """
     ends = _spread_ends(sorted({curve.last_step for curve in group if curve.ended}), most)
     lefts = [[i for i, curve in enumerate(group) if not curve.ended or curve.last_step >= end] for end in ends]
@@ -96,15 +97,15 @@ def mean_parts(group: Sequence[Curve], x: X, most: int = MOST_PARTS) -> list[Mea
 
 
 def shared_part(curves: Sequence[Curve], x: X) -> MeanPart | None:
-    """The points that every one of the curves has a value at; None without any."""
+    """The points at which every curve has a value; None if there are none."""
     everyone = list(range(len(curves)))
     return _Shared(curves, everyone).part(everyone, x)
 
 
 class _Shared:
-    """The values of curves at the steps that those of them which go on longest share.
+    """The values of curves at the steps shared by the curves that continue longest (`longest`).
 
-    That holds for every larger choice of them too: what more curves share is less.
+    The steps shared by any larger set of curves are a subset of these.
     """
 
     def __init__(self, curves: Sequence[Curve], longest: Sequence[int]) -> None:
@@ -116,7 +117,7 @@ class _Shared:
                 self.steps = np.intersect1d(self.steps, other)
         self._rows = [_rows_of(curve, self.steps) for curve in curves]
         self._there = np.array([rows >= 0 for rows in self._rows])
-        # Without a value a row is -1, and what it finds is never looked at.
+        # Row index -1 means "no value": indexing then reads the last entry, which is never used.
         self._values = np.array(
             [
                 curve.values[rows] if len(curve.values) else np.full(len(rows), np.nan)
@@ -127,13 +128,13 @@ class _Shared:
     def part(
         self, left: Sequence[int], x: X, *, joint: int = -1, after: int = -1, until: int | None = None
     ) -> MeanPart | None:
-        """The points that all of `left` have a value at: the step `joint`, and those after `after` up to `until`."""
+        """The points at which all of `left` have a value: the step `joint`, and those after `after` up to `until`."""
         wanted = (self.steps > after) if until is None else (self.steps > after) & (self.steps <= until)
         shared = np.flatnonzero(self._there[left].all(axis=0) & (wanted | (self.steps == joint)))
         if not len(shared):
             return None
         every = -(-len(shared) // MOST_POINTS)
-        # Counted from the end, so that the newest point is always there.
+        # Thinned out from the end, so that the newest point is always included.
         shared = shared[(len(shared) - 1) % every :: every]
         curves = [self.curves[i] for i in left]
         places = curves[0].at(x)[self._rows[left[0]][shared]]
@@ -141,7 +142,7 @@ class _Shared:
 
 
 def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Where in a curve each of the steps has a value; -1 without one. Of a step that is there twice the later value counts."""
+    """Index in a curve's arrays for each step, -1 without a value. If a step occurs twice, the later value counts."""
     own = curve.steps[curve.measured]
     if np.array_equal(own, steps):
         return curve.measured
@@ -152,5 +153,5 @@ def _rows_of(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.intp]:
 
 
 def _spread_ends(ends: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the steps at which seeds end, spread evenly over them, the first and the last among them."""
+    """At most `most` of the steps at which seeds end, spread evenly, including the first and the last."""
     return list(ends) if len(ends) <= most else [ends[i * (len(ends) - 1) // (most - 1)] for i in range(most)]

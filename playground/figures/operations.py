@@ -14,7 +14,7 @@ from playground.figures.text import plain
 
 @dataclass(frozen=True, kw_only=True)
 class ByOperations:
-    """Exact match of one run for each number of operations m."""
+    """Exact match of one run by number of operations m."""
 
     run: str
     label: str
@@ -33,7 +33,7 @@ def operations_figure(
     height: int = 360,
     style: Style = "screen",
 ) -> go.Figure:
-    """A line for each group of seeds, with the interval of its mean; m beyond `trained_up_to` is shaded."""
+    """A line for each group of seeds, with the interval of its mean; the range m > `trained_up_to` is shaded."""
     figure = go.Figure()
     for label in dict.fromkeys(run.label for run in runs):
         _add_group(figure, [run for run in runs if run.label == label])
@@ -73,20 +73,20 @@ def _add_group(figure: go.Figure, group: Sequence[ByOperations]) -> None:
     table = np.array([[run.values[m] for m in numbers] for run in group], dtype=np.float64)
     mean, low, high = mean_and_band(table)
     seeds = ", ".join(str(run.seed) for run in group)
-    behind, several = seeds_text(len(group)), len(group) > 1
+    seeded, several = seeds_text(len(group)), len(group) > 1
     interval = "95% t interval of the mean: %{customdata[0]:.3f} to %{customdata[1]:.3f}" if several else "no interval"
     figure.add_trace(
         go.Scatter(
             x=numbers,
             y=mean,
             mode="lines+markers",
-            name=f"{plain(first.label)} ({behind})",
+            name=f"{plain(first.label)} ({seeded})",
             legendgroup=first.label,
             customdata=np.stack([low, high], axis=1),
             line={"color": color_of(first.n_future, first.variant), "dash": dash_of(first.control), "width": 2.5},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
             hovertemplate=(
-                f"<b>{plain(first.label)}: {'mean of ' if several else ''}{behind}</b> ({seeds})<br>m = %{{x}}: %{{y:.3f}}<br>"
+                f"<b>{plain(first.label)}: {'mean of ' if several else ''}{seeded}</b> ({seeds})<br>m = %{{x}}: %{{y:.3f}}<br>"
                 f"{interval}<extra></extra>"
             ),
         )

@@ -1,6 +1,6 @@
-"""Panels side by side, written as plain dictionaries: building a figure from one is ten times faster than by updates.
+"""Layout of panels side by side, as plain dictionaries: a figure built from one is made ten times faster than by updates.
 
-A figure that is drawn anew every second beside a training must cost little.
+Live figures of a training are rebuilt every second, so the cost matters.
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ Layout = dict[str, Any]
 
 
 def suffix(index: int) -> str:
-    """What plotly appends to the axes of a panel: nothing, `2`, `3`, .."""
+    """The suffix of a panel's axes in plotly: empty, `2`, `3`, .."""
     return "" if index == 0 else str(index + 1)
 
 
 def domain(index: int, count: int, gap: float) -> list[float]:
-    """Where panel `index` of `count` lies between 0 and 1, with a `gap` between two panels.
+    """Start and end of panel `index` of `count` between 0 and 1, with a `gap` between two panels.
 
     >>> domain(0, 2, 0.2), domain(1, 2, 0.2)
     ([0.0, 0.4], [0.6, 1.0])
@@ -25,7 +25,7 @@ def domain(index: int, count: int, gap: float) -> list[float]:
 
 
 def place(index: int, row: int, col: int, shape: tuple[int, int], gaps: tuple[float, float]) -> Layout:
-    """The two axes of a panel in a grid of `shape` (rows, columns), the first row at the top, with gaps as shares."""
+    """The two axes of a panel in a grid of `shape` (rows, columns), the first row at the top; `gaps` are shares."""
     at, (rows, columns), (row_gap, column_gap) = suffix(index), shape, gaps
     return {
         f"xaxis{at}": {"domain": domain(col, columns, column_gap), "anchor": f"y{at}"},

@@ -10,10 +10,10 @@ from playground.figures.style import SCALE, Style, apply_style
 from playground.figures.text import plain
 
 MOST_LABELS = 32
-"""Tokens that can be named along an axis of a narrow page; of more, every second or third is."""
+"""Most tokens named along an axis on a narrow page; with more, every second or third is named."""
 ORDINALS = {2: "second", 3: "third"}
 CELL = 10
-"""Pixels of a cell at least."""
+"""Least size of a cell in pixels."""
 FRAME, RIM = "#ff9e2c", "#10151a"
 
 
@@ -25,9 +25,9 @@ def pattern_figure(
     title: str = "",
     style: Style = "screen",
 ) -> go.Figure:
-    """`pattern[query, key]` with the tokens written along both axes; rows sum to 1.
+    """`pattern[query, key]` with the tokens along both axes; rows sum to 1.
 
-    `title` is plotly's markup. `targets[query, key]` marks with frames where an ideal induction head looks.
+    `title` may contain plotly's markup. `targets[query, key]` marks with frames where an ideal induction head attends.
     """
     length = len(tokens)
     visible = np.where(np.tril(np.ones_like(pattern, dtype=bool)), pattern, np.nan)
@@ -42,7 +42,7 @@ def pattern_figure(
             colorbar={"title": {"text": "attention"}, "thickness": 12, "outlinewidth": 0, "tickvals": [0, 0.5, 1]},
             customdata=_pairs(tokens),
             hovertemplate=(
-                "at '%{customdata[0]}' (position %{customdata[2]})<br>looks at '%{customdata[1]}' (position "
+                "query '%{customdata[0]}' (position %{customdata[2]})<br>attends to '%{customdata[1]}' (position "
                 "%{customdata[3]})<br>attention %{z:.3f}<extra></extra>"
             ),
         )
@@ -58,9 +58,9 @@ def pattern_figure(
         "showgrid": False,
         "tickfont": {"size": 8 if length > MOST_LABELS // 2 else 11},
     }
-    key = "key: the token looked at" + (f" (every {ORDINALS.get(every, f'{every}th')} is named)" if every > 1 else "")
+    key = "key: the attended token" + (f" (every {ORDINALS.get(every, f'{every}th')} is named)" if every > 1 else "")
     figure.update_xaxes(title_text=key, range=[-0.5, length - 0.5], tickangle=-90, **ticks)
-    figure.update_yaxes(title_text="query: the token that looks", range=[length - 0.5, -0.5], **ticks)
+    figure.update_yaxes(title_text="query: the attending token", range=[length - 0.5, -0.5], **ticks)
     return figure.update_layout(
         title={
             "text": title,
@@ -80,7 +80,7 @@ def pattern_figure(
 
 
 def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
-    """A bright frame with a dark rim around each cell, which stands out from every colour of the scale."""
+    """A bright frame with a dark border around each target cell: visible on every colour of the scale."""
     queries, keys = np.nonzero(targets)
     across = np.array([-0.5, 0.5, 0.5, -0.5, -0.5, np.nan])
     down = np.array([-0.5, -0.5, 0.5, 0.5, -0.5, np.nan])
@@ -92,7 +92,7 @@ def _frames(figure: go.Figure, targets: NDArray[np.bool_], length: int) -> None:
                 y=(queries[:, None] + down).ravel(),
                 mode="lines",
                 hoverinfo="skip",
-                name="where an ideal induction head looks",
+                name="where an ideal induction head attends",
                 showlegend=named,
                 line={"color": color, "width": width},
             )

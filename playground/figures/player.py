@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 PLAYER_HEIGHT = 96
-"""Pixels that the player takes below the axis titles."""
+"""Height of the player below the axis titles, in pixels."""
 WHOLE = 4000
-"""Milliseconds that playing takes from the first frame to the last."""
+"""Duration of playing from the first frame to the last, in milliseconds."""
 
 
 def player(names: Sequence[str], labels: Sequence[str], prefix: str, plot_height: float, below: int) -> dict[str, Any]:
-    """Layout entries for frames called `names`, `below` pixels under a plot of `plot_height` pixels; stands at the last."""
+    """Layout entries of the player for frames `names`, `below` pixels under a plot `plot_height` high; starts at the last."""
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     playing = {
         **still,

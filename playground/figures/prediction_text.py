@@ -1,4 +1,4 @@
-"""Predictions on one row before and after an ablation, as HTML: every token under the prediction that was made of it."""
+"""Predictions on one row before and after an ablation, as HTML: every token with the prediction of it below."""
 
 import html
 from collections.abc import Sequence
@@ -28,20 +28,20 @@ CSS = """
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """The argmax predictions of one offset on one row, by the position of the token that was to be predicted."""
+    """The argmax predictions of one offset on one row, indexed by the position of the predicted token."""
 
     offset: int
     before: NDArray[np.int64]
-    """Token predicted by the whole model; -1 for the first `offset` positions, of which nothing was predicted."""
+    """Token predicted by the whole model; -1 at the first `offset` positions, which nothing predicts."""
     after: NDArray[np.int64]
     scored: NDArray[np.bool_]
-    """Tokens that count for the task's accuracy at this offset."""
+    """True for tokens that count in the task's accuracy at this offset."""
 
 
 def predictions_html(
     tokens: NDArray[np.int64], strings: Sequence[str], names: dict[int, str], offsets: Sequence[Predictions]
 ) -> str:
-    """A block for each offset. `strings` are the row's tokens as text, `names` those of every token that was predicted."""
+    """A block for each offset. `strings` are the row's tokens as text, `names` the predicted tokens as text by token id."""
     blocks = [CSS, _key()]
     for found in offsets:
         made = found.before >= 0
@@ -64,7 +64,7 @@ def _box(place: int, strings: Sequence[str], names: dict[int, str], found: Predi
     text = f"<b>{_shown(strings[place])}</b>"
     classes, style = ["pt-token"], ""
     if before < 0:
-        return f'<span class="pt-token pt-none" title="nothing predicts it">{text}</span>'
+        return f'<span class="pt-token pt-none" title="no position predicts this token">{text}</span>'
     if found.scored[place]:
         classes.append("pt-scored")
     ours, theirs = (_shown(names[number]) for number in (before, after))
@@ -89,5 +89,5 @@ def _key() -> str:
     marks = "".join(f'<span style="background: {color}">{text}</span>' for color, text in kinds)
     return (
         f'<div class="pt-key" style="font-size: 0.8rem; margin-bottom: 0.4rem">{marks} each box: the token, and below it '
-        "the prediction made of it; underlined: scored</div>"
+        "its prediction before → after, if changed; underlined: scored</div>"
     )

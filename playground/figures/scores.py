@@ -1,4 +1,4 @@
-"""A task's score along training, with chance and ceiling drawn."""
+"""A task's score along training, with chance and ceiling as lines."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from playground.figures.text import plain
 from playground.results import ScoreInfo
 
 ROOM_FOR_UNIT = 320
-"""Figures from this height on write the unit along the axis."""
+"""From this height in pixels on figures write the unit along the axis."""
 
 
 def readable(name: str) -> str:
-    """A column's name as words: `repeat_accuracy` is `repeat accuracy`."""
+    """A column's name as words: `repeat_accuracy` becomes `repeat accuracy`."""
     return name.replace("_", " ")
 
 
 def score_figure(
     curves: Sequence[Curve], infos: Sequence[ScoreInfo], *, x: X = "tokens", height: int = 340, style: Style = "screen"
 ) -> go.Figure:
-    """One score. `infos` says what its values mean: one entry, or several where models with other tasks are shown too."""
+    """One score. `infos` gives the meaning of its values: one entry, or several if models of other tasks are shown too."""
     distinct = list(dict.fromkeys((info.chance, info.ceiling) for info in infos))
     references = [Reference(name="chance", value=chance) for chance in dict.fromkeys(pair[0] for pair in distinct)]
     references += [
@@ -45,7 +45,7 @@ def score_figure(
 def strongest_head_figure(
     curves: Sequence[Curve], *, null: float | None, x: X = "tokens", height: int = 340, style: Style = "screen"
 ) -> go.Figure:
-    """The largest prefix-matching score of all attention heads: when it rises, an induction head forms."""
+    """The largest prefix-matching score over all attention heads: when it rises, an induction head forms."""
     references = [Reference(name="ideal head", value=1.0, dash="longdash", side="left")]
     if null is not None:
         references.append(Reference(name="null band", value=null))

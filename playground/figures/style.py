@@ -1,8 +1,8 @@
-"""How every figure looks: one template, one colour for each n, one dash for each control.
+"""Style of all figures: one template, one colour for each n, one dash for each control.
 
-Backgrounds are transparent and lines have a middle lightness, so that a figure reads on a light and on a dark page.
-`paper` is the same on white with black text, for a figure that goes into a document. Colours after Okabe and Ito
-(2008), told apart in the common colour blindnesses.
+Backgrounds are transparent and lines have a middle lightness, so that a figure is readable on a light and on a dark page.
+`paper` has a white background and black text, for a figure in a document. Colours after Okabe and Ito (2008), which are
+distinguishable with the common colour blindnesses.
 """
 
 from functools import cache
@@ -22,16 +22,16 @@ COLORS = {
     16: "#a8860b",
     32: "#b03a2e",
 }
-"""Line colour by n_future; others take turns through these."""
+"""Line colour by n_future; larger n repeat these colours in turn."""
 GREY = "#808890"
 DASHES = {"layers": "solid", "trunk": "dash", "flops": "dot", "detached": "longdash"}
 """Line dash by control."""
 SCALE = "Viridis"
-"""Colours of scores and attention from 0 to 1: even in lightness, and read by the colour blind."""
+"""Colours of scores and attention from 0 to 1: perceptually uniform, and readable with colour blindness."""
 
 
 def color_of(n_future: int, variant: int = 0) -> str:
-    """Line colour of an n; `variant` 1, 2, .. shades it, for several models of the same n and control."""
+    """Line colour of an n; `variant` 1, 2, .. chooses another shade, for several models with equal n and control."""
     color = COLORS.get(n_future) or list(COLORS.values())[n_future % len(COLORS)]
     share = min(variant, 2) * 0.38
     mixed = [round((1 - share) * int(color[i : i + 2], 16) + share * 128) for i in (1, 3, 5)]
@@ -44,18 +44,18 @@ def dash_of(control: str) -> str:
 
 
 def see_through(color: str, alpha: float) -> str:
-    """A `#rrggbb` colour with an opacity."""
+    """A `#rrggbb` colour as rgba with the opacity `alpha`."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
 def apply_style(figure: go.Figure, style: Style = "screen") -> go.Figure:
-    """Give a figure the template; returns the same figure."""
+    """Apply the template to a figure, in place; returns the figure."""
     return figure.update_layout(template=_template(style))
 
 
 def chart_config(name: str, image_format: ImageFormat = "png") -> dict[str, Any]:
-    """Settings of plotly's tool bar: its camera saves `name` as PNG (three times the screen's dots) or SVG."""
+    """Settings of plotly's tool bar: its camera saves `name` as PNG (three times the screen resolution) or SVG."""
     return {
         "displaylogo": False,
         "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],

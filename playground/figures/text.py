@@ -1,17 +1,17 @@
-r"""Data in a figure, shown as it is: plotly takes `<b>`, `<a href>` and entities in every text for markup, and fills in `%{x}`.
+r"""Shows data verbatim in a figure: plotly interprets `<b>`, `<a href>`, entities and `%{x}` in every text.
 
-Titles, legends, ticks, categories, annotations and hover texts are all such texts.
+This holds for titles, legends, ticks, categories, annotations and hover texts.
 """
 
 from playground.text import visible
 
 MOST = 300
-"""Letters of a text that a figure shows."""
+"""Most letters of a text in a figure."""
 _MARKS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%": "&#37;"})
 
 
 def plain(text: str, most: int = MOST) -> str:
-    """A text of a figure that shows `text` itself, on one line.
+    """A text for a figure that shows `text` verbatim, on one line.
 
     >>> plain("<b>50%{x}</b>")
     '&lt;b&gt;50&#37;{x}&lt;/b&gt;'

@@ -1,4 +1,4 @@
-"""Training tokens along a horizontal axis, linear or logarithmic, with room for names behind the last point."""
+"""Training tokens along a horizontal axis, linear or logarithmic, with room for names to the right of the last point."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from playground.figures.panels import Layout
 
 ROOM = 0.17
-"""Of the axis, for names."""
+"""Share of the axis reserved for names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class TokenAxis:
     last: float
 
     def at(self, tokens: Any) -> Any:
-        """Where token counts stand. A logarithm has no 0: the model before the first step stands half a step left of it."""
+        """Coordinates of token counts. A logarithmic axis has no 0: the initial model is drawn half a step left of `first`."""
         return np.maximum(tokens, self.first / 2) if self.log else tokens
 
     def share(self, place: float) -> float:
-        """How far from the first to the last point something stands, from 0 to 1."""
+        """Position of a place between the first and the last point, from 0 to 1."""
         if self.log:
             low, high = math.log(self.first / 2), math.log(self.last)
             return (math.log(place) - low) / (high - low)
@@ -49,7 +49,7 @@ class TokenAxis:
 
 
 def short_count(tokens: float) -> str:
-    """A count as a tick says it.
+    """A token count as a tick label.
 
     >>> short_count(100_000), short_count(2_500_000), short_count(640)
     ('100k', '2.5M', '640')

@@ -1,4 +1,4 @@
-"""Words of figures that must fit a narrow page."""
+"""Line breaks of figure titles, for narrow pages."""
 
 import textwrap
 
@@ -6,11 +6,11 @@ from playground.figures.text import MOST, plain
 from playground.text import visible
 
 WIDTH = 24
-"""Letters that fit above a panel when two stand side by side on a page of 820 pixels."""
+"""Letters that fit above a panel when two are side by side on a page of 820 pixels."""
 
 
 def wrapped(text: str, width: int = WIDTH) -> str:
-    """A title on as many lines as it takes; ids, which have no spaces, break behind a hyphen.
+    """A title broken into as many lines as needed; ids, which contain no spaces, are broken after a hyphen.
 
     >>> wrapped("n = 2, layers, seed 0"), wrapped("stories-cpu-n2-layers-s0-a09b50a6")
     ('n = 2, layers, seed 0', 'stories-cpu-n2-layers-<br>s0-a09b50a6')

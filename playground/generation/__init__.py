@@ -1,1 +1,1 @@
-"""Decoding: plain, and self-speculative with the future heads. Exact, cached, any batch size."""
+"""Decoding: plain, and self-speculative decoding with the future heads. Exact, with a KV cache, for any batch size."""

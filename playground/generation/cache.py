@@ -1,7 +1,7 @@
-"""Keys and values of earlier tokens, and attention that reads them.
+"""The KV cache: keys and values of earlier tokens, and attention that reads them.
 
-Memory is fixed: `capacity` slots per row, layer and head. A row's committed tokens lie in its first slots, in order; what a
-forward writes behind them is either committed afterwards or overwritten by the next forward: nothing is ever cleared.
+Memory is fixed: `capacity` slots per row, layer and head. A row's committed tokens are in its first slots, in order. A forward
+also writes the slots after them; these are either committed afterwards or overwritten by the next forward. Nothing is cleared.
 
 Dimension letters: B row, T token of this forward, S slot, H attention head, E d_head, L layer, D token to be committed.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from playground.model.layers import Attention, Block, GatedMLP, Rotation, turn
 
 FILLS_GPU = 256
-"""Programs, one for each row and attention head, that keep a GPU busy."""
+"""Number of programs (one for each row and attention head) that fully uses a GPU."""
 
 
 class KVCache:
@@ -27,41 +27,43 @@ class KVCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of keys and values together."""
+        """Bytes of keys and values together."""
         return 2 * self.keys.numel() * self.keys.element_size()
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these rows, in this order."""
+        """Keep only these rows, in this order."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
     def move(self, rows: Tensor, source_BD: Tensor, target_BD: Tensor) -> None:
-        """Copy slots within each row, in all layers."""
+        """Copy the slots `source` to `target` within each row, in all layers; all arguments are integer tensors."""
+        # Indexing on the right makes a copy first, so overlapping source and target slots are safe.
         self.keys[:, rows, :, target_BD] = self.keys[:, rows, :, source_BD]
         self.values[:, rows, :, target_BD] = self.values[:, rows, :, source_BD]
 
 
 class View(NamedTuple):
-    """Where the tokens of one forward stand, and what they see."""
+    """Places of the tokens of one forward in the KV cache, and their attention mask."""
 
     rows: Tensor
     """`[row, 1]`: rows of the cache."""
     slots: Tensor
-    """`[row, token]`: where their keys and values go."""
+    """`[row, token]`: slots that store the tokens' keys and values."""
     rotation: Rotation | None
-    """Cosines and sines `[row, token, 1, d_head]` of their positions."""
+    """Cosines and sines `[row, token, 1, d_head]` of the tokens' positions; None without rotary positions."""
     mask: Tensor | None
-    """`[row, 1, token, slot]`: added to attention scores, 0 for what each sees of the first `span` slots and -inf for the rest.
-    None: the tokens are the first of their rows, and each sees those before it in this forward (the prefill)."""
+    """`[row, 1, token, slot]`: added to the attention scores, 0 for visible slots and -inf for the others. None: the tokens are
+    the first of their rows, with causal attention among themselves (the prefill)."""
     span: int
+    """Number of slots that attention reads: the first ones of each row."""
 
 
 def rotate_at(x: Tensor, rotation: Rotation) -> Tensor:
-    """`model.layers.rotate` for rows at different positions: `x` is `[row, token, head, d_head]`."""
+    """`model.layers.rotate` for rows at different positions: `x` and the result are `[row, token, head, d_head]`."""
     return turn(x, *rotation)
 
 
 def cached_attention(attention: Attention, x_BTD: Tensor, view: View, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
-    """What an attention layer writes for new tokens, given those in the cache, which their keys and values join."""
+    """Output `[row, token, d_model]` of an attention layer for new tokens; adds their keys and values to the cache."""
     qkv = attention.qkv(x_BTD).unflatten(-1, (3, attention.n_heads, attention.d_head))
     q, k, v = qkv.unbind(dim=2)
     if view.rotation is not None:
@@ -72,7 +74,8 @@ def cached_attention(attention: Attention, x_BTD: Tensor, view: View, keys_BHSE:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, view: View, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
-    """Store k and v, and mix the values that each query sees; all `[row, token, head, d_head]`, the result head first."""
+    """Store `k` and `v` in the cache, then attend: inputs `[row, token, head, d_head]`, result `[row, head, token, d_head]`."""
+    # Stored before attention reads the cache: a new token also attends to itself and to new tokens before it.
     keys_BHSE[view.rows, :, view.slots] = k
     values_BHSE[view.rows, :, view.slots] = v
     if view.mask is None:
@@ -81,7 +84,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, keys_BHSE: Tensor, value
 
 
 def mix(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor) -> Tensor:
-    """Attention of few queries to many keys: on a GPU by a kernel made for that, unless single queries fill it anyway."""
+    """Attention of few queries to many keys. On a GPU a split-key kernel runs it, unless one query per row suffices to fill it.
+
+    Queries and result are `[row, head, token, d_head]`, keys and values `[row, head, slot, d_head]`.
+    """
     rows, heads, queries, width = q_BHTE.shape
     small = queries > 1 or rows * heads < FILLS_GPU
     if q_BHTE.device.type == "cuda" and small and width >= 16 and width & (width - 1) == 0:
@@ -92,7 +98,7 @@ def mix(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor) ->
 
 
 def cached_block(block: Block, resid_BTD: Tensor, view: View, keys_BHSE: Tensor, values_BHSE: Tensor) -> Tensor:
-    """A layer on new tokens, given those in the cache."""
+    """Output `[row, token, d_model]` of a layer for new tokens, given the tokens in the cache; adds them to the cache."""
     resid_BTD = resid_BTD + cached_attention(block.attn, block.ln1(resid_BTD), view, keys_BHSE, values_BHSE)
     if not block.has_mlp:
         return resid_BTD

@@ -13,14 +13,14 @@ Rule = Literal["exact", "typical"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a token is chosen from logits. Without a temperature the most probable one is taken (greedy)."""
+    """How a token is chosen from logits. Without a temperature the most probable token is taken (greedy)."""
 
     temperature: float | None = None
-    """Logits are divided by it; small ones sharpen. None is greedy."""
+    """Logits are divided by it; small values sharpen the distribution. None is greedy."""
     top_k: int | None = None
-    """Only the k most probable tokens are drawn from."""
+    """Draw only from the k most probable tokens."""
     top_p: float | None = None
-    """Only the most probable tokens that together reach this probability are drawn from (nucleus: Holtzman et al. 2020)."""
+    """Draw only from the most probable tokens that together reach this probability (nucleus: Holtzman et al. 2020)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -33,9 +33,7 @@ class Sampling:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; write a share above 0 and up to 1, such as 0.9, or leave it out")
         if self.temperature is None and (self.top_k is not None or self.top_p is not None):
-            raise ValueError(
-                "top_k and top_p shape what is drawn at random; write a temperature with them, such as 1.0"
-            )
+            raise ValueError("top_k and top_p restrict random sampling; write a temperature with them, such as 1.0")
 
     @property
     def is_greedy(self) -> bool:
@@ -44,7 +42,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
-    """Everything that decides what `generate` does with a model and its prompts."""
+    """All settings of `generate`."""
 
     max_new_tokens: int = 64
     """New tokens per row."""
@@ -52,19 +50,19 @@ class DecodingConfig:
     speculative: int | None = None
     """K: offsets 2 .. K draft, one token each. None is plain decoding, one token per forward."""
     tree: Tree | None = None
-    """Several candidates per offset in place of one (tree.py); it says by itself how far it reaches."""
+    """Several candidates per offset instead of one (tree.py); the tree itself defines the furthest offset."""
     rule: Rule = "exact"
-    """`exact` leaves the output, or its distribution, as in plain decoding. `typical` (Cai et al. 2024, section 2.3.1) also
-    accepts drafts that are merely probable enough: more of them, and NOT the same distribution."""
+    """`exact` gives the output, or its distribution, of plain decoding. `typical` (Cai et al. 2024, section 2.3.1) accepts
+    every draft that is probable enough: more drafts, but NOT the distribution of plain decoding."""
     typical_epsilon: float = 0.09
-    """Typical acceptance: a draft is good from this probability on, whatever the entropy ..."""
+    """Typical acceptance: a draft is accepted if its probability exceeds min(epsilon, delta * exp(-entropy))."""
     typical_delta: float = 0.3
-    """... and from delta * exp(-entropy) on, where that is less."""
+    """The delta in min(epsilon, delta * exp(-entropy)), the bound of typical acceptance."""
     stop: tuple[int, ...] = ()
     """Tokens that end a row."""
     overflow: Overflow = "error"
-    """When a row outgrows the context: `error` refuses beforehand; `slide` drops the oldest half of the context whenever it
-    is full, and goes on as if the rest were all there is."""
+    """For rows that outgrow the context: `error` raises before decoding; `slide` drops the oldest half of the context whenever
+    it is full, and continues with the rest."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,7 +73,7 @@ class DecodingConfig:
                 f"speculative is {self.speculative}; write 2 or more (the furthest offset that drafts), or leave it out"
             )
         if self.tree is not None and not self.tree.paths:
-            raise ValueError("the tree has no drafts; write at least one path, such as (0,), or leave the tree out")
+            raise ValueError("the tree has no drafts; write at least one path, such as (0,), or omit the tree")
         if self.tree is not None and self.speculative not in (None, self.tree.speculative):
             raise ValueError(
                 f"speculative is {self.speculative} and the tree reaches offset {self.tree.speculative}; leave one of them out"
@@ -92,11 +90,11 @@ class DecodingConfig:
 
     @property
     def drafts(self) -> Tree:
-        """The drafts that each forward verifies; none in plain decoding."""
+        """The tree of drafts that each forward verifies; without drafts in plain decoding."""
         return self.tree or chain(self.speculative or 1)
 
     def check(self, model: ModelConfig) -> None:
-        """Raises ValueError where `model` has too few offsets, or too few tokens."""
+        """Raises ValueError if `model` has too few offsets or too small a vocabulary, or does not have a stop token."""
         wanted = self.drafts.speculative
         if wanted > model.n_future:
             if model.n_future == 1:
@@ -110,8 +108,8 @@ class DecodingConfig:
             )
         if model.d_vocab is not None and self.drafts.candidates > model.d_vocab:
             raise ValueError(
-                f"the tree asks for {self.drafts.candidates} candidates of an offset, and the vocabulary has {model.d_vocab}"
+                f"the tree needs {self.drafts.candidates} candidates of an offset, and the vocabulary has {model.d_vocab}"
             )
         outside = [token for token in self.stop if model.d_vocab is not None and not 0 <= token < model.d_vocab]
         if outside:
-            raise ValueError(f"stop token {outside[0]} is none of the model's 0 .. {(model.d_vocab or 0) - 1}")
+            raise ValueError(f"stop token {outside[0]} is not one of the model's 0 .. {(model.d_vocab or 0) - 1}")

@@ -1,7 +1,8 @@
 """Attention of few queries to many keys on a GPU, the keys split among many programs ("flash decoding", Dao et al. 2023).
 
-General kernels give one program to each row and attention head, which walks along all the keys while most of the GPU idles.
-Here each program takes a part of the keys and keeps its maximum, its sum and its mix; a second kernel joins the parts.
+General kernels start one program for each row and attention head; it loops over all keys while most of the GPU is idle. Here
+each program processes a part of the keys and stores the maximum score, the sum of the exponentials and the weighted sum of the
+values; a second kernel combines the parts.
 
 Imported on CUDA only: triton comes with torch's CUDA builds.
 """
@@ -15,9 +16,9 @@ import triton.language as tl
 from torch import Tensor
 
 KEYS = 64
-"""Keys that a program takes at a time."""
+"""Keys per iteration of a program."""
 PROGRAMS = 264
-"""Programs wanted in all: two for each multiprocessor of the largest GPUs."""
+"""Target for the total number of programs: two for each multiprocessor of the largest GPUs."""
 
 
 @triton.jit
@@ -46,7 +47,7 @@ def _mix_parts(
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
 ):
-    """One part of the keys, for all queries of one row and attention head."""
+    """Attend to one part of the keys, for all queries of one row and attention head."""
     place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     row, head = (place // n_heads).to(tl.int64), place % n_heads
     query, dim = tl.arange(0, QUERIES), tl.arange(0, D_HEAD)
@@ -66,6 +67,8 @@ def _mix_parts(
             mask + row * mask_row + query[:, None] * mask_token + slot, mask=is_query & is_key, other=float("-inf")
         ).to(tl.float32)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * SCALE + seen
+        # Online softmax: sums so far are rescaled whenever the maximum grows. `safe`: while every key is masked the maximum is
+        # -inf, and -inf minus -inf would be NaN.
         new = tl.maximum(best, tl.max(scores, 1))
         safe = tl.where(new == float("-inf"), 0.0, new)
         weight, shrink = tl.exp(scores - safe[:, None]), tl.exp(best - safe)
@@ -82,7 +85,7 @@ def _mix_parts(
 def _join_parts(
     top, total, mixed, z, n_parts, n_queries, n_heads, D_HEAD: tl.constexpr, QUERIES: tl.constexpr, PARTS: tl.constexpr
 ):
-    """One query of one row and attention head: its parts, weighted by their sums."""
+    """Combine the parts of one query of one row and attention head."""
     place, query = tl.program_id(0), tl.program_id(1)
     row, head = (place // n_heads).to(tl.int64), place % n_heads
     part, dim = tl.arange(0, PARTS), tl.arange(0, D_HEAD)
@@ -97,13 +100,14 @@ def _join_parts(
 
 
 def split_attention(q_BHTE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask: Tensor) -> Tensor:
-    """`[row, head, token, d_head]`: each query's mix of the values; `mask` `[row, 1, token, slot]` is added to the scores.
+    """Attention output `[row, head, token, d_head]`; `mask` `[row, 1, token, slot]` is added to the scores.
 
-    d_head must be a power of two of at least 16, and keys and values must lie alike.
+    d_head must be a power of two of at least 16. Keys and values must have equal strides, because the kernel uses the strides
+    of the keys for both, and their last dimension must be contiguous.
     """
     rows, heads, queries, width = q_BHTE.shape
     slots = keys_BHSE.shape[2]
-    padded = max(16, triton.next_power_of_2(queries))
+    padded = max(16, triton.next_power_of_2(queries))  # tl.dot needs at least 16 rows
     parts = max(1, min(triton.cdiv(PROGRAMS, rows * heads), triton.cdiv(slots, KEYS)))
     length = triton.cdiv(triton.cdiv(slots, parts), KEYS) * KEYS
     parts = triton.cdiv(slots, length)

@@ -1,4 +1,4 @@
-"""The loop around the engine: rows begin, are decoded side by side, outgrow their context, and end."""
+"""The decoding loop around the engine: prefill, batched forwards, sliding contexts, and removal of finished rows."""
 
 import copy
 import time
@@ -21,13 +21,13 @@ NO_DRAFTS = Tree(())
 
 
 class Decoder:
-    """Cached decoding of one model. Rows that end leave the batch.
+    """Cached decoding of one model. Rows that have ended are removed from the batch.
 
-    `dtype` is what weights and caches are held in (by default the model's own); the final norm and the unembedding stay in
-    float32. On CUDA a forward is one graph (`graphs=False` launches its kernels one by one), and the batch keeps its shape;
-    `compiled` has torch.compile fuse them before, which takes a minute. One decoder keeps its graphs from call to call, and
-    copies of weights: after a model has changed, make a new one.
-    Raises ValueError for a model with hooks, which cached decoding would pass by, and for graphs without CUDA.
+    `dtype` is the type of weights and KV caches (by default the model's own); the final norm and the unembedding keep theirs.
+    On CUDA a forward is one CUDA graph (`graphs=False` launches its kernels one by one), and the batch keeps its shape;
+    `compiled` fuses the kernels with torch.compile first, which takes a minute. A decoder keeps its graphs, and copies of
+    weights, between calls: after the model has changed, make a new decoder.
+    Raises ValueError for a model with hooks, which cached decoding would ignore, and for graphs without CUDA.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Decoder:
         generator: torch.Generator | None = None,
         on_step: OnStep | None = None,
     ) -> Decoding:
-        """Continue every prompt; `generate` in generate.py says more, and checks them."""
+        """Continue every prompt. Prompts are not checked here: `generate` in generate.py checks them and has the details."""
         _refuse_hooks(self.model)
         batch = _Batch(self._engine(len(prompts)), prompts, generator, on_step)
         started = time.perf_counter()
@@ -74,7 +74,7 @@ class Decoder:
         )
 
     def make_engine(self, rows: int) -> Engine:
-        """Caches for so many rows; a subclass may draft in another way."""
+        """An engine with caches for `rows` rows; a subclass may return one with other drafts."""
         return Engine(self.model, self.config, rows)
 
     def _engine(self, rows: int) -> Engine | GraphedForward:
@@ -89,7 +89,7 @@ class Decoder:
 
 
 class _Batch:
-    """The rows that are being decoded."""
+    """The rows of one call of `Decoder.generate`."""
 
     def __init__(
         self,
@@ -104,15 +104,15 @@ class _Batch:
         self.generator, self.on_step = generator, on_step
         self.traces = [Trace(prompt=tuple(int(token) for token in prompt)) for prompt in prompts]
         self.active = list(range(len(prompts)))
-        """Which row lies where in the engine."""
+        """For each place in the engine, the index of its row."""
         self.starts = [0] * len(prompts)
-        """Per row, where its context begins."""
+        """For each row, the index of its first token in the context."""
         self.state: State
         self.under_way: list[tuple[Tensor, torch.cuda.Event]] = []
-        """Forwards whose outcome is on its way from the device."""
+        """Started forwards whose outcome is still being copied from the device."""
 
     def begin(self) -> None:
-        """Read the prompts; every row gets its first token."""
+        """Prefill the prompts; every row gets its first token."""
         self.state = self._prefill(self.active, [trace.known for trace in self.traces])
         if self.graphed is not None:
             self.graphed.set_state(self.state)
@@ -121,11 +121,11 @@ class _Batch:
             self._take(place, Forward(NO_DRAFTS, (), 0, token))
 
     def goes_on(self) -> bool:
-        """Let rows that have ended leave, and move the contexts that are full; False when no row is left."""
+        """Remove rows that have ended, and slide contexts that are full; False when no row is left."""
         going = [place for place, row in enumerate(self.active) if not self.traces[row].ended]
         if not going:
             return False
-        if len(going) < len(self.active) and self.graphed is None:
+        if len(going) < len(self.active) and self.graphed is None:  # a CUDA graph has a fixed number of rows
             keep = torch.tensor(going, device=self.engine.device)
             self.engine.keep(keep)
             self.state = keep_rows(self.state, keep)
@@ -145,11 +145,12 @@ class _Batch:
         self._read(torch.cat((outcome[:, :1], self.state.root[:, None], fed), dim=1))
 
     def _forward_graphed(self, graphed: GraphedForward, span: int) -> None:
-        """Start a forward before the outcome of the one before is read, so that the device does not wait for Python.
+        """Start a forward before the outcome of the previous one is read, so that the device does not wait for Python.
 
-        Contexts that slide depend on the outcome, and wait.
+        With `overflow="slide"` each outcome is read first, because it decides whether a context slides.
         """
         ahead = 0 if self.config.overflow == "slide" else 1
+        # Each unread forward may have added up to K tokens, so the span must cover that many more slots.
         read = graphed(span + len(self.under_way) * self.engine.tree.speculative, self.generator)
         outcome = torch.empty(read.shape, dtype=read.dtype, pin_memory=True).copy_(read, non_blocking=True)
         event = torch.cuda.Event()
@@ -177,7 +178,7 @@ class _Batch:
         return self.traces[row].length - self.starts[row]
 
     def _slide(self) -> None:
-        """Read the contexts anew that have outgrown the model's, without their last token, which the next forward is fed."""
+        """Prefill again the contexts that are longer than n_ctx, without their last token: the next forward reads that one."""
         full = [
             place
             for place, row in enumerate(self.active)
@@ -192,7 +193,7 @@ class _Batch:
                 old[at] = new
 
     def _prefill(self, places: list[int], known: list[list[int]], *, emitted: bool = False) -> State:
-        """Read contexts into places of the engine. `emitted`: their last tokens are known and not to be fed."""
+        """Prefill contexts into places of the engine. `emitted`: leave out each last token, which is already emitted."""
         device = self.engine.device
         contexts: list[list[int]] = []
         for place, tokens in zip(places, known, strict=True):
@@ -219,13 +220,13 @@ def _refuse_hooks(model: MTPTransformer) -> None:
     hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
     if hooked:
         raise ValueError(
-            f"the model has hooks (the first at {hooked[0]}), which cached decoding would pass by; take them off, or "
+            f"the model has hooks (the first at {hooked[0]}), which cached decoding would ignore; remove them, or "
             "write cached=False"
         )
 
 
 def _in_dtype(model: MTPTransformer, dtype: torch.dtype | None) -> MTPTransformer:
-    """The model, or a copy in another precision whose final norm and unembeddings stay as they are."""
+    """The model, or a copy in another precision whose final norm and unembeddings keep theirs."""
     if dtype is None or dtype == model.W_E.dtype:
         return model
     cast = copy.deepcopy(model).to(dtype)

@@ -1,16 +1,16 @@
-"""How the future heads draft, type by type (playground/config/future_heads.py lists the types).
+"""Drafters: how each type of future heads drafts (playground/config/future_heads.py lists the types).
 
-A drafter is asked once a forward, when it is known which tokens are committed: it gives the logits of the offsets 2 .. K behind
-the last of them. What it needs of earlier tokens it keeps itself.
+A drafter runs once per forward, after the committed tokens are known: it returns the logits of the offsets 2 .. K at the last
+committed token. It stores what it needs of earlier tokens.
 
 | type                  | drafter     | cost of a forward of D committed tokens                                              |
 |-----------------------|-------------|--------------------------------------------------------------------------------------|
 | independent           | `Parallel`  | one batched layer: keys and values of D tokens, everything else for one              |
 | linear, medusa_*      | `Pointwise` | K - 1 matrices for one token                                                         |
-| causal                | `Chained`   | K - 1 layers for D tokens: each reads the one before, at every token                 |
+| causal                | `Chained`   | K - 1 layers for D tokens: each reads the output of the previous one at every token  |
 | anticausal            | `Free`      | nothing: the next-token path runs through all of them                                |
 | hydra                 | `Onward`    | K - 1 MLPs for one token, one after another                                          |
-| sequential            | `Rereading` | K - 1 layers for D + K - 2 tokens: earlier ones again, with the tokens now known    |
+| sequential            | `Rereading` | K - 1 layers for D + K - 2 tokens: earlier ones again, with the tokens now known     |
 
 Dimension letters: B row, D committed token, K offset, V d_vocab, S slot; the width of the stream is the last dimension.
 """
@@ -29,33 +29,33 @@ from playground.model.layers import Block, Norm
 from playground.model.transformer import MTPTransformer
 
 SMALL_VOCABULARY = 4096
-"""Up to so many tokens, what each adds to `hydra` heads is computed once."""
+"""Largest vocabulary for which each token's contribution to the `hydra` heads is precomputed as a table."""
 Choose = Callable[[Tensor, int], Tensor]
-"""From an offset's logits `[row, d_vocab]` and the offset to the token that it drafts."""
+"""Maps an offset's logits `[row, d_vocab]` and the offset to the drafted token `[row]`."""
 MakeView = Callable[[Tensor, bool], View]
-"""The view of tokens at `[row, token]` slots, each of which sees the slots up to its own; False leaves the mask out."""
+"""Makes the causal view of tokens at slots `[row, token]`: each sees the slots up to its own. False: without a mask."""
 
 
 class Commit(NamedTuple):
-    """What a forward commits."""
+    """The tokens that a forward commits, with their residual streams."""
 
     streams: dict[int, Tensor]
-    """`[row, token, d_model]` of the committed tokens behind the future heads that ran (by index); -1 is the trunk's z."""
+    """Residual streams `[row, token, d_model]` after each future head that ran, by its index; -1 is the trunk's z."""
     tokens: Tensor
-    """`[row, token]`: the committed tokens. Behind `place` lies what is not committed, and is overwritten later."""
+    """`[row, token]`: the committed tokens. Entries after `place` are not committed; their slots are overwritten later."""
     start: Tensor
-    """`[row]`: how many tokens were committed before."""
+    """`[row]`: number of tokens committed earlier."""
     place: Tensor
-    """`[row]`: which of these tokens is the last committed one."""
+    """`[row]`: index in `tokens` of the last committed one."""
     own: Tensor
-    """`[row]`: the token that offset 1 adds behind it."""
+    """`[row]`: the token that offset 1 adds after the last committed one."""
     rows: Tensor
     """`[row, 1]`: rows of the caches."""
     prefill: bool
 
     @property
     def slots(self) -> Tensor:
-        """`[row, token]`: where the tokens lie in the caches."""
+        """`[row, token]`: slots of the tokens in the caches."""
         return self.start[:, None] + torch.arange(self.tokens.shape[1], device=self.tokens.device)
 
     @property
@@ -64,7 +64,7 @@ class Commit(NamedTuple):
         return self.start + self.place
 
     def at_last(self, stream: Tensor) -> Tensor:
-        """`[row, d_model]`: a stream at the last committed token."""
+        """`[row, d_model]`: a residual stream at the last committed token."""
         return stream[torch.arange(len(stream), device=stream.device), self.place]
 
 
@@ -73,16 +73,16 @@ class Drafter(Protocol):
     """Drafts the offsets 2 .. K."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
-        """`[row, offset, d_vocab]`."""
+        """Logits `[row, offset, d_vocab]` of the offsets 2 .. K at the last committed token."""
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows, in this order."""
+        """Keep only these rows, in this order."""
         ...
 
 
 class Memory(NamedTuple):
-    """Sizes of what drafters keep."""
+    """Sizes, dtype and device of the tensors that drafters store."""
 
     rows: int
     capacity: int
@@ -91,7 +91,7 @@ class Memory(NamedTuple):
 
 
 def make_drafter(model: MTPTransformer, speculative: int, memory: Memory) -> Drafter:
-    """The drafter of the model's type of future heads."""
+    """The drafter for the model's type of future heads; K is `speculative`."""
     kind = model.config.future_heads
     if kind == "anticausal" or speculative == 1:
         return Free(model, speculative)
@@ -104,7 +104,7 @@ def make_drafter(model: MTPTransformer, speculative: int, memory: Memory) -> Dra
 
 
 class Free:
-    """Streams that the next-token path has computed already."""
+    """Drafter for `anticausal` heads: the next-token path has already computed the streams of all offsets."""
 
     def __init__(self, model: MTPTransformer, speculative: int) -> None:
         self.model, self.offsets = model, range(2, speculative + 1)
@@ -116,11 +116,11 @@ class Free:
         return torch.stack(found, dim=1)
 
     def keep(self, rows: Tensor) -> None:
-        """There is nothing of earlier tokens."""
+        """Nothing is stored of earlier tokens."""
 
 
 class Pointwise(Free):
-    """Matrices without attention, which read z or the stream behind offset 1's layer."""
+    """Drafter for matrices without attention, which read z or the residual stream after future head 1."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
         read = commit.at_last(commit.streams[-1 if self.model.config.future_heads == "linear" else 0])
@@ -129,11 +129,12 @@ class Pointwise(Free):
 
 
 class Onward(Free):
-    """MLPs of which each reads the one before and the token that was drafted there.
+    """Drafter for `hydra` heads: MLPs that read the stream after the previous head and the token drafted from it.
 
-    They run one after another, and so every operation counts. Final norm and the next head's norm differ in their weights only:
-    folded into the matrices behind them, one product of the normalised stream gives an offset's logits and the next head's
-    hidden layer. What a token adds to that depends on nothing else, and is looked up where the vocabulary is small.
+    They run one after another, so the number of kernels decides the time. The final norm and the next head's norm differ only
+    in their weights; with the weights folded into the matrices that follow, one product of the normalised stream gives both an
+    offset's logits and the next head's hidden layer. The contribution of a token depends on nothing else; if the vocabulary is
+    small, it is looked up in a table.
     """
 
     def __init__(self, model: MTPTransformer, speculative: int) -> None:
@@ -149,7 +150,7 @@ class Onward(Free):
             self.of_token = [self._token_reader(model, head) for head in heads]
 
     def _token_reader(self, model: MTPTransformer, head: HydraHead) -> Callable[[Tensor], Tensor]:
-        """From tokens to what each adds to a head's hidden layer, `[token, 2 d_mlp]`."""
+        """A function from tokens `[token]` to their contribution `[token, 2 d_mlp]` to a head's hidden layer."""
         weight = head.gate_in.weight[:, model.config.d_model :].contiguous()
 
         def read(token: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class Onward(Free):
         return torch.stack(found, dim=1)
 
     def _normalized(self, resid: Tensor) -> Tensor:
-        """The stream behind the norm, without the norm's own weights."""
+        """The normalised residual stream, before the norm's weight and bias."""
         if self.ln.centred:
             return F.layer_norm(resid, resid.shape[-1:], None, None, self.ln.eps)
         return F.rms_norm(resid, resid.shape[-1:], None, self.ln.eps)
@@ -185,13 +186,13 @@ Linear = tuple[Tensor, Tensor | None]
 
 
 def _folded(norm: Norm, weight: Tensor) -> Linear:
-    """What a matrix makes of a norm's output, as a map of the normalised stream."""
+    """The linear map `weight` after a norm, as a linear map of the normalised stream (the norm's weight and bias folded in)."""
     scale = norm.weight.to(weight.dtype)
     return weight * scale, None if norm.bias is None else weight @ norm.bias.to(weight.dtype)
 
 
 def _joined(one: Linear, other: Linear | None) -> Linear:
-    """Both maps as one, their outputs side by side."""
+    """Both maps as one, with concatenated outputs; the first alone if `other` is None."""
     if other is None:
         return one
     bias = None if one[1] is None or other[1] is None else torch.cat((one[1], other[1]))
@@ -199,7 +200,7 @@ def _joined(one: Linear, other: Linear | None) -> Linear:
 
 
 class Parallel:
-    """Layers that all read z: one batched layer, for the last committed token."""
+    """Drafter for layers that all read z: one batched layer, evaluated for the last committed token."""
 
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
         self.model, self.offsets = model, range(2, speculative + 1)
@@ -220,7 +221,7 @@ class Parallel:
 
 
 class Chained:
-    """Layers of which each reads the one before: they run at every committed token."""
+    """Drafter for layers that read the stream after the previous one: all of them run at every committed token."""
 
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
         self.model, self.offsets = model, range(2, speculative + 1)
@@ -241,10 +242,10 @@ class Chained:
 
 
 class Rereading:
-    """DeepSeek-V3's modules: offset k's reads the stream behind offset k - 1's and the token k - 1 ahead.
+    """Drafter for DeepSeek-V3's modules: head k reads the stream after head k - 1 and the token k - 1 ahead.
 
-    When tokens are drafted, the last of these are drafts themselves. So each forward goes over the K - 2 tokens before it once
-    more, with the tokens that have come to stand behind them.
+    While drafting, the tokens ahead of the last positions are drafts that may be rejected later. Therefore each forward
+    recomputes the K - 2 positions before the committed tokens, with the tokens that now follow them.
     """
 
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
@@ -276,7 +277,10 @@ class Rereading:
         return torch.stack(found, dim=1)
 
     def _window(self, commit: Commit) -> tuple[Tensor, Tensor]:
-        """Slots `[row, token]` of the tokens to go over, and which is the last committed. A row's first one may be repeated."""
+        """Slots `[row, token]` of the tokens to recompute, and the index `[row]` of the last committed one among them.
+
+        In a row with fewer earlier tokens, slot 0 is repeated: the repeats write equal values to it.
+        """
         if commit.prefill:
             return commit.slots, commit.place
         length = commit.tokens.shape[1] + len(self.offsets) - 1
@@ -289,7 +293,7 @@ class Rereading:
 
 
 def final_logits(model: MTPTransformer, resid: Tensor, offset: int = 1) -> Tensor:
-    """Logits of one offset in the precision of the final norm, which may be finer than that of the layers."""
+    """Float32 logits of one offset, computed in the dtype of the final norm, which may be finer than that of the layers."""
     return model.logits(resid.to(model.ln_final.weight.dtype), offset).float()
 
 

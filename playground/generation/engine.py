@@ -1,7 +1,7 @@
-"""A model with its caches: one forward verifies the drafts of all rows, commits what is accepted, and drafts anew.
+"""A model with its KV caches: one forward verifies the drafts of all rows, commits the accepted ones, and makes new drafts.
 
-Rows may have different lengths. All sizes are fixed, nothing waits for the device, and caches stay where they are, so that a
-CUDA graph can hold a forward (graphs.py). The loop around it is decoder.py.
+Rows may have different lengths. A forward can be captured as a CUDA graph (graphs.py), because all sizes are fixed, nothing
+synchronises with the device, and caches stay at their addresses. The loop around the engine is in decoder.py.
 
 Dimension letters: B row, W node of the tree of drafts, D committed token, S slot, V d_vocab.
 """
@@ -20,39 +20,42 @@ from playground.model.layers import Block, Rotation
 from playground.model.transformer import MTPTransformer
 
 RECOMPILE_LIMIT = 64
-"""A compilation for each number of rows, of nodes and of slots looked at."""
+"""Most compilations of one function: one for each combination of rows, nodes and span."""
 
 
 class Noise(NamedTuple):
-    """The numbers from [0, 1) that one forward draws tokens with; greedy decoding has none."""
+    """Uniform random numbers from [0, 1) for one forward; None in greedy decoding."""
 
     verify: Tensor | None
-    """`[row, node, 2]`."""
+    """`[row, node, 2]`, for acceptance and for offset 1's own token."""
     draft: Tensor | None
-    """`[row, draft]`."""
+    """`[row, draft]`, for drafts that are sampled."""
 
 
 class State(NamedTuple):
-    """Where the rows stand between two forwards."""
+    """State of all rows between two forwards."""
 
     length: Tensor
-    """`[row]`: committed tokens, those whose keys and values are in the cache."""
+    """`[row]`: number of committed tokens, whose keys and values are in the cache."""
     root: Tensor
-    """`[row]`: the token behind them, emitted and not yet fed."""
+    """`[row]`: the token after the committed ones; it is emitted, but no forward has read it yet."""
     drafts: Tensor
-    """`[row, draft]`: what the offsets propose behind that."""
+    """`[row, draft]`: drafts for the tokens after the root."""
     drawn_from: Tensor | None
-    """`[row, draft, d_vocab]`: the distributions that sampled drafts were drawn from."""
+    """`[row, draft, d_vocab]`: the distributions from which sampled drafts were drawn; None if drafts are not sampled."""
 
 
 def keep_rows(state: State, rows: Tensor) -> State:
-    """The state of these rows, in this order."""
+    """The state of only these rows, in this order."""
     drawn_from = None if state.drawn_from is None else state.drawn_from[rows]
     return State(state.length[rows], state.root[rows], state.drafts[rows], drawn_from)
 
 
 class Engine:
-    """Caches for `rows` rows, and forwards over them. `model` is in evaluation mode, without hooks on attention."""
+    """KV caches for `rows` rows, and forwards over them.
+
+    `model` must be in evaluation mode and have no hooks, most of which would not run.
+    """
 
     def __init__(self, model: MTPTransformer, config: DecodingConfig, rows: int) -> None:
         self.model, self.config, self.tree = model, config, config.drafts
@@ -71,7 +74,7 @@ class Engine:
         self.prepare, self.block, self.judge = self._prepare, cached_block, self._judge
 
     def compile(self) -> None:
-        """Let torch.compile fuse the layers (one compilation for all of them) and what follows them."""
+        """Fuse the layers with torch.compile (one compilation for all of them), and the steps before and after them."""
         from torch._dynamo import config as dynamo  # loading it takes a second
 
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
@@ -80,7 +83,7 @@ class Engine:
         self.judge = torch.compile(self._judge, dynamic=False)
 
     def _turns(self, capacity: int) -> Rotation:
-        """Cosines and sines `[position, 1, d_head]`; places beyond the context, where nothing is judged, have the last."""
+        """Cosines and sines `[position, 1, d_head]`; positions past the context, never verified, repeat the last."""
         cos, sin = self.model.rotary(self.model.n_ctx)
         at = torch.arange(capacity, device=self.device).clamp(max=self.model.n_ctx - 1)
         dtype = self.model.W_E.dtype
@@ -88,13 +91,13 @@ class Engine:
 
     @property
     def samples_drafts(self) -> bool:
-        """Whether drafts are drawn at random."""
+        """True if drafts are drawn at random."""
         return samples_drafts(self.tree, self.config.sampling, self.config.rule)
 
     def prefill(self, rows: Tensor, tokens: Tensor, length: Tensor, noise: Noise, own: Tensor | None = None) -> State:
-        """Read the first `length[row]` of `tokens` `[row, token]` into these rows; the state has the next token, and drafts.
+        """Read the first `length[row]` of `tokens` `[row, token]` into these rows; returns a state with next token and drafts.
 
-        `own` `[row]` is the next token where it is known already.
+        `own` `[row]` is the next token if it is already known.
         """
         slots = self.reach[: tokens.shape[1]].expand(len(tokens), -1)
         view = self._view(rows[:, None], slots, slots, None, tokens.shape[1])
@@ -107,16 +110,16 @@ class Engine:
         return State(length, own, drafts, drawn_from)
 
     def forward(self, state: State, noise: Noise, span: int) -> tuple[State, Tensor]:
-        """Verify, commit, draft. `span` is how many slots are looked at: at least the longest row and the nodes.
+        """Verify, commit, draft. `span` is the number of slots that attention reads: at least the longest row plus the nodes.
 
-        Returns the new state, and `[row, 2]`: the last accepted node, and how many drafts were accepted.
+        Returns the new state, and `[row, 2]`: the last accepted node, and the number of accepted drafts.
         """
         nodes_BW, positions, view = self.prepare(state, span)
         streams, resid_BWD = self._path(nodes_BW, positions, view)
         return self.judge(state, noise, nodes_BW, streams, resid_BWD, span)
 
     def _prepare(self, state: State, span: int) -> tuple[Tensor, Tensor, View]:
-        """The nodes `[row, node]`, their positions, and where they stand in the cache."""
+        """The nodes `[row, node]`, their positions `[row, node]`, and their view of the cache."""
         rows = self.reach[: len(state.root), None]
         nodes_BW = torch.cat((state.root[:, None], state.drafts), dim=1)
         slots = state.length[:, None] + self.reach[: self.tree.n_nodes]
@@ -126,12 +129,12 @@ class Engine:
     def _judge(
         self, state: State, noise: Noise, nodes_BW: Tensor, streams: dict[int, Tensor], resid_BWD: Tensor, span: int
     ) -> tuple[State, Tensor]:
-        """What follows the next-token path: verify, commit, draft."""
+        """The steps after the next-token path: verify, commit, draft. Returns as `forward`."""
         rows = self.reach[: len(state.root), None]
         room = self.model.n_ctx - 1 - state.length
         logits_BWV = final_logits(self.model, resid_BWD)
         verdict = verify(logits_BWV, state.drafts, state.drawn_from, room, noise.verify, self.tables, self.config)
-        if not self.tree.is_chain:
+        if not self.tree.is_chain:  # accepted nodes are scattered over the tree: make their slots consecutive
             line = self.tables.lines[verdict.last]
             streams = {index: stream[rows, line] for index, stream in streams.items()}
             nodes_BW = nodes_BW.gather(1, line)
@@ -139,19 +142,19 @@ class Engine:
             self.cache.move(rows, state.length[:, None] + line, state.length[:, None] + depths)
         commit = Commit(streams, nodes_BW, state.length, verdict.accepted, verdict.own, rows, prefill=False)
         drafts, drawn_from = self._draft(commit, noise, span)
-        length = (state.length + verdict.accepted + 1).clamp(
-            max=self.model.n_ctx
-        )  # rows that have ended may go on idly
+        # Under CUDA graphs rows that have ended stay in the batch: they must not grow past the slots of the cache.
+        length = (state.length + verdict.accepted + 1).clamp(max=self.model.n_ctx)
         new = State(length, verdict.own, drafts, drawn_from)
         return new, torch.stack((verdict.last, verdict.accepted), dim=1)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only; the memory of the others is free."""
+        """Keep only these rows, in this order; the memory of the others is freed."""
         self.cache.keep(rows)
         self.drafter.keep(rows)
 
     def _path(self, tokens: Tensor, positions: Tensor, view: View) -> tuple[dict[int, Tensor], Tensor]:
-        """The streams behind the trunk (-1) and behind each future head of the next-token path, and the last of them."""
+        """Residual streams `[row, token, d_model]` after the trunk (key -1) and after each future head of the next-token path
+        (key: its index), and the last of them."""
         model, attention = self.model, 0
         resid = model.embed(tokens)
         if model.config.positions == "standard":
@@ -187,7 +190,7 @@ class Engine:
         return draft_tokens(logits_BKV, noise.draft, self.tree, self.tables, sampling, rule)
 
     def _choose(self, logits_BV: Tensor, uniform: Tensor | None) -> Tensor:
-        """The most probable token, or with numbers one that is drawn."""
+        """The most probable token, or one drawn with the numbers `uniform` `[row]`."""
         return (
             logits_BV.argmax(dim=-1)
             if uniform is None
@@ -206,11 +209,12 @@ class Engine:
         return View(rows, slots, rotation, mask, span)
 
     def _tree_mask(self, state: State, span: int) -> Tensor:
-        """`[row, node, slot]`: the committed tokens, the node itself and those on its path."""
-        behind_BS = self.reach[:span] - state.length[:, None]
+        """`[row, node, slot]`: True for the committed tokens, the node itself and the nodes on its path."""
+        # Slots as indices of the tree's nodes; negative ones belong to committed tokens.
+        after_BS = self.reach[:span] - state.length[:, None]
         if self.tree.is_chain:
-            return behind_BS[:, None] <= self.reach[: self.tree.n_nodes, None]
-        node_BS = behind_BS.clamp(0, self.tree.n_nodes - 1)
+            return after_BS[:, None] <= self.reach[: self.tree.n_nodes, None]
+        node_BS = after_BS.clamp(0, self.tree.n_nodes - 1)
         on_path_BWS = self.tables.ancestors[:, node_BS].transpose(0, 1)
-        behind_BWS = behind_BS[:, None]
-        return (behind_BWS < 0) | (on_path_BWS & (behind_BWS < self.tree.n_nodes))
+        after_BWS = after_BS[:, None]
+        return (after_BWS < 0) | (on_path_BWS & (after_BWS < self.tree.n_nodes))

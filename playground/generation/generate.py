@@ -1,4 +1,4 @@
-"""The one way in: `generate`."""
+"""`generate`, the public function for decoding."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ def generate(
     cached: bool = True,
     on_step: OnStep | None = None,
 ) -> Decoding:
-    """Continue every prompt (rows of tokens, of different lengths if need be).
+    """Continue every prompt. Prompts are rows of tokens and may have different lengths.
 
     `generator`, on the model's device, is needed for sampling. `cached=False` runs the whole context through the model for
-    every token: slow, and the only way to decode under hooks and clamps. `on_step(row, step)` sees each forward when done.
-    Raises ValueError for prompts that are empty, too long or hold unknown tokens, for more offsets than the model has, for
+    every token: slow, but the only way to decode with hooks and clamps. `on_step(row, step)` is called after each forward.
+    Raises ValueError for prompts that are empty, too long or contain unknown tokens, for more offsets than the model has, for
     sampling without a generator, and for cached decoding of a model with hooks.
     """
     config = config or DecodingConfig()
@@ -43,7 +43,7 @@ def generate(
 
 @contextlib.contextmanager
 def _evaluating(model: MTPTransformer) -> Iterator[None]:
-    """Evaluation mode; the mode that each module had before is restored."""
+    """Evaluation mode inside the block; afterwards each module gets its previous mode back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

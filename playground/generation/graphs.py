@@ -1,7 +1,7 @@
-"""Forwards as CUDA graphs: hundreds of kernels launched at once, for plain and speculative decoding alike.
+"""Forwards as CUDA graphs: hundreds of kernels in one launch, for plain and for speculative decoding.
 
-A graph holds one forward at fixed sizes: so many rows, so many nodes, so many slots looked at. What it reads and writes (state,
-numbers to draw with, caches) lies in tensors that stay. Graphs for longer contexts are recorded when they are first needed.
+A graph is one forward with a fixed number of rows, nodes and slots (span). It reads and writes tensors at fixed addresses:
+state, random numbers, caches. Graphs for longer contexts are recorded when first needed.
 """
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 from playground.generation.engine import Engine, Noise, State
 
 SPAN = 512
-"""Graphs look at a multiple of this many slots."""
+"""The span of a graph is a multiple of this number of slots."""
 WARM_UP = 2
-"""Forwards before recording: libraries set themselves up, and compilers compile."""
+"""Forwards before recording, for the initialisation of libraries and for compilation, which must not be recorded."""
 
 
 class GraphedForward:
@@ -33,15 +33,15 @@ class GraphedForward:
                 torch.zeros(rows, tree.n_nodes, 2, device=device), torch.zeros(rows, n_drafts, device=device)
             )
         self.read = torch.zeros(rows, 2 + n_drafts, **whole)
-        """`[row]`: the last accepted node, offset 1's own token, and the drafts that were judged."""
+        """`[row, 2 + drafts]`: the last accepted node, offset 1's own token, and the drafts that were verified."""
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     def set_state(self, state: State) -> None:
-        """Go on from there."""
+        """Continue from `state`, which is copied into the graph's own tensors."""
         _copy(state, self.state)
 
     def __call__(self, span: int, generator: torch.Generator | None) -> Tensor:
-        """One forward; returns `read`, which the next one overwrites. Does not wait for the device."""
+        """Start one forward; returns `read`, which the next one overwrites. Does not synchronise with the device."""
         for numbers in self.noise:
             if numbers is not None:
                 numbers.uniform_(generator=generator)
@@ -55,14 +55,13 @@ class GraphedForward:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(
-                WARM_UP
-            ):  # writes behind the committed tokens only, what the forward itself will write again
+            # Writes only slots after the committed tokens, which the recorded forward writes again; the state is unchanged.
+            for _ in range(WARM_UP):
                 self.engine.forward(self.state, self.noise, span)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            fed = self.state.drafts.clone()
+            fed = self.state.drafts.clone()  # the verified drafts; _copy overwrites them with new ones
             new, outcome = self.engine.forward(self.state, self.noise, span)
             self.read.copy_(torch.cat((outcome[:, :1], new.root[:, None], fed), dim=1))
             _copy(new, self.state)

@@ -1,12 +1,12 @@
-"""How often each offset is right at every position, not only where drafts are asked for: what a tree is chosen by.
+"""Marginal acceptance: how often each offset is right at every position, not only where drafts are made. Used to choose trees.
 
-The rows are prompts with what plain greedy decoding made of them. At position t, from the last prompt token on, the favourite
-of offset k is right where it is the token x_{t+k} of the row. Worked row, prompt of two tokens, continuation c d e:
+The rows are prompts with their plain greedy continuations. At position t, from the last prompt token on, offset k is right if
+its most probable token is the token x_{t+k} of the row. Worked row, prompt of two tokens, continuation c d e:
 
     position     0   1   2   3   4
     tokens       a   b   c   d   e
-    offset 2     .   d   e   -   -      asked at 1 and 2: right where it says this
-    offset 3     .   e   -   -   -      asked at 1
+    offset 2     .   d   e   -   -      counted at 1 and 2; right if it predicts the token shown
+    offset 3     .   e   -   -   -      counted at 1
 
 Dimension letters: B row, T position, K offset (from 2 on), R rank, V d_vocab.
 """
@@ -25,11 +25,11 @@ from playground.results import MarginalAcceptance
 def marginal_acceptance(
     model: MTPTransformer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
 ) -> MarginalAcceptance:
-    """Acceptance of each offset's favourite at every position of `rows` (prompt + greedy continuation, within the context).
+    """Acceptance of each offset's most probable token at every position of `rows` (prompt + greedy continuation).
 
-    An offset counts where the token so far ahead is inside the row; `count` is that of offset 2, further ones have up to
-    n_future - 2 fewer a row. NaN where nothing counts. A `sequential` head reads the tokens of the row in between.
-    Raises ValueError for rows without prompts of their own lengths, or longer than the context.
+    Offset k is counted at the positions t with t + k inside the row; `count` is that of offset 2, further offsets have up to
+    n_future - 2 fewer per row. NaN where nothing is counted. A `sequential` head reads the true tokens in between.
+    Raises ValueError unless there is one prompt length per row, from 1 to the row's length, and for rows longer than n_ctx.
     """
     logits_BTKV, ahead_BTK = _ahead(model, rows, prompt_lengths)
     counts_BTK = ahead_BTK >= 0
@@ -47,10 +47,11 @@ def marginal_acceptance(
 def candidate_hits(
     model: MTPTransformer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int], candidates: int
 ) -> Float[np.ndarray, "offset candidate"]:
-    """`[offset 2 .. n, rank]`: how often candidate number r of offset k is the token there, as `best_tree` takes it.
+    """Share `[offset 2 .. n, rank]` of positions at which candidate r of offset k is the true token; input of `best_tree`.
 
-    Zero where nothing counts: nobody can say that such a draft is ever right. Rows, positions and errors as in
-    `marginal_acceptance`; ValueError also for no candidates, or more than the vocabulary has.
+    Zero where no position is counted, since no such draft has been seen to be right. Positions as in `marginal_acceptance`.
+    Raises ValueError for a number of candidates below 1 or above d_vocab, unless there is one prompt length per row, from 1 to
+    the row's length, and for rows longer than n_ctx.
     """
     logits_BTKV, ahead_BTK = _ahead(model, rows, prompt_lengths)
     if not 1 <= candidates <= logits_BTKV.shape[-1]:
@@ -61,7 +62,7 @@ def candidate_hits(
 
 
 def _share(right_BTK: Bool[Tensor, "batch pos offset"], of_BTK: Bool[Tensor, "batch pos offset"]) -> np.ndarray:
-    """`[offset]`, NaN where none counts."""
+    """Share `[offset]` of the counted positions that are right; NaN where none is counted."""
     right, of = (mask.sum(dim=(0, 1)).double().cpu().numpy() for mask in (right_BTK, of_BTK))
     return np.where(of > 0, right / np.maximum(of, 1), np.nan)
 
@@ -69,7 +70,7 @@ def _share(right_BTK: Bool[Tensor, "batch pos offset"], of_BTK: Bool[Tensor, "ba
 def _ahead(
     model: MTPTransformer, rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
 ) -> tuple[Float[Tensor, "batch pos offset d_vocab"], Int[Tensor, "batch pos offset"]]:
-    """What the offsets 2 .. n say at every position, and the token that is there: -1 in prompts and beyond the rows."""
+    """Logits of the offsets 2 .. n at every position, and the true token: -1 inside prompts and past the rows' ends."""
     _check(rows, prompt_lengths, model.n_ctx)
     device, offsets = model.W_E.device, tuple(range(2, model.n_future + 1))
     length = max(map(len, rows))
@@ -85,7 +86,7 @@ def _ahead(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():  # padding stands behind the rows, where no head looks from inside them
+        with torch.no_grad():  # padding comes after the rows: causal attention never reads it
             return model(tokens_BT, offsets), ahead_BTK
     finally:
         for module, mode in modes.items():

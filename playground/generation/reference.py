@@ -1,7 +1,7 @@
-"""Decoding written out plainly: no cache, one row after another, the whole context through the model for every token.
+"""Reference decoding without a cache: one row after another, the whole context through the model for every token.
 
-Slow, and the definition of what the cached engine must give (engine.py; the tests hold the two equal). It runs the model
-itself, hooks included, and so it also decodes under ablations, clamps and other edits, which cached decoding refuses.
+It is slow and defines the output of the cached engine (engine.py; tests compare the two). It runs the model itself, hooks
+included, so it also decodes with ablations, clamps and other edits, which cached decoding rejects.
 """
 
 import time
@@ -20,7 +20,7 @@ from playground.model.transformer import MTPTransformer
 from playground.results import Decoding, DecodingStep
 
 OnStep = Callable[[int, DecodingStep], None]
-"""Called with the row and the forward, as each is done."""
+"""Called after each forward of a row, with the index of the row and the step."""
 
 
 def generate_uncached(
@@ -30,7 +30,7 @@ def generate_uncached(
     generator: torch.Generator | None = None,
     on_step: OnStep | None = None,
 ) -> Decoding:
-    """Decode every prompt. `generator` lives on the model's device."""
+    """Continue every prompt without a cache. `generator`, for sampling, is on the model's device."""
     traces: list[Trace] = []
     prefill, decode = 0.0, 0.0
     for row, prompt in enumerate(prompts):
@@ -55,7 +55,7 @@ def generate_uncached(
 
 
 class _Writer:
-    """One row's drafts, from one forward to the next."""
+    """Decoding of one row: stores its drafts between forwards."""
 
     def __init__(self, model: MTPTransformer, config: DecodingConfig, generator: torch.Generator | None) -> None:
         self.model, self.config, self.generator = model, config, generator
@@ -65,7 +65,7 @@ class _Writer:
         self.drawn_from: Tensor | None = None
 
     def forward(self, known: list[int]) -> Forward:
-        """Verify the drafts that wait, emit, and draft anew."""
+        """Verify the stored drafts, emit tokens, and make new drafts. `known` are the prompt and all emitted tokens."""
         context = known[window_start(len(known), self.model.n_ctx) :]
         tables = tree_tensors(self.tree, self.device)
         logits_WV = torch.stack([self._next(context + self._line(node, tables)) for node in range(self.tree.n_nodes)])
@@ -89,13 +89,13 @@ class _Writer:
         return self.drafts[0, nodes - 1].tolist()
 
     def _next(self, tokens: list[int]) -> Tensor:
-        """Offset 1's logits behind the tokens; beyond the context nothing is asked, and the last place stands in."""
+        """Offset 1's logits after the tokens. Past the context, where no draft is verified, those of its last position."""
         return self._logits(tokens[: self.model.n_ctx], 1)[-1]
 
     def _draft(self, known: list[int]) -> None:
-        """Drafts of the offsets 2 .. K, seen from the token before the last one: what an offset of the last forward says.
+        """Make drafts of the offsets 2 .. K at the token before the last one, where the last forward ended.
 
-        The row goes on with each draft, so that a head that reads the tokens between (`sequential`) finds them there.
+        Each draft is appended to the row, so that heads that read the tokens in between (`sequential`, `hydra`) find them.
         """
         self.tree, self.drawn_from = self.config.drafts, None
         tables = tree_tensors(self.tree, self.device)
@@ -115,18 +115,18 @@ class _Writer:
             )
 
     def _favourite(self, logits_BV: Tensor, uniform: Tensor | None) -> int:
-        """The most probable token, or with numbers one that is drawn."""
+        """The most probable token, or one drawn with the numbers `uniform` `[1]`."""
         if uniform is None:
             return int(logits_BV.argmax(dim=-1))
         return int(draw(distribution(logits_BV, self.config.sampling), uniform))
 
     def _logits(self, tokens: list[int], offset: int) -> Tensor:
-        """`[pos, d_vocab]` of one offset, in float32."""
+        """Float32 logits `[pos, d_vocab]` of one offset."""
         with torch.no_grad():
             return self.model(torch.tensor([tokens], device=self.device), (offset,))[0, :, 0].float()
 
     def _uniform(self, *shape: int) -> Tensor:
-        """Numbers from [0, 1) for one row; greedy decoding uses none."""
+        """Uniform numbers `[1, *shape]` from [0, 1) for one row; zeros in greedy decoding, which does not use them."""
         if self.config.sampling.is_greedy:
             return torch.zeros(1, *shape, device=self.device)
         return torch.rand(1, *shape, generator=self.generator, device=self.device)

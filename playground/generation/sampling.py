@@ -1,6 +1,6 @@
-"""From logits to a distribution, and from a distribution and a uniform number to a token.
+"""Distributions from logits, and tokens from a distribution and a uniform number.
 
-Drawing takes its randomness as numbers, so that a draw is a function: same numbers, same tokens.
+The randomness is an argument, so a draw is a pure function: equal numbers give equal tokens.
 """
 
 import torch
@@ -11,13 +11,13 @@ from playground.generation.config import Sampling
 
 
 def distribution(logits: Float[Tensor, "*rest d_vocab"], sampling: Sampling) -> Float[Tensor, "*rest d_vocab"]:
-    """The probabilities that tokens are drawn with: temperature, then top-k, then top-p, then scaled to sum to one.
+    """Sampling probabilities: temperature, then top-k, then top-p, then normalised to sum to one.
 
-    Of equally probable tokens at the edge of top-k all stay. Greedy: all on the most probable token.
+    Tokens with a probability equal to that of the k-th all stay. Greedy: probability one for the most probable token.
     """
     if sampling.temperature is None:
         return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # small ones would overflow otherwise
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # else small ones would overflow
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -32,9 +32,9 @@ def distribution(logits: Float[Tensor, "*rest d_vocab"], sampling: Sampling) -> 
 
 
 def draw(probability: Float[Tensor, "*rest d_vocab"], uniform: Float[Tensor, "*rest"]) -> Int[Tensor, "*rest"]:
-    """A token per distribution, by its cumulative sum and a number from [0, 1). Never one of probability zero.
+    """Draw one token per distribution by its cumulative sum and a number from [0, 1). Never a token of probability zero.
 
-    `probability` need not sum to one; it is drawn from in proportion.
+    `probability` need not sum to one; tokens are drawn in proportion to it.
 
     >>> draw(torch.tensor([[0.5, 0.0, 0.5]]), torch.tensor([0.6])).tolist()
     [2]
@@ -43,5 +43,5 @@ def draw(probability: Float[Tensor, "*rest d_vocab"], uniform: Float[Tensor, "*r
     total = cumulative[..., -1:]
     target = uniform.to(cumulative.dtype)[..., None] * total
     index = torch.searchsorted(cumulative, target, right=True)[..., 0]
-    last = (cumulative < total).sum(dim=-1)  # the last token of any probability: rounding may not go past it
+    last = (cumulative < total).sum(dim=-1)  # last token with probability above zero; rounding must not go past it
     return torch.minimum(index, last)

@@ -1,7 +1,7 @@
-"""Future heads that share their input, evaluated as ONE layer with a dimension of heads in front.
+"""Future heads that share their input, evaluated as ONE layer with a leading dimension of future heads.
 
-Independent heads all read z, so their matrix products are one batched product. Drafting wants their output behind one token
-only, the last one accepted: keys and values are computed for every committed token, the rest for that token alone.
+Independent heads all read z, so their matrix products become one batched product. Drafting needs their output only at the last
+accepted token: keys and values are computed for every committed token, everything else for that token alone.
 
 Dimension letters: G future head, B row, D token to be committed, M d_mlp; the width of the stream is the last one.
 """
@@ -17,7 +17,7 @@ from playground.model.layers import Block, GatedMLP, Norm
 
 
 class StackedNorms:
-    """The norms of several layers, applied to one stream or to one stream each."""
+    """The norms of several layers, applied to one shared stream or to one stream per layer."""
 
     def __init__(self, norms: Sequence[Norm]) -> None:
         self.centred, self.eps = norms[0].centred, norms[0].eps
@@ -35,7 +35,7 @@ class StackedNorms:
 
 
 class StackedBlocks:
-    """Layers of one shape that read the same stream."""
+    """Layers of one shape that read one shared stream."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         first = blocks[0]
@@ -56,10 +56,11 @@ class StackedBlocks:
     def last(
         self, z_BDD: Tensor, index: Tensor, write: View, read: View, cached: tuple[Tensor, Tensor], *, fresh: bool
     ) -> Tensor:
-        """`[head, row, d_model]`: every layer's output at token `index[row]` of the tokens that are committed.
+        """Output `[head, row, d_model]` of every layer at token `index[row]` of the committed tokens.
 
-        `write` says where their keys and values go, `read` what the one token sees. `cached` are keys and values
-        `[head, row, attention head, slot, d_head]`; `fresh` tokens are the first of their rows: they see only each other.
+        `write` gives the slots of their keys and values, `read` the mask of the one token. `cached` are keys and values
+        `[head, row, attention head, slot, d_head]`. `fresh`: the tokens are the first of their rows (the prefill) and attend
+        only to each other.
         """
         batch = torch.arange(len(index), device=index.device)
         heads, rows = len(self.q), len(index)

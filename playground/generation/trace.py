@@ -1,4 +1,4 @@
-"""What happened to one row so far: its tokens, its forwards, and whether it has ended."""
+"""The history of one decoded row: its tokens, its forwards, and whether it has ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,17 @@ from playground.results import DecodedRow, DecodingStep, Draft
 
 
 class Forward(NamedTuple):
-    """One forward of one row, as it comes out of the model."""
+    """Outcome of one forward of one row."""
 
     tree: Tree
     drafts: Sequence[int]
     """Tokens of the tree's drafts."""
     last: int
-    """The node behind which offset 1's own token comes."""
+    """The last accepted node (0: the root); offset 1's own token comes after it."""
     own: int
+    """Offset 1's own token."""
     room: int = 0
-    """The deepest draft that still had a place in the context; deeper ones were not judged."""
+    """Depth of the deepest draft that still fitted into the context; deeper ones were not verified."""
 
     @property
     def emitted(self) -> list[int]:
@@ -27,7 +28,7 @@ class Forward(NamedTuple):
         return [self.drafts[node - 1] for node in self.tree.way_to(self.last)] + [self.own]
 
     def step(self) -> DecodingStep:
-        """The same as a result, with the drafts that were judged."""
+        """This forward as a result, with the drafts that were verified."""
         tree, accepted = self.tree, set(self.tree.way_to(self.last))
         judged = [node for node in range(1, len(self.drafts) + 1) if tree.depths[node] <= self.room]
         index = {node: place for place, node in enumerate([0, *judged], -1)}
@@ -57,16 +58,16 @@ class Trace:
 
     @property
     def known(self) -> list[int]:
-        """The prompt and all new tokens."""
+        """The prompt followed by all new tokens."""
         return [*self.prompt, *self.tokens]
 
     @property
     def length(self) -> int:
-        """How many tokens are known."""
+        """Number of tokens of the prompt and new tokens together."""
         return len(self.prompt) + len(self.tokens)
 
     def add(self, forward: Forward, config: DecodingConfig) -> None:
-        """Take over a forward's tokens, up to a stop token or the number wanted."""
+        """Append a forward's tokens, up to a stop token or `max_new_tokens`."""
         self.forwards.append(forward)
         emitted = forward.emitted
         for index, token in enumerate(emitted):

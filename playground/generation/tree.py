@@ -1,9 +1,9 @@
-"""Which drafts a forward verifies: a tree of candidates of the offsets 2, 3, .., up to several per offset (Medusa: Cai et al.
-2024, 2401.10774, section 2.1.2).
+"""The drafts that a forward verifies: a tree of candidates of the offsets 2, 3, .., one or several per offset (Medusa: Cai et
+al. 2024, 2401.10774, section 2.1.2).
 
-A draft is named by a path of ranks: (0,) is the favourite of offset 2, (1,) its second candidate, (0, 1) the second candidate
-of offset 3 behind the favourite of offset 2. A chain, the favourites alone, is (0,), (0, 0), (0, 0, 0), ..: blockwise parallel
-decoding (Stern et al. 2018, 1811.03115). Node 0 is the last token emitted, the root; node i > 0 is the i-th path.
+A draft is named by a path of ranks: (0,) is the most probable token of offset 2, (1,) its second candidate, (0, 1) the second
+candidate of offset 3 after the first of offset 2. A chain, only the first candidates, is (0,), (0, 0), (0, 0, 0), ..: blockwise
+parallel decoding (Stern et al. 2018, 1811.03115). Node 0 is the root, the last emitted token; node i > 0 is the i-th path.
 """
 
 import functools
@@ -19,7 +19,7 @@ RankPath = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Tree:
-    """A set of drafts. Raises ValueError for a path whose beginning is not in the tree, and for one named twice."""
+    """A set of drafts. Raises ValueError for a path whose parent is not listed before it, and for a path listed twice."""
 
     paths: tuple[RankPath, ...]
 
@@ -27,10 +27,10 @@ class Tree:
         known: set[RankPath] = {()}
         for path in self.paths:
             if not path or min(path) < 0:
-                raise ValueError(f"{path} is no path of ranks; write ranks from 0 on, such as (0,) or (0, 1)")
+                raise ValueError(f"{path} is not a path of ranks; write ranks from 0 on, such as (0,) or (0, 1)")
             if path[:-1] not in known:
                 raise ValueError(
-                    f"the tree has the draft {path} and not {path[:-1]}, which it continues; write that before"
+                    f"the tree has the draft {path} and not {path[:-1]}, which it continues; write that one before it"
                 )
             if path in known:
                 raise ValueError(f"the tree has the draft {path} twice")
@@ -38,27 +38,27 @@ class Tree:
 
     @functools.cached_property
     def n_nodes(self) -> int:
-        """Tokens fed in one forward: the root and the drafts."""
+        """Number of tokens that one forward reads: the root and the drafts."""
         return 1 + len(self.paths)
 
     @functools.cached_property
     def speculative(self) -> int:
-        """K: the furthest offset that drafts, and so the most tokens that a forward can emit."""
+        """K: the furthest offset that drafts, which is also the most tokens that a forward can emit."""
         return 1 + max((len(path) for path in self.paths), default=0)
 
     @functools.cached_property
     def candidates(self) -> int:
-        """How many candidates of an offset the tree uses at most."""
+        """Most candidates that the tree uses of one offset."""
         return 1 + max((max(path) for path in self.paths), default=0)
 
     @functools.cached_property
     def is_chain(self) -> bool:
-        """Whether there is one draft per offset."""
+        """True if there is one draft per offset."""
         return all(not any(path) for path in self.paths)
 
     @functools.cached_property
     def parents(self) -> NDArray[np.int64]:
-        """`[node]`: the node that each continues; the root's is itself."""
+        """`[node]`: the parent of each node; that of the root is itself."""
         index = {(): 0} | {path: node for node, path in enumerate(self.paths, 1)}
         return np.array([0] + [index[path[:-1]] for path in self.paths])
 
@@ -69,12 +69,12 @@ class Tree:
 
     @functools.cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """`[node]`: which candidate of its offset a draft is; 0 for the root."""
+        """`[node]`: rank of a draft among the candidates of its offset; 0 for the root."""
         return np.array([0] + [path[-1] for path in self.paths])
 
     @functools.cached_property
     def ancestors(self) -> NDArray[np.bool_]:
-        """`[node, node]`: whether the second is the first or lies on its path: what each node may attend to."""
+        """`[node, node]`: True if the second is the first or on its path; the nodes that each node attends to."""
         seen = np.eye(self.n_nodes, dtype=bool)
         for node, parent in enumerate(self.parents):
             seen[node] |= seen[parent]
@@ -82,7 +82,7 @@ class Tree:
 
     @functools.cached_property
     def lines(self) -> NDArray[np.int64]:
-        """`[node, depth]`: the nodes from the root to each node; the node itself where it is not as deep."""
+        """`[node, depth]`: the nodes from the root to each node, padded with the node itself."""
         lines = np.zeros((self.n_nodes, self.speculative), dtype=np.int64)
         for node in range(self.n_nodes):
             path = np.flatnonzero(self.ancestors[node])
@@ -103,7 +103,7 @@ class Tree:
 
 
 def chain(speculative: int) -> Tree:
-    """The favourites of the offsets 2 .. `speculative`, one behind the other; 1 gives no drafts: plain decoding.
+    """The tree of only the most probable tokens of the offsets 2 .. `speculative`; 1 gives no drafts (plain decoding).
 
     >>> chain(3).paths
     ((0,), (0, 0))
@@ -112,10 +112,12 @@ def chain(speculative: int) -> Tree:
 
 
 def best_tree(hits: Sequence[Sequence[float]] | NDArray[np.float64], budget: int) -> Tree:
-    """The tree of `budget` drafts that accepts most, when candidate r of offset k is right with probability `hits[k - 2][r]`.
+    """The tree of `budget` drafts with the most expected acceptances, if candidate r of offset k has probability
+    `hits[k - 2][r]` of being right.
 
-    As if offsets were right independently of each other (Cai et al. 2024): a draft is accepted with the product of the
-    probabilities along its path, so taking the most probable paths first is optimal. Fewer drafts where there are no more.
+    Assumes that offsets are right independently of each other (Cai et al. 2024): a draft is accepted with the product of the
+    probabilities on its path, so taking the most probable paths first is optimal. Fewer drafts if `hits` allows no more.
+    Raises ValueError for a budget below 1.
 
     >>> best_tree([[0.8, 0.1], [0.5, 0.2]], 3).paths
     ((0,), (0, 0), (0, 1))
@@ -126,10 +128,10 @@ def best_tree(hits: Sequence[Sequence[float]] | NDArray[np.float64], budget: int
     chosen: list[RankPath] = []
     waiting: list[tuple[float, RankPath]] = []
 
-    def offer(behind: RankPath, share: float) -> None:
-        if len(behind) < len(table):
-            for rank, hit in enumerate(table[len(behind)].tolist()):
-                heapq.heappush(waiting, (-share * hit, (*behind, rank)))
+    def offer(parent: RankPath, share: float) -> None:
+        if len(parent) < len(table):
+            for rank, hit in enumerate(table[len(parent)].tolist()):
+                heapq.heappush(waiting, (-share * hit, (*parent, rank)))
 
     offer((), 1.0)
     while waiting and len(chosen) < budget:
@@ -140,7 +142,7 @@ def best_tree(hits: Sequence[Sequence[float]] | NDArray[np.float64], budget: int
 
 
 def expected_tokens(hits: Sequence[Sequence[float]] | NDArray[np.float64], tree: Tree) -> float:
-    """Tokens per forward of a tree under the assumption of `best_tree`.
+    """Expected tokens per forward of a tree, with `hits` and the independence assumption of `best_tree`.
 
     >>> expected_tokens([[0.8], [0.5]], chain(3))
     2.2

@@ -1,13 +1,13 @@
-"""Which drafts are accepted, and the token that offset 1 adds behind them. Pure functions of logits, drafts and numbers.
+"""Acceptance of drafts, and the token that offset 1 adds after them. Pure functions of logits, drafts and random numbers.
 
-- Greedy (Stern et al. 2018, 1811.03115): a draft is accepted where it is what offset 1 says; the output is that of plain greedy
-  decoding, token for token.
+- Greedy (Stern et al. 2018, 1811.03115): a draft is accepted if it is offset 1's most probable token; the output equals that
+  of plain greedy decoding, token for token.
 - Chains with sampling (Leviathan et al. 2023, 2211.17192; Chen et al. 2023, 2302.01318): a draft x, drawn from q, is accepted
-  with probability min(1, p(x) / q(x)); at the first refusal the token is drawn from what p has beyond q. The output has exactly
-  the distribution p.
-- Trees with sampling: at every node a token is drawn from p; where a draft is that token, it is accepted. Exact for any
-  drafts, because drafts never influence what is drawn.
-- Typical (Cai et al. 2024, 2401.10774): a draft is accepted from min(epsilon, delta exp(-entropy of p)) on. Not exact.
+  with probability min(1, p(x) / q(x)); at the first rejection the token is drawn in proportion to max(0, p - q). The output has
+  exactly the distribution p.
+- Trees with sampling: at every node a token is drawn from p; a draft that equals it is accepted. Exact for any drafts, because
+  drafts never influence what is drawn.
+- Typical (Cai et al. 2024, 2401.10774): a draft is accepted if p(x) > min(epsilon, delta exp(-entropy of p)). Not exact.
 
 Dimension letters: B row, W node of the tree, V d_vocab. Node 0 is the root; see tree.py.
 """
@@ -35,18 +35,18 @@ class TreeTensors(NamedTuple):
 
 
 def tree_tensors(tree: Tree, device: torch.device | str) -> TreeTensors:
-    """Copy a tree's tables to `device`."""
+    """A tree's tables, copied to `device`."""
     tables = (tree.parents, tree.depths, tree.ranks, tree.ancestors, tree.lines)
     return TreeTensors(*(torch.from_numpy(table).to(device) for table in tables), is_chain=tree.is_chain)
 
 
 class Verdict(NamedTuple):
-    """What a forward emits, row by row."""
+    """The outcome of a forward for each row."""
 
     last: Int[Tensor, " row"]
-    """The node behind which offset 1's own token comes: the last accepted draft, or the root."""
+    """The last accepted draft, or the root; offset 1's own token comes after it."""
     accepted: Int[Tensor, " row"]
-    """How many drafts were accepted."""
+    """Number of accepted drafts."""
     own: Int[Tensor, " row"]
     """Offset 1's own token."""
 
@@ -60,10 +60,10 @@ def verify(
     tree: TreeTensors,
     config: DecodingConfig,
 ) -> Verdict:
-    """Judge the drafts of one forward by offset 1's logits.
+    """Accept or reject the drafts of one forward by offset 1's logits.
 
-    `draft_probability` is what the drafts of a chain were drawn from (None: greedy, and trees), `room` the deepest draft that
-    still has a place in the context, `uniform` two numbers from [0, 1) per node (None: greedy).
+    `draft_probability` is the distribution from which the drafts of a chain were drawn (None: greedy, and trees), `room` the
+    depth of the deepest draft that still fits into the context, `uniform` two numbers from [0, 1) per node (None: greedy).
     """
     if config.sampling.is_greedy:
         return _matching(logits_BWV.argmax(dim=-1), drafts, room, tree)
@@ -90,9 +90,11 @@ def _speculative_sampling(
     last, accepted = _furthest(uniform[:, 1:, 0] * q < p, room, tree)
     rows = torch.arange(len(drafts), device=drafts.device)
     p_BV = probability_BWV[rows, last]
+    # Without a rejection (all accepted, or the context is full) there is no q to subtract: draw from p itself.
     refused = (accepted < drafts.shape[1]) & (accepted < room)
     q_BV = q_BDV[rows, accepted.clamp(max=drafts.shape[1] - 1)] * refused[:, None]
     beyond_BV = (p_BV - q_BV).clamp(min=0)
+    # p equal to q up to rounding leaves no positive entry, and `draw` needs one.
     beyond_BV = torch.where(beyond_BV.sum(dim=-1, keepdim=True) > 0, beyond_BV, p_BV)
     return Verdict(last, accepted, draw(beyond_BV, uniform[rows, last, 1]))
 
@@ -110,7 +112,7 @@ def _typical(
 
 
 def _furthest(fits: Bool[Tensor, "row draft"], room: Tensor, tree: TreeTensors) -> tuple[Tensor, Tensor]:
-    """The deepest node whose whole path fits and has room (of several the first), and its depth."""
+    """The deepest node whose whole path fits within `room` (of several, the first), and its depth; both `[row]`."""
     fits = fits & (tree.depths[1:] <= room[:, None])
     if not fits.shape[1]:
         nothing = torch.zeros_like(room)
@@ -131,9 +133,9 @@ def draft_tokens(
     sampling: Sampling,
     rule: str = "exact",
 ) -> tuple[Int[Tensor, "row draft"], Float[Tensor, "row draft d_vocab"] | None]:
-    """The drafts of a tree from the logits of the offsets 2 .. K, and, for a sampled chain, what they were drawn from.
+    """The drafts of a tree from the logits of the offsets 2 .. K, and for a sampled chain the distributions they come from.
 
-    Chains draw from the offsets' distributions when sampling (typical acceptance excepted); all others take the most probable.
+    A chain under exact sampling draws its drafts from the offsets' distributions; all others take the most probable tokens.
     """
     if samples_drafts(tree, sampling, rule):
         assert uniform is not None
@@ -146,5 +148,5 @@ def draft_tokens(
 
 
 def samples_drafts(tree: Tree, sampling: Sampling, rule: str) -> bool:
-    """Whether drafts are drawn at random: those of chains under exact sampling."""
+    """True if drafts are drawn at random, which is the case for chains under exact sampling."""
     return tree.is_chain and not sampling.is_greedy and rule == "exact" and bool(tree.paths)

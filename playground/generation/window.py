@@ -1,4 +1,4 @@
-"""Where a row's context begins, and what may be asked of it: rules that plain and speculative decoding share."""
+"""Start of a row's context, and checks of prompts, shared by plain and speculative decoding."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from playground.generation.config import DecodingConfig
 
 
 def window_start(length: int, n_ctx: int) -> int:
-    """First token of the context from which token `length` is predicted.
+    """Index of the first token of the context from which token `length` is predicted.
 
-    The context grows to `n_ctx` tokens; then its older half (rounded down) goes at once. It depends on the length alone, so
-    that every way of decoding sees the same contexts.
+    The context grows to `n_ctx` tokens; then its older half (rounded down) is dropped at once. It depends only on `length`, so
+    that all decoding methods use equal contexts.
 
     >>> [window_start(length, 4) for length in (3, 4, 5, 6, 7)]
     [0, 0, 2, 2, 4]
@@ -20,7 +20,7 @@ def window_start(length: int, n_ctx: int) -> int:
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], config: DecodingConfig, model: ModelConfig) -> None:
-    """Raises ValueError for no prompts, an empty one, tokens that the model does not know, and too little context."""
+    """Raises ValueError for no prompts, an empty prompt, tokens outside of the vocabulary, and too little context."""
     assert model.d_vocab is not None and model.n_ctx is not None
     if not len(prompts):
         raise ValueError("there are no prompts; write at least one")
@@ -31,7 +31,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], config: DecodingConfig, mode
         unknown = next((place for place, token in enumerate(prompt) if not 0 <= token < model.d_vocab), None)
         if unknown is not None:
             raise ValueError(
-                f"{where} has token {prompt[unknown]} at place {unknown + 1}, and the model knows 0 to {model.d_vocab - 1}"
+                f"{where} has token {prompt[unknown]} at place {unknown + 1}, and the model has 0 to {model.d_vocab - 1}"
             )
         if config.overflow == "error" and len(prompt) > model.n_ctx:
             raise ValueError(

@@ -1,18 +1,19 @@
-"""Attention patterns that are forced or forbidden whatever the weights say, in training and after it.
+"""Clamped attention patterns: forced or forbidden regardless of the weights, during training and afterwards.
 
-What a behaviour depends on, the finished model hardly tells; a training in which the thing is forbidden from the first step
-on does. For the row 7 2 7 (queries down, keys across; f forbidden, 1 forced):
+A finished model hardly shows what a behaviour depends on; a training in which a pattern is forbidden from step 0 on does.
+For the row 7 2 7 (queries down, keys across; f forbidden, 1 forced):
 
     forbid previous token    forbid induction    force previous token    force induction
     .                        .                   1                       1
     f .                      . .                 1 0                     1 0
     . f .                    . f .               0 1 0                   0 1 0
 
-A forced head attends to its target alone (evenly to several), and to the first token where it has none. A query from which
-every key were forbidden keeps itself. The clamp is part of the model's computation: hooks that `reset_hooks()` leaves alone.
+A forced head attends only to its targets, with equal weights, and to the first token where a query has no target. A query
+whose keys are all forbidden attends to itself. The clamp is part of the model's computation: it consists of permanent hooks,
+which `reset_hooks()` keeps.
 
-Patterns of induction depend on the tokens, which are those that went through the embedding last. Whoever runs later layers
-on streams of other rows, passes those rows through `model.embed` before; a stream of one position has no earlier token.
+Induction patterns depend on the tokens: the masks belong to the rows that last went through the embedding. To run later
+layers on residual streams of other rows, first pass those rows through `model.embed`. Rows of one token do not need it.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _Rows:
-    """The tokens that the model is looking at, and the masks that belong to them, made once for all layers."""
+    """The model's current input tokens, and their pattern masks, computed once for all layers."""
 
     def __init__(self, model: MTPTransformer) -> None:
         self._masks: dict[str, Tensor] = {}
@@ -45,14 +46,17 @@ class _Rows:
         self._masks.clear()
 
     def mask(self, pattern: str, like: Tensor) -> Tensor:
-        """`[batch or 1, 1, pos, pos]`, for the scores or patterns `like`. Raises ValueError when those are of other rows."""
+        """Mask `[batch or 1, 1, pos, pos]` for the scores or patterns `like`.
+
+        Raises ValueError when `like` does not have the shape of the rows that last went through the embedding.
+        """
         rows, _, length, _ = like.shape
         if pattern == "previous_token" or length == 1:
             return MASKS[pattern](torch.zeros(1, length, dtype=torch.long, device=like.device)).unsqueeze(1)
         if self.tokens.shape != (rows, length):
             raise ValueError(
-                f"a clamped layer ran on {rows} rows of {length} tokens, and the last rows that went through the embedding are "
-                f"{tuple(self.tokens.shape)}; pass the layer's rows through model.embed before it"
+                f"a clamped layer ran on {rows} rows of {length} tokens, but the rows that last went through the embedding "
+                f"have the shape {tuple(self.tokens.shape)}; pass the layer's rows through model.embed first"
             )
         if pattern not in self._masks:
             self._masks[pattern] = MASKS[pattern](self.tokens).unsqueeze(1)
@@ -60,7 +64,7 @@ class _Rows:
 
 
 def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
-    """Hold the patterns of `clamp` from now on; returns the same model. Freezing is the optimizer's part."""
+    """Add permanent hooks to `model` that hold the patterns of `clamp`; returns `model`. Heads are frozen by the optimizer."""
     if not clamp.changes_patterns:
         return model
     rows = _Rows(model)
@@ -75,9 +79,10 @@ def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
 
 def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     def forbid(scores_BHTS: Tensor) -> Tensor:
-        scores_BHTS = scores_BHTS.clone()
+        scores_BHTS = scores_BHTS.clone()  # earlier hooks may hold this tensor: no edit in place
         for some in _in_a_row(heads):
             left = scores_BHTS[:, some].masked_fill(rows.mask(pattern, scores_BHTS), -torch.inf)
+            # A row of -inf only would make softmax return NaN, so such a query keeps its own key.
             nothing_left = left.isneginf().all(dim=-1, keepdim=True)
             itself = torch.eye(left.shape[-1], dtype=torch.bool, device=left.device)
             scores_BHTS[:, some] = left.masked_fill(nothing_left & itself, 0.0)
@@ -91,7 +96,7 @@ def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
         target = rows.mask(pattern, pattern_BHTS).to(pattern_BHTS.dtype)
         target[..., 0] += (target.sum(dim=-1) == 0).to(target.dtype)
         target = target / target.sum(dim=-1, keepdim=True)
-        pattern_BHTS = pattern_BHTS.clone()
+        pattern_BHTS = pattern_BHTS.clone()  # softmax saved it for backward: an edit in place would raise an error
         for some in _in_a_row(heads):
             pattern_BHTS[:, some] = target
         return pattern_BHTS
@@ -100,7 +105,9 @@ def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
 
 
 def _in_a_row(heads: list[int]) -> list[slice]:
-    """Sorted heads as stretches. A list of indices would have to be copied to the device, which a CUDA graph cannot hold.
+    """Sorted heads as slices of consecutive heads.
+
+    Indexing with a list would copy the indices to the device, which is not allowed while a CUDA graph is captured.
 
     >>> _in_a_row([0, 1, 3])
     [slice(0, 2, None), slice(3, 4, None)]
@@ -111,7 +118,10 @@ def _in_a_row(heads: list[int]) -> list[slice]:
 
 
 def frozen_slices(model: MTPTransformer, clamp: ClampConfig) -> list[tuple[nn.Parameter, Tensor]]:
-    """Parameters that hold frozen heads, each with a mask of its frozen entries: their query, key, value and output weights."""
+    """Parameters that contain frozen heads, each with a boolean mask of its shape, True at the frozen entries.
+
+    Frozen are the query, key, value and output weights of a head.
+    """
     found: list[tuple[nn.Parameter, Tensor]] = []
     n_heads, d_head = model.config.n_heads, model.config.d_head
     for layer, heads in select_heads(clamp.freeze_heads, model.config).items():

@@ -10,7 +10,7 @@ The library's tools then work on it: `ActivationCache`, `transformer_lens.patchi
 | `hook_embed`, `hook_pos_embed`           | the same                                                                  |
 | `blocks.i`                               | `blocks.i`                                                                |
 | `hook_trunk`                             | `blocks.{n_trunk_layers}.hook_resid_pre`                                  |
-| `future_heads.{offset - 1}`              | the last of `blocks`; behind the trunk, and behind others on its path     |
+| `future_heads.{offset - 1}`              | the last of `blocks`; after the trunk, and after others on its path       |
 | `ln_final`, `W_E`, `W_U`                 | the same; replicated, `W_U` is the offset's own                           |
 | in a layer                               |                                                                           |
 | `hook_resid_pre`, `_mid`, `_post`        | the same; see below for edits of `hook_resid_mid`                         |
@@ -28,18 +28,18 @@ and `medusa_*` ones offset 1 alone. Attention-only models become `attn_only` one
 zeros. Traps of the library (4.3):
 
 - `hook_attn_scores` holds the pattern, after the softmax, and an edit of it changes nothing: edit `hook_pattern`, `hook_q`, ..
-- An edit of `hook_resid_mid` reaches the MLP, not the stream, so that `patching.get_act_patch_resid_mid` measures something
-  else than its name says. Everything else in the table acts as in our model.
+- An edit of `hook_resid_mid` reaches the MLP but not the residual stream, so `patching.get_act_patch_resid_mid` does not
+  measure what its name says. Edits of all other points in the table act as in our model.
 - `use_attn_result`, `use_split_qkv_input` and `use_attn_in` are refused: no direct path patching.
   `ActivationCache.stack_head_results` works without.
-- The tools take the logits for the next token's. With offset > 1 `return_type="loss"` and `generate` mean nothing.
-- Norms are not folded into weights: `logit_attrs` leaves out the weight of the final norm, and composition scores the
-  layers'. `bridge.process_weights(center_writing_weights=False, center_unembed=False)` folds them and leaves the logits as they
-  are (the final LayerNorm's bias becomes `b_U`); the composition scores are then those of playground.probes.composition plus
-  the random value. `enable_compatibility_mode()` also centres, which moves the logits of a position by a constant.
-- There is no tokenizer. `head_detector.detect_head` needs `bridge.to_tokens` replaced by a function that returns one row,
-  shorter than n_ctx. It divides by all queries of the row, our scores by those that have a target.
-- `evals.induction_loss` draws tokens up to 20,000, and fails for a smaller vocabulary.
+- The tools treat the logits as those of the next token. With offset > 1 `return_type="loss"` and `generate` are meaningless.
+- Norms are not folded into weights: `logit_attrs` ignores the weight of the final norm, and composition scores ignore the
+  layers' norms. `bridge.process_weights(center_writing_weights=False, center_unembed=False)` folds them without changing the
+  logits (the final LayerNorm's bias becomes `b_U`); the composition scores then equal those of playground.probes.composition
+  plus the random value. `enable_compatibility_mode()` also centres, which shifts the logits of a position by a constant.
+- There is no tokenizer. `head_detector.detect_head` needs `bridge.to_tokens` replaced by a function that returns one row
+  shorter than n_ctx. It divides by the number of all queries of the row; our scores divide by those that have a target.
+- `evals.induction_loss` draws tokens up to 20,000 and fails for a smaller vocabulary.
 - Patching refuses a bridge in training mode.
 - Without MLPs there is no `hook_resid_mid` and no `hook_mlp_out`, here as in our model: `accumulated_resid(incl_mid=True)`,
   `get_act_patch_mlp_out` and `get_act_patch_block_every` raise KeyError.
@@ -63,7 +63,7 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "mlp.gate_in": ("mlp.gate", "mlp.in"),
     "mlp.linear_in": ("mlp.in",),
 }
-"""Our weights that have another name in the bridge or are several there, stacked in this order; the others keep their name."""
+"""Our weights that have other names in the bridge, or are split there into several in this order; other names are equal."""
 
 
 def export_to_transformer_lens(
@@ -72,11 +72,11 @@ def export_to_transformer_lens(
     """The transformer that predicts the token `offset` ahead, as a `TransformerBridge` with copies of the weights.
 
     `bridge(tokens)` [batch, pos, d_vocab] equals `model(tokens, offsets=(offset,))[:, :, 0]` up to rounding. The bridge is in
-    evaluation mode, on the model's device and in its precision; the model stays as it is. The module's docstring maps the
-    names and lists what to beware of.
+    evaluation mode, on the model's device and in its precision; the model is not changed. The module's docstring maps the
+    names and lists the traps.
 
-    Raises ValueError for an offset that the model has no head for, for one whose path is not one of whole layers, and for a
-    model with hooks on the exported path: they change what it computes, and the bridge would not have them.
+    Raises ValueError for an offset without a future head, for an offset whose path contains a future head that is not a whole
+    layer, and for a model with hooks on the exported path: hooks change its output, and the bridge would not have them.
     """
     from transformer_lens.model_bridge.sources import boot_native  # a second to import
 
@@ -97,7 +97,7 @@ def _refuse_other_modules(model: MTPTransformer, offset: int) -> None:
         instead = "another type of future heads" if model.config.future_heads == "linear" else "offset=1"
         raise ValueError(
             f"the future head of offset {others[0] + 1} is no plain layer but of the type '{model.config.future_heads}', "
-            f"which TransformerLens has no block for; write {instead}"
+            f"for which TransformerLens has no block; write {instead}"
         )
 
 
@@ -105,14 +105,14 @@ def _refuse_hooks(model: MTPTransformer, offset: int) -> None:
     hooked = [name for name, point in model.hook_dict.items() if listened(point) and _bridge_place(model, name, offset)]
     if hooked:
         raise ValueError(
-            f"the model has hooks on {', '.join(hooked)}, and its export would not compute the same without them; remove "
+            f"the model has hooks on {', '.join(hooked)}, and its export would give other outputs without them; remove "
             "them with model.reset_hooks() (permanent ones with model.reset_hooks(including_permanent=True)), "
             "or export an unclamped model"
         )
 
 
 def _bridge_place(model: MTPTransformer, name: str, offset: int) -> str | None:
-    """Where a weight or hook point stands in the bridge, or None when it is not on the path to the offset's logits."""
+    """Name of a weight or hook point in the bridge, or None when it is not on the path to the offset's logits."""
     part, _, rest = name.partition(".")
     if part in ("unembed", "more_unembeds"):
         own = "unembed" if offset == 1 or not model.more_unembeds else f"more_unembeds.{offset - 2}"
@@ -148,7 +148,7 @@ def _config(model: MTPTransformer, offset: int) -> TransformerBridgeConfig:
         init_weights=False,
         device=str(model.W_E.device),
     )
-    config.rotary_base = c.rotary_base  # type: ignore[assignment]  # as an argument it would be cut to a whole number
+    config.rotary_base = c.rotary_base  # type: ignore[assignment]  # the constructor rounds it to an integer
     return config
 
 
@@ -172,7 +172,7 @@ def _bridge_names(name: str) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _copy_rotation(model: MTPTransformer, bridge: "transformer_lens.model_bridge.TransformerBridge") -> None:
-    """Our table of angles in place of the library's, which it computes in single precision: 1e-4 off at position 4000."""
+    """Copy our table of angles over the library's, which is computed in single precision and is 1e-4 off at position 4000."""
     cos, sin = (table[:, 1::2].repeat_interleave(2, dim=1) for table in model.rotary(model.n_ctx))  # without our signs
     bridge.original_model.get_buffer("rotary.cos_cached").copy_(cos)
     bridge.original_model.get_buffer("rotary.sin_cached").copy_(sin)

@@ -1,4 +1,4 @@
-"""Future heads that are no plain layer: a matrix beside the residual stream, and a layer that also reads a token.
+"""Future heads that are not plain layers: matrices and MLPs without attention, and a layer that also reads a token.
 
 The table of all types is in playground/config/future_heads.py.
 """
@@ -15,7 +15,7 @@ from playground.model.layers import Block, Norm, Rotation
 
 
 class ResidualLinear(nn.Module):
-    """resid + W norm(resid), without attention (Gloeckle et al. 2024, 2404.19737, appendix B, behind a norm)."""
+    """resid + W norm(resid), without attention (Gloeckle et al. 2024, 2404.19737, appendix B, with a norm added)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class ResidualLinear(nn.Module):
         return self.hook_resid_post(resid + self.hook_linear_out(self.write(self.ln(resid))))
 
     def write(self, normalized: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """What is added to the stream."""
+        """The update that is added to the residual stream."""
         return self.out(normalized)
 
 
 class ResidualSiLU(ResidualLinear):
-    """resid + SiLU(W norm(resid)): Medusa's residual block (Cai et al. 2024, 2401.10774, section 2.1), behind a norm."""
+    """resid + SiLU(W norm(resid)): Medusa's residual block (Cai et al. 2024, 2401.10774, section 2.1), with a norm added."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -61,9 +61,9 @@ class SequentialHead(Block):
     def join(
         self, resid: Float[Tensor, "batch pos d_model"], embedded: Float[Tensor, "batch pos d_model"]
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The stream that the layer reads: at every position what came before it, and the embedding of the later token."""
+        """Input of the layer at every position: a projection of the previous residual stream and a later token's embedding."""
         parts = (self.ln_resid(self.hook_resid_in(resid)), self.ln_embed(self.hook_embed_in(embedded)))
-        return self.project(torch.cat(parts, dim=-1)).to(resid.dtype)  # autocast would leave a stream in half precision
+        return self.project(torch.cat(parts, dim=-1)).to(resid.dtype)  # under autocast the product is in half precision
 
 
 class HydraHead(nn.Module):

@@ -6,12 +6,12 @@
 | attention q, k, v; MLP in; sequential projection   | 1 / sqrt(inputs)            | init_std | init_std                    |
 | attention out, MLP out; heads without attention    | 1 / sqrt(2 n_layers inputs) | init_std | init_std / sqrt(2 n_layers) |
 
-Weights of norms are one, biases zero. `fan_in_scaled` is LeCun et al. 1998 (Efficient BackProp, section 4.6), with outputs into
+Norm weights are one, biases zero. `fan_in_scaled` is LeCun et al. 1998 (Efficient BackProp, section 4.6), with outputs into
 the residual stream scaled down so that its size does not grow with depth; `normal` is Radford et al. 2018 (GPT), and
 `normal_scaled` Radford et al. 2019 (GPT-2, section 2.3), both with 0.02.
 
-Models of one seed start from equal weights where they share them, whatever their n_future and control: each parameter is drawn
-from a stream of its own, by its name, and n_layers is that of the configuration, which all controls share.
+Models of one seed have equal initial values in all parameters that they share, for every n_future and control: the random
+stream of a parameter depends on the seed and the parameter's name, and n_layers is the configured number in every control.
 """
 
 import math
@@ -25,7 +25,7 @@ from tasks.base import seeded_generator, stream_seed
 
 @torch.no_grad()
 def init_weights(model: nn.Module, config: ModelConfig, generator: torch.Generator) -> None:
-    """Draw all weights anew. `generator` (a CPU generator) gives one number, the seed of all streams."""
+    """Draw all weights. One number from `generator` (a CPU generator) seeds the random stream of every parameter."""
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
@@ -37,7 +37,7 @@ def init_weights(model: nn.Module, config: ModelConfig, generator: torch.Generat
 
 
 def _std(config: ModelConfig, inputs: int, into_stream: bool) -> float:
-    """Standard deviation of a matrix; `into_stream`: whether its outputs are added to the residual stream."""
+    """Standard deviation of a matrix; `into_stream` is True if its outputs are added to the residual stream."""
     std = 1 / math.sqrt(inputs) if config.init == "fan_in_scaled" else config.init_std
     scaled = into_stream and config.init != "normal"
     return std / math.sqrt(2 * config.n_layers) if scaled else std

@@ -1,7 +1,7 @@
 """The parts of a transformer layer, with TransformerLens's hook points and names.
 
-Attention runs fused (`scaled_dot_product_attention`) unless somebody listens to the pattern or the scores; then it is
-computed step by step, with equal results. The same holds for the normalisations and their scale.
+Attention runs fused (`scaled_dot_product_attention`) unless a hook is attached to the pattern or the scores; then it is
+computed step by step, with equal results. Norms also run fused unless a hook reads their scale or normalised output.
 
 Dimension letters: B batch, T position (query), S key position, D d_model, H attention head, E d_head, M d_mlp.
 """
@@ -18,23 +18,29 @@ from transformer_lens.hook_points import HookPoint
 from playground.config import ModelConfig
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, each [pos, d_head]: every angle twice, and the sine of the first of a pair with the other sign."""
+"""Cosines and sines, each [pos, d_head]: each angle appears twice, and the first sine of each pair is negated (see `turn`)."""
 
 
 def listened(*points: HookPoint) -> bool:
-    """Whether any hook, forward or backward, hangs on one of the points."""
+    """True if any of the points has a forward or backward hook."""
     return any(point.fwd_hooks or point.bwd_hooks for point in points)
 
 
 def matrix_product(x: Float[Tensor, "*rest d_in"], weight: Tensor) -> Float[Tensor, "*rest d_out"]:
-    """x W^T for W `[d_out, d_in]`; or, of several models side by side, for W `[replica, d_out, d_in]`, each with its rows."""
+    """x W^T for W `[d_out, d_in]`, or for several stacked models with W `[replica, d_out, d_in]`.
+
+    In the stacked case the first dimension of x holds the rows of all replicas in order, equally many of each.
+    """
     if weight.ndim == 2:
         return F.linear(x, weight)
     return _StackedProduct.apply(x.reshape(len(weight), -1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
 class _StackedProduct(torch.autograd.Function):
-    """x W^T of each replica. The weight's gradient comes as the weight lies; torch's own would come transposed, and copy x."""
+    """x W^T of each replica.
+
+    The weight gradient has the memory layout of the weight. The gradient by torch's own formula is transposed and copies x.
+    """
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x_RNI: Tensor, weight_ROI: Tensor) -> Tensor:
@@ -44,7 +50,7 @@ class _StackedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x_RNI, weight_ROI = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        (slope_RNO,) = grads  # in half precision under autocast, and so are the products
+        (slope_RNO,) = grads  # in half precision under autocast; so are the products
         for_x = slope_RNO @ weight_ROI.to(slope_RNO.dtype)
         for_weight = slope_RNO.transpose(1, 2) @ x_RNI.to(slope_RNO.dtype)
         return for_x.to(x_RNI.dtype), for_weight.to(weight_ROI.dtype)
@@ -99,12 +105,13 @@ def rotate(x: Float[Tensor, "batch pos head d_head"], rotation: Rotation) -> Flo
 
 
 def turn(x: Float[Tensor, "*rest d_head"], cos: Tensor, sin: Tensor) -> Float[Tensor, "*rest d_head"]:
-    """Every pair (a, b) as (a cos - b sin, b cos + a sin). Swapping pairs is cheap backward, too; taking them apart is not."""
+    """Map every adjacent pair (a, b) to (a cos - b sin, b cos + a sin); `sin` has its sign in it, see `Rotation`."""
+    # flip swaps each pair, and its backward is another flip; separate tensors of a and b would have a slower backward.
     return x * cos + x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) * sin
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention without biases. `W_Q`, `W_K`, `W_V`, `W_O` show the weights per head."""
+    """Causal multi-head attention without biases. `W_Q`, `W_K`, `W_V`, `W_O` are the weights per attention head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -173,12 +180,13 @@ class GatedMLP(nn.Module):
         self.hook_post = HookPoint()
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        # Two products: the gradients of the halves of one would have to be joined, which costs more than a product saves.
+        # Two products: after one joint product, backward would concatenate the gradients of its two halves, which costs more
+        # than the second product.
         gate, linear = (matrix_product(x, half) for half in self.gate_in.weight.chunk(2, dim=-2))
         return self._write(gate, linear)
 
     def of_few(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """The same in one product, for decoding, where a few tokens cost what launching costs."""
+        """Output of the MLP with gate and input in one product: for decoding, where kernel launches dominate the time."""
         return self._write(*self.gate_in(x).chunk(2, dim=-1))
 
     def _write(self, gate: Tensor, linear: Tensor) -> Tensor:
@@ -186,7 +194,7 @@ class GatedMLP(nn.Module):
 
 
 class GeluMLP(nn.Module):
-    """The classic MLP: four times d_model wide, GELU, no biases."""
+    """MLP of GPT-2's shape: hidden width 4 d_model, GELU, without biases."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -200,7 +208,7 @@ class GeluMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm transformer layer; the trunk's layers and the future heads are all of this kind."""
+    """One pre-norm transformer layer: the trunk's layers, and every future head with attention."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

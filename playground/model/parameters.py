@@ -1,4 +1,4 @@
-"""How many parameters a model has, part by part."""
+"""Parameter counts of a model, by part."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class ParameterCount:
     final_norm: int
     unembedding: int
     next_token_heads: int
-    """The future heads that the next token's path runs through."""
+    """Parameters of the future heads on the next token's path."""
     next_token_unembedding: int
 
     @property
@@ -26,20 +26,20 @@ class ParameterCount:
 
     @property
     def non_embedding(self) -> int:
-        """Trunk, future heads and final norm: what the paper's size names count, about 12 n_layers d_model^2."""
+        """Trunk, future heads and final norm, about 12 n_layers d_model^2; the names of the paper's sizes count these."""
         return self.trunk + self.future_heads + self.final_norm
 
     @property
     def next_token(self) -> int:
-        """What next-token prediction uses at inference, when everything off its path is dropped."""
+        """Parameters that next-token prediction uses at inference, without everything that is off its path."""
         parts = (self.trunk, self.next_token_heads, self.final_norm)
         return self.embedding + sum(parts) + self.next_token_unembedding
 
 
 def count_parameters(config: ModelConfig) -> ParameterCount:
-    """Count from the configuration alone; tests hold it equal to a built model's.
+    """Parameter counts from the configuration alone; tests compare them with a built model.
 
-    Raises ValueError when the configuration leaves `d_vocab` or `n_ctx` open.
+    Raises ValueError when `d_vocab` or `n_ctx` is None.
     """
     if config.d_vocab is None or config.n_ctx is None:
         raise ValueError("parameters depend on the vocabulary and the context; give d_vocab and n_ctx")
@@ -62,7 +62,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
 
 
 def _future_head(config: ModelConfig, index: int, layer: int, norm: int) -> int:
-    """Parameters of one future head, given those of a layer and of a norm."""
+    """Number of parameters of one future head, given those of a layer and of a norm."""
     square = config.d_model**2
     if config.future_heads == "hydra" and index:
         return 5 * config.d_model * config.d_mlp + 2 * norm

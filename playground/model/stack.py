@@ -1,11 +1,11 @@
-"""Several models of one shape side by side: many small matrix products become few large ones.
+"""Several models of one shape trained side by side: many small matrix products become a few large ones.
 
-`Stack(models).joint` is a model of the same class whose batch holds the rows of all of them, those of the first before those of
-the second; only its parameters differ, which have a leading dimension for the replica. Everything between the parameters
-(attention, positions, hook points, clamps) works on rows and need not know.
+`Stack(models).joint` is an `MTPTransformer` whose batch contains the rows of all models: first all rows of model 0, then all
+rows of model 1, and so on. Its parameters have a leading replica dimension. Attention, positions, hook points and clamps work
+row by row and are unchanged.
 
-The models go on to be ordinary ones: their parameters and gradients are views of the stacked ones. So each has its own
-optimizer, is probed, evaluated and stored as if it stood alone.
+The models stay usable on their own: their parameters and gradients are views of the stacked ones. Each can be optimised,
+probed, evaluated and stored like a single model.
 
 Dimension letters: R replica, B batch of one replica, T position, D d_model, V d_vocab.
 """
@@ -25,8 +25,9 @@ from playground.model.transformer import MTPTransformer
 
 
 class Stack:
-    """Models of one configuration, joined. `clamp` is what they are held by.
+    """Models of one configuration, joined, with the attention patterns of `clamp`.
 
+    The parameters of `models` become views of the stacked parameters: the stack and the models share their memory.
     Raises ValueError for models of different configurations.
     """
 
@@ -42,7 +43,7 @@ class Stack:
             parameter.requires_grad_(own.requires_grad)
             if own.requires_grad:
                 learning[own.ndim >= 2].append(name)
-            else:
+            else:  # without a gradient it is in no `Rows`, but must share its memory with the joint model as well
                 for replica, model in enumerate(models):
                     model.get_parameter(name).data = parameter.data[replica]
         self.matrices, self.vectors = (Rows(self, learning[kind]) for kind in (True, False))
@@ -53,12 +54,13 @@ class Stack:
                 joint.register_hook(_without(mask))
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero; they stay where they are."""
+        """Set all gradients to zero in place; the models' `grad` views stay valid."""
         for rows in self.gradients:
             rows.zero_()
 
     def add_gradients(self, total: Tensor) -> None:
-        """Add the gradients of `total`, which was computed with the joint model."""
+        """Add the gradients of `total`, a scalar computed with the joint model, to those of every replica."""
+        # Not total.backward(): it would fill the joint parameters' own .grad, which no replica's gradient is a view of.
         rows = (self.matrices, self.vectors)
         parameters = [self.joint.get_parameter(name) for each in rows for name in each.names]
         views = [view for each in rows for view in each.views(each.gradients)]
@@ -69,12 +71,12 @@ class Stack:
 
     @property
     def gradients(self) -> tuple[Float[Tensor, "replica number"], ...]:
-        """All gradients."""
+        """All gradients, one row for each replica: those of the matrices, then those of the vectors."""
         return self.matrices.gradients, self.vectors.gradients
 
 
 def norms_of_rows(gradients: Sequence[Float[Tensor, "replica _"]]) -> Float[Tensor, " replica"]:
-    """The norm of each model's gradient."""
+    """Norm of the gradient of each replica, over all tensors together."""
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(rows, dim=1) for rows in gradients]), dim=0)
 
 
@@ -83,22 +85,26 @@ def clip_rows(
     limits: Float[Tensor, " replica"],
     norms: Float[Tensor, " replica"] | None = None,
 ) -> Float[Tensor, " replica"]:
-    """Scale each model's gradient by what its norm, or that of `norms`, takes to come down to its limit; returns the norms."""
+    """Scale each replica's gradient in place so that its norm is at most its limit; returns the norms before scaling.
+
+    With `norms`, the factor of replica r is limits[r] / norms[r] in place of limits[r] / the norm of `gradients`, at most 1.
+    """
     norm_R = norms_of_rows(gradients) if norms is None else norms
-    scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
+    scale_R = (limits / (norm_R + 1e-6)).clamp(max=1.0)  # the formula of torch.nn.utils.clip_grad_norm_
     for rows in gradients:
         rows.mul_(scale_R[:, None])
     return norm_R
 
 
 ALIGNED = 16
-"""Parameters begin at multiples of so many numbers: kernels read several at once."""
+"""Each parameter starts at a multiple of this many elements, because vectorised kernels need aligned addresses."""
 
 
 class Rows:
-    """Parameters of a stack in one tensor, with a row for each replica, and their gradients in another.
+    """Parameters of a stack in one tensor `[replica, number]`, and their gradients in another.
 
-    So what is done to all of them is one operation. The parameters of the joint model and of each replica become views.
+    An optimizer step or a clipping is then one operation. The parameters of the joint model and of each replica become views
+    of these tensors.
     """
 
     def __init__(self, stack: Stack, names: Sequence[str]) -> None:
@@ -122,7 +128,7 @@ class Rows:
                 own.data, own.grad = values[replica], gradients[replica]
 
     def views(self, rows: Float[Tensor, "replica number"]) -> list[Tensor]:
-        """Each parameter's part of such a tensor, `[replica, *shape]`."""
+        """Views `[replica, *shape]` of `rows`, one for each parameter in the order of `names`."""
         return [rows[:, start : start + shape.numel()].unflatten(1, shape) for start, shape in self._spans]
 
 
@@ -132,7 +138,7 @@ def _without(mask: Tensor) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def _joined(models: list[MTPTransformer]) -> MTPTransformer:
-    """A model with the parameters of all, stacked."""
+    """A new model with the parameters of all `models` stacked along a leading replica dimension."""
     joint = MTPTransformer(models[0].config).to(models[0].W_E.device)
     for name, module in list(joint.named_modules()):
         kind = STACKED.get(type(module))
@@ -148,10 +154,10 @@ def _stacked(modules: Sequence[nn.Module], name: str) -> nn.Parameter:
 
 
 class StackedLinear(nn.Linear):
-    """A matrix for each replica."""
+    """A linear map with one matrix for each replica, `weight` `[replica, d_out, d_in]`."""
 
     def __init__(self, one: nn.Module, modules: Sequence[nn.Module]) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not nn.Linear's: it would allocate and draw a weight
         linear = cast(nn.Linear, one)
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, None
         self.weight = _stacked(modules, "weight")
@@ -161,7 +167,7 @@ class StackedLinear(nn.Linear):
 
 
 class StackedEmbedding(nn.Embedding):
-    """A table for each replica."""
+    """An embedding with one table for each replica, `weight` `[replica, d_vocab, d_model]`."""
 
     def __init__(self, one: nn.Module, modules: Sequence[nn.Module]) -> None:
         nn.Module.__init__(self)
@@ -172,13 +178,14 @@ class StackedEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         replicas, d_vocab = self.weight.shape[:2]
+        # One lookup in the concatenated tables: replica r's tokens are shifted by r d_vocab.
         first_R11 = d_vocab * torch.arange(replicas, device=input.device)[:, None, None]
         rows = (input.unflatten(0, (replicas, -1)) + first_R11).flatten(0, 1)
         return F.embedding(rows, self.weight.flatten(0, 1))
 
 
 class StackedNorm(Norm):
-    """A weight (and a bias) for each replica."""
+    """A norm with one weight (and for LayerNorm one bias) for each replica, `[replica, d_model]`."""
 
     def __init__(self, one: nn.Module, modules: Sequence[nn.Module]) -> None:
         nn.Module.__init__(self)
@@ -200,7 +207,7 @@ class StackedNorm(Norm):
         return (scaled if self.bias is None else scaled + self._per_row(self.bias, resid)).flatten(0, 1)
 
     def _per_row(self, parameter_RD: Tensor, resid: Tensor) -> Tensor:
-        """`[replica, 1, .., 1, d_model]`, to go with `resid` unflattened."""
+        """View `[replica, 1, .., 1, d_model]`, which broadcasts against `resid` unflattened to `[replica, batch, ..]`."""
         return parameter_RD.view(len(parameter_RD), *(1,) * (resid.ndim - 1), -1)
 
 
@@ -209,4 +216,4 @@ STACKED: dict[type[nn.Module], Callable[[nn.Module, Sequence[nn.Module]], nn.Mod
     nn.Embedding: StackedEmbedding,
     Norm: StackedNorm,
 }
-"""The modules that have parameters, and what stands in for them."""
+"""Module types that have parameters, each with its stacked version."""

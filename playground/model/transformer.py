@@ -4,9 +4,9 @@
                                               +-> future head 2 -+-> final norm -> unembedding -> logits, one per offset
                                               +-> ...           -+
 
-Every future head is one transformer layer that reads z alone; final norm and unembedding are shared, and the unembedding
-is not tied to the embedding. Trunk + one future head + norm + unembedding is an ordinary transformer. That is the default;
-other types of future heads, of which some read one another, are in playground/config/future_heads.py.
+By default, every future head is one transformer layer that reads only z; final norm and unembedding are shared, and the
+unembedding is not tied to the embedding. Trunk + one future head + norm + unembedding is then an ordinary transformer. The
+other types of future heads, some of which read the output of another one, are in playground/config/future_heads.py.
 
 Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
 """
@@ -32,11 +32,11 @@ class MTPTransformer(HookedRootModule):
     """Trunk, `n_future` future heads, shared final norm, and one unembedding or one for each offset.
 
     Activations carry TransformerLens's names: `blocks.0.attn.hook_pattern`, `future_heads.1.hook_resid_post`, ...;
-    `hook_trunk` is the trunk's output z. `future_heads[k - 1]` predicts offset k; `path(k)` says which others it runs through.
-    `unembed` is that of all offsets or, replicated, of offset 1, and `more_unembeds[k - 2]` that of offset k.
+    `hook_trunk` is the trunk's output z. `future_heads[k - 1]` predicts offset k; `path(k)` lists the future heads before it.
+    `unembed` is the unembedding of all offsets. If replicated, it is that of offset 1, and `more_unembeds[k - 2]` that of k.
 
-    `generator` decides the initial weights; without one they come from a fixed seed.
-    Raises ValueError when the configuration leaves `d_vocab` or `n_ctx` open.
+    `generator` determines the initial weights; without one they come from a fixed seed.
+    Raises ValueError when `d_vocab` or `n_ctx` of the configuration is None.
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
@@ -46,8 +46,8 @@ class MTPTransformer(HookedRootModule):
         self.config = config
         self.n_ctx = config.n_ctx
         self.recompute = False
-        """Whether training keeps only what goes into each trunk layer and computes the rest again when going backward."""
-        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own, which are replaced below
+        """True for activation checkpointing: training stores only the input of each trunk layer and recomputes the rest."""
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw weights, which are replaced below
             self._build(config, config.d_vocab, config.n_ctx)
         init_weights(self, config, generator or torch.Generator().manual_seed(0))
         self.setup()
@@ -70,16 +70,16 @@ class MTPTransformer(HookedRootModule):
 
     @property
     def n_future(self) -> int:
-        """How many offsets the model predicts."""
+        """Number of offsets that the model predicts."""
         return self.config.n_future
 
     def forward(
         self, tokens: Int[Tensor, "batch pos"], offsets: Sequence[int] | None = None
     ) -> Float[Tensor, "batch pos d_vocab"] | Float[Tensor, "batch pos offset d_vocab"]:
-        """Logits of the next token, or, with `offsets`, of each of them in the order given.
+        """Logits of the next token, or of each of `offsets` in the given order.
 
-        Raises ValueError for tokens that are not rows, a row longer than n_ctx, no offsets at all, or an offset that the
-        model has no head for.
+        Raises ValueError for tokens that are not two-dimensional, a row longer than n_ctx, an empty `offsets`, or an offset
+        without a future head.
         """
         z = self.trunk(tokens)
         if offsets is None:
@@ -94,7 +94,10 @@ class MTPTransformer(HookedRootModule):
         return torch.stack([self.logits(resid, k) for resid, k in zip(resids, offsets, strict=True)], dim=2)
 
     def trunk(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-        """The trunk's output z, which the future heads read."""
+        """The trunk's output z, the input of the future heads.
+
+        Raises ValueError for tokens that are not two-dimensional and for a row longer than n_ctx.
+        """
         if tokens.ndim != 2:
             raise ValueError(f"tokens have the shape {tuple(tokens.shape)}; write [batch, pos], such as tokens[None]")
         length = tokens.shape[1]
@@ -102,7 +105,7 @@ class MTPTransformer(HookedRootModule):
             raise ValueError(f"a row of {length} tokens is longer than the model's context of {self.n_ctx}")
         resid = self.hook_embed(self.embed(tokens))
         if self.config.positions == "standard":
-            position = self.pos_embed.weight[..., :length, :]  # of each replica, where several stand side by side
+            position = self.pos_embed.weight[..., :length, :]  # [replica, pos, d_model] in a stack of models
             rows = position if position.ndim == 2 else position.repeat_interleave(len(tokens) // len(position), dim=0)
             resid = resid + self.hook_pos_embed(rows.expand_as(resid))
         rotation = self._rotation(length)
@@ -114,9 +117,9 @@ class MTPTransformer(HookedRootModule):
         return self.hook_trunk(resid)
 
     def path(self, offset: int) -> tuple[int, ...]:
-        """Indices of the future heads that an offset runs through, in that order; its own is the last.
+        """Indices of the future heads that an offset runs through, in order of execution; its own is the last.
 
-        Raises ValueError for an offset that the model has no head for.
+        Raises ValueError for an offset without a future head.
         """
         if not 1 <= offset <= self.n_future:
             raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {self.n_future}")
@@ -125,10 +128,10 @@ class MTPTransformer(HookedRootModule):
     def future_resid(
         self, z: Float[Tensor, "batch pos d_model"], offset: int, tokens: Int[Tensor, "batch pos"] | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The residual stream behind the future head of one offset; only the heads on its path run.
+        """The residual stream after the future head of one offset; only the future heads on its path run.
 
-        `tokens` are the rows that z belongs to, which `sequential` and `hydra` future heads from offset 2 on read.
-        Raises ValueError where they are missing, and for an offset that the model has no head for.
+        `tokens` are the rows of which z is the trunk output; `sequential` and `hydra` future heads read them from offset 2 on.
+        Raises ValueError where they are missing, and for an offset without a future head.
         """
         return self.future_resids(z, tokens, (offset,))[0]
 
@@ -138,29 +141,30 @@ class MTPTransformer(HookedRootModule):
         tokens: Int[Tensor, "batch pos"] | None = None,
         offsets: Sequence[int] | None = None,
     ) -> list[Tensor]:
-        """The residual streams `[batch, pos, d_model]` behind the future heads of these offsets (of all), in their order.
+        """The residual streams `[batch, pos, d_model]` after the future heads of `offsets` (None: all), in that order.
 
-        A future head that several of them run through runs once. Under control `detached` no gradient flows back into the next
-        token's path from where later offsets leave it. `tokens` and errors as in `future_resid`.
+        A future head on several of the paths runs once. Under control `detached` no gradient of a later offset flows into the
+        next token's path. `tokens` are the rows of which z is the trunk output; `sequential` and `hydra` future heads read
+        them from offset 2 on. Raises ValueError where they are missing, and for an offset without a future head.
         """
-        behind: dict[int, Tensor] = {}
+        after: dict[int, Tensor] = {}
         offsets = range(1, self.n_future + 1) if offsets is None else offsets
         for path in map(self.path, offsets):
             resid, left = z, False
             for index in path:
                 if self.config.control == "detached" and index and not left:
                     resid, left = resid.detach(), True
-                if index not in behind:
-                    behind[index] = self.run_future_head(index, resid, tokens)
-                resid = behind[index]
-        return [behind[offset - 1] for offset in offsets]
+                if index not in after:
+                    after[index] = self.run_future_head(index, resid, tokens)
+                resid = after[index]
+        return [after[offset - 1] for offset in offsets]
 
     def run_future_head(
         self, index: int, resid: Float[Tensor, "batch pos d_model"], tokens: Int[Tensor, "batch pos"] | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
-        """One future head on what it reads: z, or the stream behind the one before it on the path.
+        """Run one future head on its input `resid`: z, or the residual stream after the previous future head on its path.
 
-        Raises ValueError when it reads tokens and there are none.
+        Raises ValueError when this future head reads tokens and `tokens` is None.
         """
         head = self.future_heads[index]
         if isinstance(head, HydraHead):
@@ -170,23 +174,23 @@ class MTPTransformer(HookedRootModule):
         return head(resid, self._rotation(resid.shape[1]))
 
     def _embedded_ahead(self, tokens: Tensor | None, ahead: int) -> Float[Tensor, "batch pos d_model"]:
-        """At every position the embedding of the token so far ahead, zero beyond the row, where nothing is a target."""
+        """At every position t the embedding of token t + `ahead`; zero where that is past the row, where no target exists."""
         if tokens is None:
             raise ValueError(
-                f"the {self.config.future_heads} future head of offset {ahead + 1} reads the tokens up to {ahead} ahead as "
-                "well; hand in tokens, the rows that z belongs to"
+                f"the {self.config.future_heads} future head of offset {ahead + 1} also reads the tokens up to {ahead} ahead; "
+                "pass tokens, the rows that z belongs to"
             )
-        embedded = self.embed(tokens)  # whole rows: a clamp by token match takes what goes through here for the rows
+        embedded = self.embed(tokens)  # whole rows: clamp.py takes the tokens of this call as the current rows
         if self.config.control == "detached":
             embedded = embedded.detach()
         return F.pad(embedded[:, ahead:], (0, 0, 0, min(ahead, tokens.shape[1])))
 
     def logits(self, resid: Float[Tensor, "*rest d_model"], offset: int = 1) -> Float[Tensor, "*rest d_vocab"]:
-        """Final norm, which all offsets share, and the unembedding of one of them."""
+        """Logits of `offset`: the final norm, which all offsets share, then the unembedding of that offset."""
         return self.unembed_of(offset)(self.ln_final(resid))
 
     def unembed_of(self, offset: int) -> nn.Linear:
-        """The unembedding of one offset: the shared one, or its own."""
+        """The unembedding of one offset: the shared one, or its own if replicated."""
         if offset == 1 or not self.more_unembeds:
             return self.unembed
         index = self.path(offset)[-1]
@@ -201,5 +205,5 @@ class MTPTransformer(HookedRootModule):
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """The unembedding of offset 1, and of all offsets unless it is replicated: see `unembed_of`."""
+        """Unembedding matrix of offset 1, and of all offsets unless it is replicated (see `unembed_of`)."""
         return self.unembed.weight.T

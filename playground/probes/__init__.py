@@ -1,1 +1,1 @@
-"""Looking into a model: each probe takes a model and gives a frozen numpy result, and leaves no trace."""
+"""Probes: each takes a model, returns a frozen numpy result, and leaves the model unchanged (hooks, mode, gradients)."""

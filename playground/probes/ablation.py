@@ -1,22 +1,24 @@
-"""Taking parts out of a model: heads, sets of heads, whole layers, MLPs; what is lost is what they did.
+"""Ablation: parts of a model (heads, sets of heads, layers, MLPs) are removed, and the lost accuracy shows what they did.
 
-An attention score is a hint, not a mechanism: a head that looks like an induction head may do nothing. What is taken out is
-replaced by
+An attention score is a hint, not a mechanism: a head that looks like an induction head may do nothing. The activation of a
+removed part is replaced by
 
-- `mean`: the mean of that activation over the reference rows, place by place (the default: the rest of the model then sees an
-  input as it is used to, without what tells the rows apart);
-- `resample`: the activation at the same place of another reference row, the same one for all that is taken out together;
-- `zero`: nothing. It also takes away what is always there, and overstates.
+- `mean`: its mean over the reference rows, separately for each place (the default: the rest of the model then receives a
+  typical input, without the information that distinguishes the rows);
+- `resample`: the activation at the same place of another reference row, of one row for all parts that are removed together;
+- `zero`: zero. It also removes what the part always adds, and so overstates the effect.
 
-A place is the position in the row, and in polynomials the distance to the end of the expression (`Batch.alignment`): only there
-does "=" meet "=". Padding is no token: it is neither averaged over nor taken from, and stays as it is.
+The place of a token is its position in the row; in polynomials it is the distance to the end of the expression
+(`Batch.alignment`), because only then do the "=" of all rows share a place. Padding is excluded: it enters no mean, is never
+resampled from, and is not changed.
 
-With `freeze_patterns` every other head attends as in the whole model: the effect through what is WRITTEN only. What the free
-effect has beyond it goes through where later heads LOOK (Elhage et al. 2021; Olsson et al. 2022, "pattern-preserving").
+With `freeze_patterns` all other heads keep the attention patterns of the whole model: the effect through what is WRITTEN only.
+The rest of the free effect goes through where later heads ATTEND (Elhage et al. 2021; Olsson et al. 2022,
+"pattern-preserving").
 
 Names of components: `blocks.1.2` head 2 of trunk layer 1, `future_heads.0.3` head 3 of the future head of offset 1,
-`blocks.1.attn` all heads of a layer, `blocks.1.mlp` its MLP, `blocks.1` both; several joined by ` + ` are taken out together.
-`future_heads.1` is also a future head without attention: what it adds to the stream.
+`blocks.1.attn` all heads of a layer, `blocks.1.mlp` its MLP, `blocks.1` both; several joined by ` + ` are removed together.
+`future_heads.1` also names a future head without attention: what it adds to the residual stream.
 
 Dimension letters: B batch, T position, P place, H attention head, E d_head, D d_model.
 """
@@ -41,15 +43,15 @@ SEED = 20230421
 SET = " + "
 WRITES = ("attn.hook_z", "hook_mlp_out", "hook_linear_out")
 Place = tuple[str, int | None]
-"""A hook point, and which head there (None: the whole activation)."""
+"""A hook point, and the index of a head at that point (None: the whole activation)."""
 
 
 class Ablator:
-    """The activations of a model on reference rows, from which hooks are made that take components out.
+    """Makes hooks that ablate components of a model, from the model's activations on reference rows.
 
-    `places` holds the place of each token of the reference rows, -1 for padding (`Batch.alignment`). None: every token counts,
-    and its place is its position. `generator` (on the CPU) picks the rows that resampling takes from. Raises ValueError for an
-    unknown method, and for a single reference row to resample from.
+    `reference` is `[batch, pos]`. `places` holds the place of each of its tokens, -1 for padding (`Batch.alignment`); None:
+    every token counts, and its place is its position. `generator` (on the CPU) draws the rows that resampling takes from.
+    Raises ValueError for an unknown method, and for resampling with fewer than two reference rows.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Ablator:
         self.values: dict[str, Tensor] = {}
         device = model.W_E.device
         self.aligned = places is not None
-        """Whether places were given; otherwise rows of any number and length up to that of the reference can be edited."""
+        """True if places were given. If not, rows of any number, and up to the length of the reference, can be edited."""
         self.places = (torch.arange(reference.shape[1]).expand_as(reference) if places is None else places).to(device)
 
         def keep(activation: Tensor, hook: HookPoint) -> None:
@@ -84,13 +86,12 @@ class Ablator:
     def hooks(
         self, components: str | Sequence[str], *, first_row: int = 0, places: Int[Tensor, "batch pos"] | None = None
     ) -> list[Hook]:
-        """Hooks that take all these components out.
+        """Hooks that ablate all these components together.
 
-        `first_row` says which reference row the first row of the batch is, where it is one: resampling then never gives a
-        row its own activation. `places` holds the place of each token of the batch; None: the places of the
-        reference rows from that row on.
-        Every call draws anew which rows it takes from.
-        Raises ValueError for a name that the model has nothing for.
+        `first_row` is the index of the batch's first row among the reference rows, if the batch is taken from them:
+        resampling then never gives a row its own activation. `places` (`[batch, pos]`) holds the place of each token of the
+        batch; None: the places of the reference rows from `first_row` on. With `resample` every call draws new source rows.
+        Raises ValueError for the name of a component that the model does not have.
         """
         names = [components] if isinstance(components, str) else list(components)
         heads: dict[str, list[int | None]] = {}
@@ -137,14 +138,14 @@ class Ablator:
 
 
 class _Edited:
-    """Where edited rows take activations from: the mean at a token's place, or another row's at that place."""
+    """Source of the activations for edited rows: for each token a row and a position among the stored activations."""
 
     def __init__(self, source: Ablator, first_row: int, shift: int, places: Tensor | None) -> None:
         self.source, self.first_row, self.shift, self.places = source, first_row, shift, places
         self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def sources(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
-        """`[batch, pos]`: row and position among the stored activations, position -1 where there is nothing to take."""
+        """`[batch, pos]` each: row and position among the stored activations; position -1 where a token stays unchanged."""
         if (rows, length) not in self._known:
             self._known[rows, length] = self._sources(self._places_of(rows, length))
         return self._known[rows, length]
@@ -171,7 +172,8 @@ class _Edited:
         count = len(stored)
         at_RP = _positions(stored, int(place_BT.max()) + 1)
         row_B = (torch.arange(len(place_BT), device=stored.device) + self.first_row) % count
-        # The row `shift` further on, or if it has no such place the next one that has; never the row itself.
+        # Take the row `shift` further on, or the next one that has this place. steps_D runs over 1 .. count - 1, so that a row
+        # is never its own source.
         steps_D = (self.shift - 1 + torch.arange(count - 1, device=stored.device)) % (count - 1) + 1
         donor_BD = (row_B[:, None] + steps_D) % count
         at_BDT = at_RP[donor_BD[:, :, None], place_BT.clamp(min=0)[:, None]]
@@ -181,7 +183,7 @@ class _Edited:
 
 
 def _positions(place_BT: Tensor, n_places: int) -> Tensor:
-    """`[row, place]`: the first position of each place in each row, -1 without one."""
+    """`[row, place]`: the first position of each place in each row, -1 where the row lacks the place."""
     length = place_BT.shape[1]
     n_places = max(n_places, int(place_BT.max()) + 1)
     found = torch.full((len(place_BT), n_places + 1), length, device=place_BT.device)
@@ -191,7 +193,7 @@ def _positions(place_BT: Tensor, n_places: int) -> Tensor:
 
 
 def _mean_at_places(activation: Float[Tensor, "batch pos *rest"], place_BT: Tensor) -> Float[Tensor, "one place *rest"]:
-    """The mean over all tokens of each place. As a product of matrices, whose sums a GPU takes in the same order each time."""
+    """The mean over all tokens of each place, as a matrix product: a GPU sums it in a fixed order, unlike a scatter."""
     places = torch.arange(int(place_BT.max()) + 1, device=place_BT.device)
     is_at_PN = (place_BT.flatten() == places[:, None]).float()
     mean_PE = is_at_PN @ activation.flatten(0, 1).flatten(1).float() / is_at_PN.sum(dim=1, keepdim=True).clamp(min=1)
@@ -199,13 +201,13 @@ def _mean_at_places(activation: Float[Tensor, "batch pos *rest"], place_BT: Tens
 
 
 def run_all_offsets(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> None:
-    """Run trunk and every future head, without logits, for the hooks that listen."""
+    """Run the trunk and every future head on `tokens`, without computing logits, to fire their hooks."""
     tokens = tokens.to(model.W_E.device)
     model.future_resids(model.trunk(tokens), tokens)
 
 
 def all_components(model: MTPTransformer) -> list[str]:
-    """Every head, every layer's attention and every MLP, from the first layer to the last; then matrices for future heads."""
+    """Every head, every layer's attention and every MLP, from first to last layer; then future heads without attention."""
     names: list[str] = []
     for layer in layer_names(model):
         names += [str(head) for head in heads_of([layer], model.config.n_heads)]
@@ -223,9 +225,9 @@ def ablate(
     batch_size: int = 16,
     generator: torch.Generator | None = None,
 ) -> AblationEffects:
-    """Loss and accuracy per offset without each component, over `batch` in batches of `batch_size` rows.
+    """Loss and accuracy per offset without each component, over `batch` in parts of `batch_size` rows.
 
-    All rows together are the reference that means and resamples are taken from. `generator` (on the CPU) picks resamples.
+    Means and resampled activations are taken from all rows of `batch`. `generator` (on the CPU) draws the resampled rows.
     Raises ValueError for a component that the model does not have.
     """
     batch = batch.to(model.W_E.device)
@@ -252,7 +254,7 @@ def ablate(
 
 
 def frozen_patterns(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> list[Hook]:
-    """Hooks that hold every head's pattern at what it is on `tokens` in the whole model."""
+    """Hooks that fix every head's attention pattern to the one that the whole model has on `tokens`."""
     patterns = attention_patterns(model, tokens)
 
     def hold(pattern: Tensor) -> HookFunction:
@@ -276,10 +278,10 @@ def induction_after_ablation(
     queries: Tensor | None = None,
     method: AblationMethod = "mean",
 ) -> InductionAfterAblation:
-    """Prefix matching of every head while each of `ablated` (by default every trunk head) is taken out, one at a time.
+    """Prefix matching of every head while each of `ablated` (by default every trunk head) is ablated, one at a time.
 
-    An induction head that reads what a previous-token head writes loses its score with that head. `queries` restricts the
-    score to these `[batch, pos]` queries.
+    An induction head that reads the output of a previous-token head loses its score when that head is ablated. `queries`
+    (`[batch, pos]`, bool) restricts the score to these queries.
     """
     trunk = heads_of([name for name in layer_names(model) if name.startswith("blocks.")], model.config.n_heads)
     chosen = tuple(trunk if ablated is None else ablated)

@@ -1,4 +1,4 @@
-"""Whether the offsets tell the same story: offset k at t, and offset 1 at t + k - 1, predict the same token.
+"""Agreement of the offsets: whether offset k at t and offset 1 at t + k - 1, which predict one token, have the same argmax.
 
 Worked row, the likeliest token of two offsets at each position:
 
@@ -8,12 +8,12 @@ Worked row, the likeliest token of two offsets at each position:
     offset 2 predicts, 2 ahead       7   8   .   .
 
     token to predict at position             2   3
-    offset 2 says, 2 positions before        7   8
-    offset 1 says, 1 position before         7   9      agreement of offset 2: 1/2
+    offset 2 predicts, 2 positions before    7   8
+    offset 1 predicts, 1 position before     7   9      agreement of offset 2: 1/2
 
-Predictions are teacher-forced: offset 1 has seen k - 1 tokens more (which `sequential` future heads read as well). Agreement is
-no accuracy; both may be wrong. It is what self-speculative decoding lives on (Gloeckle et al. 2024, 2404.19737, section 3.2),
-there measured on generated text.
+Predictions are teacher-forced: offset 1 has read k - 1 more tokens (which `sequential` future heads read as well). Agreement is
+not accuracy: both may be wrong. Self-speculative decoding depends on it (Gloeckle et al. 2024, 2404.19737, section 3.2, where
+it is measured on generated text).
 """
 
 import numpy as np
@@ -30,7 +30,8 @@ from tasks.targets import IGNORED, future_targets
 def offset_agreement(model: MTPTransformer, batch: Batch) -> OffsetAgreement:
     """Agreement of every offset with offset 1, on the tokens of `batch` that are targets of the offset.
 
-    So never across documents, and not where nothing was to be learnt. Without any such token the shares are NaN.
+    Pairs of positions in different documents, and tokens that are not trained on, are therefore not compared. Shares are NaN
+    where there is no pair.
     """
     batch = batch.to(model.W_E.device)
     with quietly(model):
@@ -46,7 +47,7 @@ def offset_agreement(model: MTPTransformer, batch: Batch) -> OffsetAgreement:
 
 
 def _compare(first: Tensor, second: Tensor, d_vocab: int) -> tuple[float, float, int]:
-    """How often two lists of tokens agree, how often they would by their frequencies alone, and how long they are."""
+    """Share of equal entries in two lists of tokens, the share expected from their frequencies alone, and their length."""
     count = len(first)
     if not count:
         return float("nan"), float("nan"), 0

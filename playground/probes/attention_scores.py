@@ -1,11 +1,11 @@
 """Attention scores of every attention head, by token match (Olsson et al. 2022, 2209.11895, with its erratum).
 
-- previous token: mean of A[q, q-1] over q >= 1. k back: the same with q-k; what a 2-ahead induction head needs to read is
-  which token came 2 back. On rows of a task only those q count that a (k-ahead) induction head attends to.
+- previous token: mean of A[q, q-1] over q >= 1. k back: mean of A[q, q-k]; a 2-ahead induction head needs a head that attends 2
+  back. On rows of a task only those q count that a (k-ahead) induction head attends to.
 - k-ahead induction: for every query q whose token occurred before, the SUM of A[q, j+k] over all earlier j with
-  tokens[j] = tokens[q] and j+k <= q; mean over such q. k = 1 is prefix matching, the induction score; k-ahead is what a head
-  needs in order to predict the token k ahead.
-- duplicate token: the same with A[q, j].
+  tokens[j] = tokens[q] and j+k <= q; mean over such q. k = 1 is prefix matching, the induction score; a head needs a high
+  k-ahead score in order to copy the token for offset k.
+- duplicate token: the sum of A[q, j] over all earlier j with tokens[j] = tokens[q]; mean over such q.
 
 Worked row, query 4 (the second 2): an ideal induction head attends to position 2 (5 followed the first 2), an ideal
 2-ahead head to position 3, a duplicate-token head to position 1, a previous-token head to position 3.
@@ -13,14 +13,15 @@ Worked row, query 4 (the second 2): an ideal induction head attends to position 
     position    0   1   2   3   4
     token       7   2   5   7   2
 
-By token match, never by diagonal: on repeats of one fixed length a head that attends a fixed distance back would pass a
-diagonal test and know nothing. An ideal head reads 1.0 on its score. The null band of a score is the 99th percentile of the
-same mean with the targets moved: for matches the tokens are permuted, all rows by one order of the positions; for k back each
-query's target is a random position before it or its own. A null that cannot be drawn is 1: nothing is above it. Padding is no
-token: it matches nothing and is not moved, since many equal tokens at the end of a row would lift the null of every head.
+Scores use token matches and never a fixed diagonal: on repeats of one fixed length a head that attends a fixed distance back
+would pass a diagonal test without matching anything. An ideal head has a score of 1.0. The null band of a score is the 99th
+percentile of the same mean with moved targets: for token matches all rows are permuted by one random order of the positions;
+for k back each query's target is a random position at or before it. A null distribution that cannot be drawn gives a band of 1,
+which no score exceeds. Padding matches nothing and is not permuted: many equal tokens at the end of a row would raise the null
+band of every head.
 
 Dimension letters: B batch, T query position, S key position, L layer, H attention head, N draws (0 is the score itself, the
-others are its null), M targets, A head of all replicas.
+others are its null distribution), M targets, A head of all replicas.
 """
 
 import itertools
@@ -46,7 +47,7 @@ from tasks.targets import IGNORED, score_targets
 NULL_DRAWS = 100
 PROBE_CTX = 64
 PIECE = 128
-"""Targets that are summed in one go."""
+"""Number of targets in one partial sum (see `_Targets`)."""
 MOST_AHEAD = 4
 """k-ahead scores are measured up to this k, or up to n_future where that is larger."""
 
@@ -61,9 +62,9 @@ def masked_attention(
 
 
 def probe_tokens(d_vocab: int, n_ctx: int, generator: torch.Generator, rows: int = 16) -> Int[Tensor, "batch pos"]:
-    """Rows of random tokens that repeat at a distance which differs from row to row (up to 64 tokens long).
+    """Rows of random tokens (`[batch, pos]`, up to 64 long) that repeat at a distance that differs from row to row.
 
-    Within a block no token comes again before all others of the vocabulary have.
+    Within a block no token repeats before every token of the vocabulary has occurred.
     """
     length = min(n_ctx, PROBE_CTX)
     longest = max(2, length // 2)
@@ -82,7 +83,7 @@ def scored_queries(batch: Batch) -> Bool[Tensor, "batch pos"]:
 def attention_patterns(
     model: MTPTransformer, tokens: Int[Tensor, "batch pos"]
 ) -> dict[str, Float[Tensor, "batch head pos pos"]]:
-    """Attention pattern of every layer that has one, by the layer's name, trunk first. Leaves no hook behind."""
+    """Attention pattern `[batch, head, query, key]` of every layer that has one, by the layer's name, trunk first."""
     return of_patterns(model, tokens, lambda pattern: pattern)
 
 
@@ -91,7 +92,7 @@ def of_patterns(
     tokens: Int[Tensor, "batch pos"],
     figure: Callable[[Float[Tensor, "batch head pos pos"]], Tensor],
 ) -> dict[str, Tensor]:
-    """The same, but of each pattern only what `figure` makes of it is kept: all patterns together may be large."""
+    """`figure(pattern)` of every layer's attention pattern, by layer name; patterns are not kept, since all may be large."""
     found: dict[str, Tensor] = {}
 
     def keep(pattern: Tensor, hook: object) -> None:
@@ -112,18 +113,18 @@ def attention_scores(
     real: Bool[Tensor, "batch pos"] | None = None,
     rows_from: str = "random repeats",
 ) -> AttentionScores:
-    """All scores of every attention head of trunk and future heads on `tokens`, with their null bands.
+    """All scores of every attention head of trunk and future heads on `tokens` (`[batch, pos]`), with their null bands.
 
-    `real` says which tokens are no padding (`Batch.real`; None: all). `queries` restricts the scores by token match to these
-    queries, and the previous-token score to the positions that an ideal induction head attends to from there. `generator` (on
-    the CPU) draws the null bands.
+    `real` marks the tokens that are no padding (`Batch.real`; None: all). `queries` restricts the scores by token match to
+    these queries, and the previous-token score to the positions that an ideal induction head attends to from these. `generator`
+    (on the CPU) draws the null distributions.
     """
     ahead = max(MOST_AHEAD, model.n_future)
     return AttentionProbe(tokens, generator, queries=queries, real=real, rows_from=rows_from, most_ahead=ahead)(model)
 
 
 class AttentionProbe(RepeatedProbe[AttentionScores]):
-    """The scores on fixed rows, made ready to be measured many times: `AttentionProbe(tokens, generator)(model)`."""
+    """The scores on fixed rows, prepared once and measured many times: `AttentionProbe(tokens, generator)(model)`."""
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
         self._targets = _Targets.joined(of_scores)
 
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica score_or_band score layer head"]:
-        """Scores and null bands."""
+        """Scores and null bands of each replica (band: the second largest draw of the null distribution)."""
         model, replicas = joint_of(models), len(replicas_of(models))
         device = device_of(models)
         self.tokens, targets = self.tokens.to(device), self._targets.to(device)
@@ -161,7 +162,7 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
         return torch.stack([draws[0], bands], dim=1)
 
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, "*figures"]) -> AttentionScores:
-        """The scores by name."""
+        """The array of scores and bands as named fields."""
         score, band = figures
         backs = slice(0, self.most_ahead)
         duplicate, aheads = self.most_ahead, slice(self.most_ahead + 1, None)
@@ -178,29 +179,29 @@ class AttentionProbe(RepeatedProbe[AttentionScores]):
 
 
 def _sources(tokens: Tensor, ahead: int, queries: Tensor, real: Tensor) -> Tensor:
-    """Positions that an ideal k-ahead head attends to from any of the queries, `[batch, pos]`."""
+    """`[batch, pos]`: positions that an ideal k-ahead head attends to from any of the queries."""
     return (match_mask(tokens, ahead) & queries[..., None]).any(dim=1) & real
 
 
 @dataclass(kw_only=True)
 class _Targets:
-    """For each draw the places at which a score looks, and from how many queries.
+    """The targets of a score: for each draw the (row, query, key) places that are summed, and the number of queries.
 
-    As a list and not as a mask over all queries and keys, which would be almost empty. It is summed piece by piece, because a
-    device sums many short pieces at once, and a long one number by number.
+    A list of places, because a mask over all queries and keys would be almost empty. It is summed in pieces of PIECE places:
+    `embedding_bag` on a GPU sums the pieces in parallel, but a single long bag one entry after another.
     """
 
     places: Int[Tensor, " target"]
-    """Of all rows, queries and keys; those of the first draw come first."""
+    """Flat indices into (row, query, key); those of the first draw come first."""
     pieces: Int[Tensor, " piece"]
-    """Where each piece of `places` begins; a piece belongs to one draw."""
+    """Index into `places` at which each piece begins; a piece belongs to one draw."""
     draws: Int[Tensor, " draw"]
-    """Which piece is the first of each draw."""
+    """Index of the first piece of each draw."""
     queries: Int[Tensor, " draw"]
 
     @classmethod
     def of(cls, row_M: Tensor, query_NM: Tensor, key_NM: Tensor, real_NM: Tensor, shape: torch.Size) -> "_Targets":
-        """Of the targets, at `key` of `query` in `row`, those count that are real; `shape` is that of the tokens."""
+        """Keep the targets (`key` of `query` in `row`) that are real; `shape` is that of the tokens, (rows, length)."""
         rows, length = shape
         draw, target = real_NM.nonzero(as_tuple=True)
         query = row_M[target] * length + query_NM[draw, target]
@@ -219,7 +220,7 @@ class _Targets:
 
     @classmethod
     def joined(cls, several: "Sequence[_Targets]") -> "_Targets":
-        """The draws of one score after those of another."""
+        """Concatenate the draws of several scores, with piece and draw indices shifted accordingly."""
         places, pieces = (
             list(itertools.accumulate(map(len, parts), initial=0))
             for parts in ([each.places for each in several], [each.pieces for each in several])
@@ -232,20 +233,20 @@ class _Targets:
         )
 
     def to(self, device: torch.device) -> "_Targets":
-        """Moves there, where it is not there yet."""
+        """Move all tensors to `device`, in place."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name).to(device))
         return self
 
     def mean(self, attention: Float[Tensor, "places heads"]) -> Float[Tensor, "draw heads"]:
-        """Attention summed over each draw's places, over its number of queries; NaN when there are none."""
+        """Attention summed over each draw's places, divided by its number of queries; NaN where it has none."""
         of_pieces = F.embedding_bag(self.places, attention, self.pieces, mode="sum")
         every = torch.arange(len(of_pieces), device=of_pieces.device)
         return F.embedding_bag(every, of_pieces, self.draws, mode="sum") / self.queries[:, None]
 
 
 def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Targets:
-    """The token `back` before each of these queries that has one; in the null a random one at or before the query."""
+    """Targets at distance `back` before each query that has one; in the null draws a random position at or before the query."""
     row_M, query_M = from_BT[:, back:].nonzero(as_tuple=True)
     query_M = query_M + back
     random_NM = torch.rand(NULL_DRAWS, len(query_M), generator=generator) * (query_M + 1)
@@ -258,9 +259,10 @@ def _back_targets(from_BT: Tensor, back: int, generator: torch.Generator) -> _Ta
 def _match_targets(
     tokens: Tensor, allowed_BT: Tensor, real_BT: Tensor, most_ahead: int, generator: torch.Generator
 ) -> list[_Targets]:
-    """What `match_mask` marks for 0, 1, .. ahead at the allowed queries; in the null on tokens whose positions are permuted.
+    """Targets of `match_mask` for 0, 1, .. ahead at the allowed queries; in the null draws with permuted positions.
 
-    Permuted rows have the pairs of equal tokens that the rows have, at other positions. Padding has none, and stays in place.
+    A permuted row has the same pairs of equal tokens at other positions, so only the pairs are moved and no mask is built per
+    draw. Padding forms no pair and is not moved.
     """
     same_BTT = (tokens[:, :, None] == tokens[:, None, :]) & real_BT[:, :, None] & real_BT[:, None, :]
     row_M, one_M, other_M = same_BTT.tril(-1).nonzero(as_tuple=True)
@@ -275,10 +277,10 @@ def _match_targets(
 
 
 def _moved(real_BT: Tensor, generator: torch.Generator) -> Int[Tensor, "draw batch pos"]:
-    """Where each position goes in each draw; in the first it stays. Rows without padding are all permuted alike."""
+    """New index of each position in each draw; draw 0 is the identity. All rows without padding share one permutation."""
     rows, length = real_BT.shape
     drawn_NT = torch.rand(NULL_DRAWS, length, generator=generator)
-    order_NBT = (drawn_NT[:, None] + 2.0 * ~real_BT).argsort(dim=2)  # the real positions come first
+    order_NBT = (drawn_NT[:, None] + 2.0 * ~real_BT).argsort(dim=2)  # + 2 sorts padding after all real positions
     number_BT = (real_BT.long().cumsum(dim=1) - 1).clamp(min=0)
     stay_BT = torch.arange(length).expand(rows, length)
     moved_NBT = order_NBT.gather(2, number_BT.expand(NULL_DRAWS, -1, -1)).where(real_BT, stay_BT)

@@ -1,7 +1,7 @@
 """Loss and accuracy per offset on fixed rows, and the in-context learning score (Olsson et al. 2022, 2209.11895).
 
-Worked row of 8 tokens: the early stretch is the positions 1 to 2, the late one 6 to 7 (a quarter of the row each); a model
-whose losses there are 4.0 and 1.5 has an in-context score of 1.5 - 4.0 = -2.5 nats.
+Worked row of 8 tokens: the early part is the positions 1 to 2, the late part 6 to 7 (a quarter of the row each); a model whose
+losses there are 4.0 and 1.5 has an in-context score of 1.5 - 4.0 = -2.5 nats.
 """
 
 import numpy as np
@@ -20,18 +20,18 @@ from tasks.targets import IGNORED, future_targets, score_targets
 
 
 def measure_behaviour(model: MTPTransformer, batch: Batch) -> Behaviour:
-    """Teacher-forced figures of every offset on the rows of `batch`."""
+    """Teacher-forced loss, accuracy and in-context score of every offset on the rows of `batch`."""
     return BehaviourProbe(batch)(model)
 
 
 class BehaviourProbe(RepeatedProbe[Behaviour]):
-    """The figures on fixed rows: `BehaviourProbe(batch)(model)`."""
+    """The measures of `measure_behaviour` on fixed rows: `BehaviourProbe(batch)(model)`."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.stretches = batch, stretches(batch.tokens.shape[1])
 
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica offset figure"]:
-        """Loss, loss on scored tokens, accuracy on them, loss early and loss late in the row."""
+        """Per replica and offset: loss, loss on scored tokens, accuracy on them, loss early and loss late in the row."""
         model, replicas = joint_of(models), len(replicas_of(models))
         self.batch = batch = self.batch.to(device_of(models))
         tokens = batch.tokens.repeat(replicas, 1)
@@ -44,7 +44,7 @@ class BehaviourProbe(RepeatedProbe[Behaviour]):
         return torch.stack(columns, dim=1)
 
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, "*figures"]) -> Behaviour:
-        """The figures by name."""
+        """The array of measures as named fields."""
         early, late = self.stretches
         loss, score_loss, accuracy, early_loss, late_loss = figures.T
         return Behaviour(
@@ -58,7 +58,7 @@ class BehaviourProbe(RepeatedProbe[Behaviour]):
 
 
 def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """First and last position of the early and of the late quarter of a row; position 0 has seen nothing and is left out.
+    """First and last position of the early and of the late quarter of a row; position 0 is excluded, since it has no context.
 
     >>> stretches(8)
     ((1, 2), (6, 7))
@@ -68,12 +68,10 @@ def stretches(length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _figures(logits_BTV: Tensor, batch: Batch, offset: int, parts: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
-    """Loss, loss on scored tokens, accuracy on them, and the loss of TARGETS in the early and in the late stretch."""
+    """Loss, loss on scored tokens, accuracy on them, and loss over the TARGETS in the early and in the late part of a row."""
     targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
     is_target, is_scored = targets_BT != IGNORED, scored_BT != IGNORED
-    tokens_BT = torch.where(
-        is_scored, scored_BT, targets_BT
-    )  # both are the token `offset` ahead, where they are not ignored
+    tokens_BT = torch.where(is_scored, scored_BT, targets_BT)  # where not IGNORED, both hold the token `offset` ahead
     loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT, ignore_index=IGNORED, reduction="none")
     correct_BT = (logits_BTV.argmax(dim=-1) == tokens_BT).float()
     target_at = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) + offset

@@ -1,24 +1,24 @@
 """Q-, K- and V-composition between attention heads (Elhage et al. 2021, "A mathematical framework for transformer circuits").
 
-How much of what an earlier head a writes does a later head b read, as its query, its key or its value: the Frobenius norm of
-the product of the two circuits over the product of their norms, with OV = W_V W_O and QK = W_Q W_K^T,
+The score of a pair says how much a later head b reads, as its query, key or value, of what an earlier head a writes: the
+Frobenius norm of the product of the two circuits over the product of their norms, with OV = W_V W_O and QK = W_Q W_K^T,
 
     Q: |OV_a QK_b| / (|OV_a| |QK_b|)     K: |OV_a QK_b^T| / (|OV_a| |QK_b|)     V: |OV_a OV_b| / (|OV_a| |OV_b|)
 
-MINUS what random matrices of the same sizes give, which is about 1/sqrt(d_model) and not 0. An induction head K-composes with
-a previous-token head. Norms are folded in (playground/probes/weights.py); MLPs between the two heads are passed by.
+MINUS the score of random matrices of the same sizes, which is about 1/sqrt(d_model) and not 0. An induction head K-composes
+with a previous-token head. Norms are folded into the weights (playground/probes/weights.py); MLPs between the two heads are
+ignored.
 
-How far a score strays by chance depends on the singular values: heads of few large ones stray further. So the null band of a
-pair is that of its own two matrices after a random rotation of the stream between them, which keeps their singular values s
-and t and destroys the alignment. With G the d_head x d_head corner of a random orthogonal d_model x d_model matrix,
+The spread of chance scores depends on the singular values: heads with few large ones reach higher scores by chance. The null
+distribution of a pair therefore uses its own two matrices after a random rotation of the residual stream between them, which
+keeps their singular values s and t and destroys the alignment. With G the d_head x d_head corner of a random orthogonal
+d_model x d_model matrix,
 
     score^2 = sum over e, f of s_e^2 G_ef^2 t_f^2 / (sum of s_e^2 * sum of t_f^2)
 
-QK and its transpose have the same singular values, and thus Q and K the same band: the 99th percentile as
-playground/probes/null_band.py takes it. The band of a receiver's strongest sender is the same of the largest score over all
-senders, each of which is rotated by itself.
-
-Dimension letters: A sender, B receiver, D d_model, E d_head, F d_head of the receiver, H any head, N draw, G Gram matrix.
+QK and its transpose have the same singular values, and so Q and K the same null band: the 99th percentile as
+playground/probes/null_band.py takes it. The null band of a receiver's strongest sender is that of the largest score over all
+senders, each with rotations of its own.
 """
 
 from functools import lru_cache
@@ -39,22 +39,22 @@ from tasks.base import seeded_generator
 
 SEED = 20211222
 RANDOM_PAIRS = 200
-"""Of which the value of random matrices is the mean."""
+"""Number of random matrix pairs over which the score of random matrices is averaged."""
 PAIRS_SIZE = 2**21
-"""Numbers of the d_head x d_head matrices of pairs that are made at a time."""
+"""Entries of the d_head x d_head matrices of pairs that are computed at a time; bounds the memory."""
 
 
 def composition(model: MTPTransformer, generator: torch.Generator | None = None) -> Composition:
-    """All three scores of every trunk head with every head of a later layer; 0 minus random for heads that do nothing.
+    """Q-, K- and V-composition of every trunk head with every head of a later layer, with null bands.
 
-    Where a future head reads another, the heads of the one that is read are senders too. `generator` (on the CPU) draws the
-    rotations of the null bands; without one they are the same in every call.
+    Where a future head reads another one, the heads of the one that is read are senders too. A head with zero weights scores 0
+    minus the random value. `generator` (on the CPU) draws the rotations of the null bands; None: a fixed seed.
     """
     return CompositionProbe(generator)(model)
 
 
 class CompositionProbe(RepeatedProbe[Composition]):
-    """The same as a probe that is measured many times, with the same rotations for all models of one size."""
+    """`composition` as a probe that is measured many times, with the same rotations for all models of one size."""
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self._generator = seeded_generator(SEED) if generator is None else generator
@@ -62,9 +62,10 @@ class CompositionProbe(RepeatedProbe[Composition]):
         self._corners: dict[tuple[int, int, int], Float[np.ndarray, "sender draw e f"]] = {}
 
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica figure"]:
-        """The scores of all pairs, the value of random matrices included, followed by the Gram matrices of all heads' weights.
+        """The scores of all pairs (random value not subtracted), then the Gram matrices of all heads' weights, in one vector.
 
-        The host computes singular values from the Gram matrices; on a device it would have to wait for them.
+        `result` computes singular values from the Gram matrices on the host: on the device the decomposition would make the
+        host wait.
         """
         figures = []
         for model in replicas_of(models):
@@ -73,7 +74,7 @@ class CompositionProbe(RepeatedProbe[Composition]):
         return torch.stack(figures)
 
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, " figure"]) -> Composition:
-        """The scores by name, with their bands."""
+        """Scores minus the random value, and null bands, as named fields."""
         receivers, sends, later = _order(model.config)
         side, sizes = model.config.d_head, (len(sends), len(receivers))
         shares, grams = np.split(figures, [3 * later.size])
@@ -96,14 +97,14 @@ class CompositionProbe(RepeatedProbe[Composition]):
         )
 
     def _corners_of(self, d_model: int, d_head: int, senders: int) -> Float[np.ndarray, "sender draw e f"]:
-        """Drawn once for each size, from a copy of the generator, so that no size depends on those before it."""
+        """The corners for a size, drawn once from a copy of the generator: no size depends on those drawn before it."""
         size = (d_model, d_head, senders)
         if size not in self._corners:
             self._corners[size] = squared_corners(*size, self._generator.clone_state())
         return self._corners[size]
 
     def _sending(self, model: MTPTransformer) -> Int[Tensor, " sender"]:
-        """Numbers of the heads that write for others, on the model's device."""
+        """Indices of the heads that are senders, on the model's device."""
         kind = (model.config, model.W_E.device)
         if kind not in self._senders:
             self._senders[kind] = torch.tensor(_order(model.config)[1], dtype=torch.long, device=model.W_E.device)
@@ -112,7 +113,7 @@ class CompositionProbe(RepeatedProbe[Composition]):
 
 @lru_cache(maxsize=16)
 def _order(config: ModelConfig) -> tuple[tuple[Head, ...], tuple[int, ...], np.ndarray]:
-    """All heads, which of them write for others, by their number, and of each of those which heads come after it."""
+    """All heads; the indices of those that are senders; and `[sender, head]`: whether the head comes after the sender."""
     heads = heads_of(config.attention_layers, config.n_heads)
     after = np.array([[receiver.comes_after(sender, config.paths) for receiver in heads] for sender in heads])
     in_trunk = np.array([head.layer.startswith("blocks.") for head in heads])
@@ -122,6 +123,7 @@ def _order(config: ModelConfig) -> tuple[tuple[Head, ...], tuple[int, ...], np.n
 
 def _shares(w: AttentionWeights, senders: Int[Tensor, " sender"]) -> Float[Tensor, "qkv sender receiver"]:
     W_V, W_O = w.W_V[senders], w.W_O[senders]
+    # Each circuit of the receiver is reads @ other^T: QK for Q, its transpose for K, OV for V. `tiny` gives zero heads score 0.
     sender_norm = product_norm(W_V, W_O.mT)
     shares: list[Tensor] = []
     for reads, other in ((w.W_Q, w.W_K), (w.W_K, w.W_Q), (w.W_V, w.W_O.mT)):
@@ -131,13 +133,13 @@ def _shares(w: AttentionWeights, senders: Int[Tensor, " sender"]) -> Float[Tenso
 
 
 def _grams(w: AttentionWeights) -> Float[Tensor, "qk_ov left_right head d_head d_head"]:
-    """W^T W of the two matrices that QK is made of, and of the two of OV."""
+    """Gram matrices W^T W of the two factors of QK (W_Q, W_K), and of the two of OV (W_V, W_O^T)."""
     products = ((w.W_Q, w.W_K), (w.W_V, w.W_O.mT))
     return torch.stack([torch.stack([matrix.mT @ matrix for matrix in pair]) for pair in products])
 
 
 def product_norm(left: Float[Tensor, "n d e"], right: Float[Tensor, "n d e"]) -> Float[Tensor, " n"]:
-    """Frobenius norms of left @ right^T, by the small Gram matrices."""
+    """Frobenius norms of left @ right^T from the d_head x d_head Gram matrices: |X Y^T|^2 = sum of (X^T X) * (Y^T Y)."""
     return ((left.mT @ left) * (right.mT @ right)).sum(dim=(1, 2)).clamp(min=0).sqrt()
 
 
@@ -147,9 +149,9 @@ def path_norms(
     reads: Float[Tensor, "receiver d e"],
     other: Float[Tensor, "receiver d e"],
 ) -> Float[Tensor, "sender receiver"]:
-    """Frobenius norms of W_V W_O reads other^T for every sender and receiver: no matrix larger than d_model x d_head.
+    """Frobenius norms of W_V W_O reads other^T for every sender and receiver, without a d_model x d_model matrix.
 
-    With M = W_O reads of a pair, the square is the sum of (gram_V M) * (M gram_other).
+    For a pair with M = W_O reads, the squared norm is the sum over entries of (gram_V M) * (M gram_other).
     """
     gram_V, gram_other = W_V.mT @ W_V, other.mT @ other
     at_a_time = max(1, PAIRS_SIZE // max(1, gram_other.numel()))
@@ -157,6 +159,7 @@ def path_norms(
     for W_O_AED, gram_AEE in zip(W_O.split(at_a_time), gram_V.split(at_a_time), strict=True):
         middle = W_O_AED.flatten(0, 1) @ reads  # [receiver, sender d_head, d_head]
         right = (middle @ gram_other).unflatten(1, gram_AEE.shape[:2])
+        # gram_V M of every pair, the first factor of the sum in the docstring; a sender, b receiver, gram_V (e, f), M (f, g)
         left = torch.einsum("aef,bafg->baeg", gram_AEE, middle.unflatten(1, gram_AEE.shape[:2]))
         squares.append((left * right).sum(dim=(2, 3)).mT)
     return torch.cat(squares).clamp(min=0).sqrt() if len(W_O) else reads.new_zeros(0, len(reads))
@@ -167,7 +170,7 @@ def squared_spectra(
 ) -> Float[np.ndarray, "head d_head"]:
     """Squared singular values of X Y^T over their sum, from the Gram matrices X^T X and Y^T Y.
 
-    All 0 where the product is, and NaN where an entry is not finite.
+    All 0 for a zero product, and NaN where an entry is not finite.
     """
     finite_H = np.asarray(np.isfinite(np.stack([left, right])).all(axis=(0, 2, 3)))
     safe_HEE, other_HEE = (np.where(finite_H[:, None, None], gram, 0.0) for gram in (left, right))
@@ -182,9 +185,10 @@ def squared_spectra(
 def squared_corners(
     d_model: int, d_head: int, senders: int, generator: torch.Generator
 ) -> Float[np.ndarray, "sender draw d_head d_head"]:
-    """Squared entries of the corners of random orthogonal matrices, DRAWS for each sender.
+    """Squared entries of the d_head x d_head corners of random orthogonal matrices, DRAWS per sender.
 
-    X R^-1 is the orthonormal basis of a random matrix X, where R^T R = X^T X; its first rows are the corner.
+    For a random Gaussian X [d_model, d_head] and R^T R = X^T X, X R^-1 is an orthonormal basis (Cholesky QR); its first d_head
+    rows are the corner.
     """
     corners = np.empty((senders, DRAWS, d_head, d_head), dtype=np.float32)
     for corner_NEF in corners:
@@ -201,13 +205,14 @@ def rotated_bands(
     corners: Float[np.ndarray, "sender draw d_head d_head"],
     later: Bool[np.ndarray, "sender receiver"],
 ) -> tuple[Float[np.ndarray, "sender receiver"], Float[np.ndarray, " receiver"]]:
-    """Bands of each pair and of each receiver's strongest sender, from squared spectra; random value included.
+    """Null bands of each pair, and of each receiver's strongest sender, from squared spectra; random value not subtracted.
 
     NaN for a pair whose receiver does not come after the sender, for a receiver without senders, and for weights that are not
     finite.
     """
     told_ANF = (senders[:, None, None].astype(np.float32) @ corners)[:, :, 0]
     squares_ANB = told_ANF @ receivers.T.astype(np.float32)
+    # -1 stands for NaN until the end: np.partition, in band_of, sorts NaN above all numbers.
     squares_ANB = np.where(later[:, None] & np.isfinite(squares_ANB), squares_ANB, -1.0)
     largest_NB = squares_ANB.max(axis=0, initial=-1.0)
     pairs, strongest = band_of(squares_ANB, axis=1).astype(np.float64), band_of(largest_NB).astype(np.float64)
@@ -216,9 +221,10 @@ def rotated_bands(
 
 @lru_cache(maxsize=16)
 def random_value(d_model: int, d_head: int) -> float:
-    """Mean score of random Gaussian heads, for q, k and v.
+    """Mean score of random Gaussian heads, for q, k and v alike.
 
-    Each of the three is the norm of a product of four independent matrices of the same shapes, so that one draw serves all.
+    Each of the three scores is the norm of a product of four independent matrices of the same shapes, so one estimate serves
+    all.
     """
     generator = seeded_generator(SEED)
     values = []

@@ -1,26 +1,26 @@
-"""Copying: does a head raise the logit of the very token that it attends to?
+"""Copying: whether a head raises the logit of the token that it attends to.
 
-Row a of a head's whole OV circuit, W_E W_V W_O W_U, holds what attending to token a does to the logit of every token (Elhage
+Row a of a head's whole OV circuit, W_E W_V W_O W_U, is the effect of attending to token a on the logit of every token (Elhage
 et al. 2021, "A mathematical framework for transformer circuits"). Two scores of such a d_vocab x d_vocab matrix:
 
 - eigenvalues: sum of Re(lambda) / sum of |lambda|. Copying shows as positive eigenvalues: sets of tokens that raise their own
-  logits. 1 is pure copying, -1 pure suppression, and a random head's lie around the whole circle, about 0. Moving all logits
-  alike, which no softmax sees, is one more eigenvalue.
-- top-1: the share of tokens whose largest entry in their row is their own, which a random head reaches for 1 / d_vocab of them.
+  logits. 1 is pure copying, -1 pure suppression; the eigenvalues of a random head lie all around the circle, with a score near
+  0. A shift of all logits by one amount, which the softmax ignores, adds one more eigenvalue.
+- top-1: the share of tokens for which the largest entry of their row is their own; a random head reaches 1 / d_vocab.
 
-Chance is larger than 0 and 1 / d_vocab: a circuit has few eigenvalues, which may lie to the right by luck. So every score has
-a null band: the 99th percentile (playground/probes/null_band.py) of the same score with the tokens of the unembedding permuted,
-by the same permutations for all heads. That keeps the singular values of both halves of the circuit, W_E W_V and W_O W_U, and
-the tokens that it raises for many others alike, and destroys which token goes with which.
+Chance scores can exceed 0 and 1 / d_vocab: a circuit has few eigenvalues, which may be positive by chance. So every score has a
+null band: the 99th percentile (playground/probes/null_band.py) of the score with the tokens of the unembedding permuted, by the
+same permutations for all heads. A permutation keeps the singular values of both halves of the circuit, W_E W_V and W_O W_U, and
+the tokens whose logits rise for many source tokens, and destroys the relation between source and output tokens.
 
-The matrix has rank d_head. Its eigenvalues other than 0 are those of the d_head x d_head matrix W_O W_U W_E W_V (XY and YX
-share them); of its rows only the largest entry is kept.
+The matrix has rank d_head. Its nonzero eigenvalues are those of the d_head x d_head matrix W_O W_U W_E W_V (XY and YX share
+them), so it is never built for them; for top-1 only the largest entry of each row is kept.
 
-What a trunk head writes passes a future head's layer before the unembedding. So every figure belongs to a path: `direct`,
-through the residual stream past everything between, or `through` one head of a future head, W_E OV_a OV_b W_U. MLPs are passed
-by; norms are folded in as playground/probes/weights.py says. Replicated unembeddings: a path ends at that of the offset of its
-future head, and where it has none at that of offset 1. playground/probes/through_layers.py sends a path through the
-later layers as they are.
+The output of a trunk head passes a future head's layer before the unembedding. So every score belongs to a path: `direct` skips
+all later layers through the residual stream, `through` passes one attention head of a future head, W_E OV_a OV_b W_U. MLPs are
+ignored; norms are folded into the weights (playground/probes/weights.py). With replicated unembeddings a path ends at the one
+of its future head's offset, or of offset 1 if it has no future head. playground/probes/through_layers.py computes a path
+through the complete later layers.
 
 Dimension letters: A trunk head, D d_model, E d_head, V d_vocab, F head of a future head, N draw.
 """
@@ -43,9 +43,9 @@ SEED = 20211223
 
 @torch.no_grad()
 def copying(model: MTPTransformer, generator: torch.Generator | None = None) -> Copying:
-    """Both scores of every head to the unembedding, and of every trunk head through every head of the future heads.
+    """Both scores of every head to the unembedding, and of every trunk head through every attention head of the future heads.
 
-    `generator` (on the CPU) draws the permutations of the null bands; without one they are the same in every call.
+    `generator` (on the CPU) draws the permutations of the null bands; None: a fixed seed.
     """
     generator = seeded_generator(SEED) if generator is None else generator
     w = head_weights(model)
@@ -81,9 +81,9 @@ def eigenvalue_score(matrices: Float[Tensor, "n side side"]) -> Float[np.ndarray
 def largest_columns(
     left: Float[Tensor, "d_vocab inner"], right: Float[Tensor, "inner d_vocab"]
 ) -> Int[Tensor, " d_vocab"] | None:
-    """The column of the largest entry of each row of left @ right, -1 where two are equally large; None for infinite entries.
+    """Column of the largest entry in each row of left @ right, -1 where two are equally large; None if an entry is not finite.
 
-    Takes MOST_ENTRIES of the matrix at a time.
+    Computes MOST_ENTRIES of the matrix at a time.
     """
     found = []
     for rows in left.split(max(1, MOST_ENTRIES // len(left))):
@@ -98,9 +98,9 @@ def largest_columns(
 def top1_scores(
     left: Float[Tensor, "d_vocab inner"], right: Float[Tensor, "inner d_vocab"], orders: Int[Tensor, "draw d_vocab"]
 ) -> Float[np.ndarray, " draw"]:
-    """For each order the share of rows i of left @ right whose largest entry is in column order[i]: the diagonal, permuted.
+    """For each order the share of rows i of left @ right whose largest entry is in column order[i]; NaN if not finite.
 
-    NaN for a matrix that is not finite.
+    The identity gives the top-1 score, a permutation one draw of its null distribution.
     """
     columns_V = largest_columns(left, right)
     if columns_V is None:
@@ -109,18 +109,19 @@ def top1_scores(
 
 
 def _eigenvalues(w: HeadWeights, orders: Int[Tensor, "draw d_vocab"]) -> tuple[np.ndarray, np.ndarray]:
-    """`[draw, head]` directly, `[draw, head, via]` with NaN for heads of the future heads, the outputs in each order."""
+    """Eigenvalue scores for each order of the outputs: `[draw, head]` direct; `[draw, head, via]`, NaN for future heads."""
     d_model, d_vocab = w.W_U.shape
     parts = [_in_orders(w, part) for part in orders.split(max(1, MOST_ENTRIES // (d_model * d_vocab)))]
     return np.concatenate([direct for direct, _ in parts]), np.concatenate([through for _, through in parts])
 
 
 def _in_orders(w: HeadWeights, orders: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The same for a few orders at a time."""
+    """`_eigenvalues` for so few orders that their permuted [d_model, d_model] products fit in memory."""
     number = np.array([w.unembedding_of(head) for head in w.heads])
     direct = np.zeros((len(orders), len(number)))
     through = np.full((len(orders), len(number), len(number)), np.nan)
     for which in set(number.tolist()):
+        # W_U with permuted columns times W_E: each circuit's nonzero eigenvalues are those of W_O W_U W_E W_V, d_head x d_head.
         back_NDD = w.W_Us[which][:, orders.to(w.W_E.device)].movedim(1, 0) @ w.W_E
         own, via = (number == which).nonzero()[0], (number[w.n_trunk :] == which).nonzero()[0] + w.n_trunk
         direct_NFEE = w.W_O[own] @ back_NDD[:, None] @ w.W_V[own]
@@ -132,7 +133,7 @@ def _in_orders(w: HeadWeights, orders: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _direct_top1(w: HeadWeights, orders: Tensor) -> np.ndarray:
-    """`[draw, head]`"""
+    """Top-1 scores `[draw, head]` of the direct paths."""
     found = [
         top1_scores(w.W_E @ W_V, W_O @ w.W_Us[w.unembedding_of(head)], orders)
         for head, W_V, W_O in zip(w.heads, w.W_V, w.W_O, strict=True)
@@ -141,7 +142,7 @@ def _direct_top1(w: HeadWeights, orders: Tensor) -> np.ndarray:
 
 
 def _through_top1(w: HeadWeights, n_heads: int, orders: Tensor) -> np.ndarray:
-    """`[draw, head, via]`, one future head after another, so that no more than its heads' unembedded outputs are in memory."""
+    """Top-1 scores `[draw, head, via]`; one future head at a time, to hold the unembedded outputs of its heads alone."""
     through = np.full((len(orders), len(w.heads), len(w.heads) - w.n_trunk), np.nan)
     for first in range(w.n_trunk, len(w.heads), n_heads):
         W_V = w.W_V[first : first + n_heads]

@@ -1,12 +1,12 @@
-"""How the offsets pull at the trunk: the gradient of each offset's loss at the trunk's output z.
+"""Gradient of each offset's loss at the trunk output z: how strongly each offset trains the trunk, and whether they agree.
 
-The trunk learns from the sum of the gradients alone (Gloeckle et al. 2024, 2404.19737, section 2), so that
+The trunk is trained by the sum of these gradients alone (Gloeckle et al. 2024, 2404.19737, section 2), so that
 
     share_k = |g_k| / |g_1 + .. + g_n|      cosine_jk = g_j . g_k / (|g_j| |g_k|)
 
-with g_k the gradient of offset k's mean loss, over all positions of the batch as one vector. Orthogonal gradients of one
-size have shares of 1 / sqrt(n), equal ones of 1 / n; a share above 1 says that the others pull against this offset. Weights
-that the offsets had in training (`offset_weights`) do not count here. Under control `detached` further offsets have share 0.
+with g_k the gradient of offset k's mean loss, over all positions of the batch as one vector. Orthogonal gradients of equal
+size have shares of 1 / sqrt(n), equal gradients of 1 / n; a share above 1 means that the other gradients oppose this one. The
+loss weights used in training (`offset_weights`) are not applied here. Under control `detached` further offsets have share 0.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ from tasks.targets import IGNORED, future_targets
 def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
     """Shares, cosines and losses of all offsets on `batch`.
 
-    An offset without targets has loss NaN, share 0 and cosine NaN; one that sends nothing back has share 0 and cosine NaN.
-    Parameters collect no gradient.
+    An offset without targets has loss NaN, share 0 and cosine NaN; one without a gradient at z has share 0 and cosine NaN.
+    The `grad` of the parameters is not changed.
     """
     batch = batch.to(model.W_E.device)
     with quietly(model):
@@ -46,7 +46,7 @@ def gradient_shares(model: MTPTransformer, batch: Batch) -> GradientShares:
 
 
 def _gradient(loss: Tensor, z: Tensor) -> Tensor:
-    """The gradient at z; zero where none comes back, as from the further offsets under control `detached`."""
+    """The gradient at z; zero where the loss does not depend on z, as for further offsets under control `detached`."""
     if not loss.requires_grad:
         return torch.zeros_like(z)
     (gradient,) = torch.autograd.grad(loss, z, allow_unused=True, materialize_grads=True)
@@ -54,7 +54,7 @@ def _gradient(loss: Tensor, z: Tensor) -> Tensor:
 
 
 def _total_loss(model: MTPTransformer, z: Tensor, batch: Batch, offset: int) -> tuple[Tensor, int]:
-    """Summed cross-entropy of one offset in nats, and over how many targets."""
+    """Summed cross-entropy of one offset in nats, and its number of targets."""
     targets = future_targets(batch, offset)
     logits = model.logits(model.future_resid(z, offset, batch.tokens), offset).float()
     total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")

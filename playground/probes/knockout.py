@@ -1,10 +1,10 @@
-"""Do the induction heads do the work? Take them out, and, as a control, as many random other heads.
+"""Knockout: accuracy without the induction heads, and, as a control, without as many random other heads.
 
-Heads are named by their scores on the task's own rows, before the tokens that it scores: an induction head reads at least
+Heads are classified by their scores on the task's own rows, at the queries before scored tokens: an induction head has at least
 CLEAR on prefix matching, a previous-token head on the previous-token score, both above their null band. The controls are
-drawn from the heads that are neither. What is compared is the accuracy of offset 1, and so only the heads that it depends on
-take part, those of the trunk and of the future heads on its path: a control out of other heads would change nothing,
-whatever the model does. All ablations are by the mean over the rows.
+drawn from the heads that are neither. The measure is the accuracy of offset 1, so only heads that it depends on are used, those
+of the trunk and of the future heads on its path: a control of other heads could never change the accuracy. All ablations
+replace by the mean over the rows.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from tasks.base import Batch, seeded_generator
 
 CLEAR = 0.3
 DRAWS = 10
-"""Random draws of controls; equal ones count once."""
+"""Random draws of controls; equal draws count once."""
 SEED = 20220308
 
 
 def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | None = None) -> Knockout:
-    """Name the heads on `batch`, ablate each group, and compare. `generator` (on the CPU) draws the controls.
+    """Classify the heads on `batch`, ablate each group, and compare. `generator` (on the CPU) draws the controls.
 
-    Without induction heads the accuracy without them is that of the whole model, and there are no controls.
+    If there are no induction heads, `without_induction` is the accuracy of the whole model, and there are no controls.
     """
     generator = generator or seeded_generator(SEED)
     scores = attention_scores(

@@ -1,17 +1,17 @@
-"""The logit lens (nostalgebraist 2020) for several offsets: what every layer of the trunk would already predict.
+"""The logit lens (nostalgebraist 2020) for several offsets: the predictions that every trunk layer would already give.
 
-The residual stream behind a layer is read in two ways, for each offset k:
+The residual stream after a layer is read in two ways, for each offset k:
 
-- through future head k, as if the trunk ended there: future head, final norm, unembedding. Behind the last layer of the
-  trunk this is the model's own prediction.
-- directly, by final norm and unembedding alone: the ordinary lens, which is the same distribution for every offset (replicated
-  unembeddings: each offset's own; `lens_view` shows that of offset 1).
+- through future head k, as if the trunk ended there: future head, final norm, unembedding. After the last layer of the trunk
+  this is the model's own prediction.
+- directly, by final norm and unembedding alone: the ordinary lens, which gives all offsets one distribution (with replicated
+  unembeddings each offset uses its own; `lens_view` shows that of offset 1).
 
-Where future heads read one another, "through future head k" is through all on its path.
+Where future heads read one another, "through future head k" means through all future heads on its path.
 
-A future head has learned to read the trunk's output, so that its loss on an earlier stream says how much of what it
-reads is there in the place where it looks, and is no bound on what the stream holds; linear probes
-(playground/probes/linear.py) ask for that.
+A future head is trained to read the trunk output. Its loss on an earlier stream shows whether the information is already there
+in the directions that it reads; it is no upper bound on the information in the stream, which linear probes estimate
+(playground/probes/linear.py).
 
 Dimension letters: B batch, T position, R rank, V d_vocab.
 """
@@ -31,14 +31,14 @@ from tasks.targets import IGNORED, future_targets, score_targets
 
 
 def lens(model: MTPTransformer, batch: Batch) -> Lens:
-    """Loss (nats per target) and accuracy (on scored tokens) of every trunk site and offset; NaN where nothing counts."""
+    """Loss (nats per target) and accuracy (on scored tokens) of every trunk site and offset; NaN without targets."""
     batch = batch.to(model.W_E.device)
     through, direct = [], []
     with quietly(model):
         streams = trunk_streams(model, batch.tokens)
         for resid in streams.values():
-            behind = enumerate(model.future_resids(resid, batch.tokens), start=1)
-            through.append([_figures(model.logits(stream, k), batch, k) for k, stream in behind])
+            resids = enumerate(model.future_resids(resid, batch.tokens), start=1)
+            through.append([_figures(model.logits(stream, k), batch, k) for k, stream in resids])
             direct.append(_direct_figures(model, resid, batch))
     loss, accuracy = np.moveaxis(np.array(through, dtype=np.float64), 2, 0)
     direct_loss, direct_accuracy = np.moveaxis(np.array(direct, dtype=np.float64), 2, 0)
@@ -52,7 +52,7 @@ def lens(model: MTPTransformer, batch: Batch) -> Lens:
 
 
 def lens_view(model: MTPTransformer, tokens: Int[Tensor, " pos"], ranks: int = 3) -> LensView:
-    """The `ranks` likeliest tokens and their probabilities at every position of one row, for every site and offset.
+    """The `ranks` likeliest tokens and their probabilities at every position of one row `[pos]`, for every site and offset.
 
     Raises ValueError when `ranks` is not within 1..d_vocab, or the row does not fit the model's context.
     """
@@ -78,7 +78,7 @@ def lens_view(model: MTPTransformer, tokens: Int[Tensor, " pos"], ranks: int = 3
 
 
 def _direct_figures(model: MTPTransformer, resid_BTD: Tensor, batch: Batch) -> list[tuple[float, float]]:
-    """Of every offset; a shared unembedding gives all the same logits."""
+    """Loss and accuracy of the direct reading for every offset; with a shared unembedding the logits are computed once."""
     logits_BTV = model.logits(resid_BTD)
     own = [model.logits(resid_BTD, k) if model.more_unembeds else logits_BTV for k in all_offsets(model)]
     return [_figures(logits, batch, k) for k, logits in enumerate(own, start=1)]
@@ -89,7 +89,7 @@ def _figures(logits_BTV: Tensor, batch: Batch, offset: int) -> tuple[float, floa
     targets_BT, scored_BT = future_targets(batch, offset), score_targets(batch, offset)
     logits_BTV = logits_BTV.float()
     loss_BT = F.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, ignore_index=IGNORED, reduction="none")
-    correct = (logits_BTV.argmax(dim=-1) == scored_BT).sum()  # an ignored target is no token and never predicted
+    correct = (logits_BTV.argmax(dim=-1) == scored_BT).sum()  # IGNORED is no token id, so it never equals a prediction
     loss, accuracy = loss_BT.sum() / (targets_BT != IGNORED).sum(), correct / (scored_BT != IGNORED).sum()
     return loss.item(), accuracy.item()
 

@@ -1,15 +1,15 @@
-"""Linear probes (Alain and Bengio 2016, 1610.01644): what can be read out of the residual stream by a linear classifier.
+"""Linear probes (Alain and Bengio 2016, 1610.01644): the information that a linear classifier reads from the residual stream.
 
-Read out at every position are the tokens 1, 2, .. ahead (Pal et al. 2023, 2311.04897, for models trained on the next token),
-or whatever else a task knows of a position, such as the value of the subexpression that ends there.
+The labels at every position are the tokens 1, 2, .. ahead (Pal et al. 2023, 2311.04897, for models trained on the next token),
+or another quantity that a task defines per position, such as the value of the subexpression that ends there.
 
-A high accuracy alone says little, and two others stand beside it. An n-gram model of the current tokens
-(playground/probes/ngram.py) needs no model: what a probe reads above it, the layers have computed. It is counted on COUNTED
-tokens of training samples of the task, because the model has seen millions, too; on the few rows that probes are trained on it
-would know less than the model's embedding does. A probe that was trained on shuffled labels shows what is left when there is
-nothing to learn, about the frequency of the commonest label. All are measured on rows that nothing was trained on.
+An accuracy is reported with two baselines. The n-gram model of the current tokens (playground/probes/ngram.py) uses no
+activations: the accuracy of a probe above it is due to computation in the layers. It is counted on COUNTED tokens of training
+samples, because the model has also seen millions; counted on the few rows that probes are trained on, it would be weaker than
+the information in the model's embedding. The control is a probe trained on shuffled labels; it reaches about the frequency of
+the commonest label. All accuracies are measured on rows that were used for no training or counting.
 
-Sites are `embed`, the trunk layers, and the future heads (`future_heads.0`, ..), each by the stream behind it.
+Sites are `embed`, the trunk layers, and the future heads (`future_heads.0`, ..): the residual stream after each.
 
 Dimension letters: N labelled position, D d_model.
 """
@@ -36,29 +36,29 @@ from tasks.polynomial_values import NO_VALUE
 from tasks.targets import IGNORED, future_targets
 
 MOST_AHEAD = 4
-"""Tokens are read out up to this far ahead, or up to n_future where that is larger."""
+"""The largest distance ahead of a token target; n_future where that is larger."""
 POSITIONS = 4096
-"""About how many targets the rows hold that probes are trained on."""
+"""About how many targets the rows for training the probes contain."""
 COUNTED = 1 << 20
-"""About how many tokens of training samples the n-gram is counted on: a second for each target."""
+"""About how many tokens of training samples the n-gram is counted on; takes a second per target."""
 ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeTarget:
-    """What is read out: a label for every position of the two sets of rows, IGNORED where there is none."""
+    """What a probe reads out: a label for every position of the training and test rows, IGNORED where there is none."""
 
     name: str
     train: Int[Tensor, "train_batch train_pos"]
     test: Int[Tensor, "test_batch test_pos"]
     counted: Int[Tensor, "counted_batch counted_pos"] | None = None
-    """Labels of the rows that the n-gram counts; None: it counts the rows of `train`."""
+    """Labels of the rows that the n-gram counts; None: it counts the training rows."""
 
 
 def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
-    """Rows of the fixed test set to train probes on, with about `positions` targets, and half as many to measure on.
+    """Training rows with about `positions` targets, and test rows with half as many, from the fixed test set of the task.
 
-    Fewer of both where the test set is small.
+    Both are smaller if the test set is small.
     """
     few = probe_batch(task)
     per_row = few.loss_mask.sum().item() / len(few.tokens)
@@ -69,12 +69,12 @@ def linear_rows(task: Task, positions: int = POSITIONS) -> tuple[Batch, Batch]:
 
 
 def counted_rows(task: Task, generator: torch.Generator, tokens: int) -> Batch:
-    """Training samples of the task with about `tokens` tokens, to count n-grams on. `generator` (on the CPU) draws them."""
+    """Training samples with about `tokens` tokens, for counting n-grams. `generator` (on the CPU) draws them."""
     return task.sample(max(1, tokens // task.n_ctx), generator)
 
 
 def token_targets(train: Batch, test: Batch, most_ahead: int, counted: Batch | None = None) -> tuple[ProbeTarget, ...]:
-    """The tokens 1 to `most_ahead` ahead, in the same document and where the task trains on them."""
+    """The tokens 1 to `most_ahead` ahead, where they are targets of the task's training in the same document."""
     return tuple(
         ProbeTarget(
             name=f"token +{ahead}",
@@ -87,7 +87,7 @@ def token_targets(train: Batch, test: Batch, most_ahead: int, counted: Batch | N
 
 
 def value_targets(task: Polynomial, train: Batch, test: Batch, counted: Batch | None = None) -> tuple[ProbeTarget, ...]:
-    """Each coefficient of the proper subexpressions, at the token that completes them (tasks/polynomial_values.py)."""
+    """Each coefficient of the proper subexpressions, at the token that completes one (tasks/polynomial_values.py)."""
 
     def labels(batch: Batch) -> list[Tensor]:
         values = task.intermediate_values(batch)
@@ -113,12 +113,12 @@ def linear_probes(
     targets: Sequence[ProbeTarget] | None = None,
     counted: Batch | None = None,
 ) -> LinearProbes:
-    """Probes of every site for every target, trained on the rows of `train` and measured on those of `test`.
+    """Train a probe of every site for every target on the rows of `train`, and measure it on those of `test`.
 
-    Without `targets`, for the tokens up to max(n_future, 4) ahead. The n-gram counts the rows `counted`, such as
-    `counted_rows(task, generator, COUNTED)`. Without them it counts those of `train`: too few, so that the baseline is too low.
-    `generator` (on the CPU) shuffles the labels of the control. A target without labels in one of the two sets reads NaN, and
-    so does a stream that is not finite.
+    Without `targets` the targets are the tokens up to max(n_future, 4) ahead. The n-gram counts the rows `counted`, such as
+    `counted_rows(task, generator, COUNTED)`; without them it counts those of `train`, which are too few, so that the baseline
+    is too low. `generator` (on the CPU) shuffles the labels of the control. The accuracy is NaN for a target without labels in
+    one of the two sets, and for a residual stream that is not finite.
     """
     if targets is None:
         targets = token_targets(train, test, max(MOST_AHEAD, model.n_future), counted)
@@ -126,7 +126,7 @@ def linear_probes(
 
 
 class LinearProbe:
-    """The probes for fixed rows and targets, made ready for many models: `LinearProbe(train, test, ..)(model)`."""
+    """`linear_probes` with fixed rows and targets, prepared once for many models: `LinearProbe(train, test, ..)(model)`."""
 
     def __init__(
         self,
@@ -136,10 +136,10 @@ class LinearProbe:
         generator: torch.Generator,
         counted: Batch | None = None,
     ) -> None:
-        """`counted` as in `linear_probes`.
+        """Prepare labels and the n-gram baseline; `counted` holds the rows that the n-gram counts (None: those of `train`).
 
-        Raises ValueError without targets, without rows in one of the two sets, and for targets that have labels of other rows
-        than `counted`.
+        Raises ValueError without targets, without rows in one of the two sets, and where only one of `counted` and the
+        targets' `counted` labels is given.
         """
         if not targets:
             raise ValueError("there is nothing to read out; write targets such as token_targets(train, test, 4)")
@@ -184,12 +184,12 @@ class LinearProbe:
 
 
 def _counted(target: ProbeTarget, train: Batch, counted: Batch | None) -> tuple[Batch, Tensor]:
-    """The rows that an n-gram is counted on, and their labels."""
+    """The rows that the n-gram is counted on, and their labels."""
     return (train, target.train) if counted is None or target.counted is None else (counted, target.counted)
 
 
 class _Labelled:
-    """The positions of some rows that have any label, and for each target their labels."""
+    """The positions of a batch that have at least one label, and for each target the labels at these positions."""
 
     def __init__(self, batch: Batch, labels: Sequence[Tensor]) -> None:
         stacked = torch.stack([table.cpu() for table in labels])
@@ -198,7 +198,7 @@ class _Labelled:
         self.labels = list(stacked[:, self.where])
 
     def streams(self, model: MTPTransformer) -> dict[str, Tensor]:
-        """The residual stream `[n, d_model]` at these positions behind every site, by its name."""
+        """The residual stream `[n, d_model]` at these positions after every site, by the site's name."""
         parts = []
         for batch, where in zip(self.batch.split(ROWS_AT_ONCE), self.where.split(ROWS_AT_ONCE), strict=True):
             parts.append({site: stream[where].float() for site, stream in _all_streams(model, batch.tokens).items()})
@@ -209,12 +209,12 @@ def _all_streams(model: MTPTransformer, tokens: Tensor) -> dict[str, Tensor]:
     streams = trunk_streams(model, tokens)
     z = list(streams.values())[-1]
     with quietly(model):
-        behind = model.future_resids(z, tokens.to(z.device))
-    return streams | {f"future_heads.{index}": stream for index, stream in enumerate(behind)}
+        resids = model.future_resids(z, tokens.to(z.device))
+    return streams | {f"future_heads.{index}": stream for index, stream in enumerate(resids)}
 
 
 def _shuffle(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The labels that are there, in another order."""
+    """The labels in random order; IGNORED entries keep their places."""
     labels, there = labels.clone(), labels != IGNORED
     own = labels[there]
     labels[there] = own[torch.randperm(len(own), generator=generator)]
@@ -222,10 +222,10 @@ def _shuffle(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _accuracies(train: Tensor, test: Tensor, labels: Tensor, shuffled: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """On `test`, of a probe trained on `labels` and of one trained on the `shuffled` ones."""
+    """Test accuracies of a probe trained on `labels`, and of one trained on the `shuffled` labels; NaN if undefined."""
     labels, shuffled, wanted = (part.to(train.device) for part in (labels, shuffled, wanted))
     there, there_in_test = labels != IGNORED, wanted != IGNORED
-    finite = bool(train.isfinite().all() and test.isfinite().all())  # not so in a model that has diverged
+    finite = bool(train.isfinite().all() and test.isfinite().all())  # false after the training has diverged
     if not (finite and there.any() and there_in_test.any()):
         return float("nan"), float("nan")
     predicted = [

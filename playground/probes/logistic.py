@@ -1,13 +1,13 @@
 """Multinomial logistic regression with an L2 penalty, by L-BFGS on all examples at once.
 
-Features are standardised, and a constant is added to them. The weights act on top of the log frequencies of the classes, so
-that weights of zero predict the frequencies, and the penalty pulls towards them and not towards equal classes:
+Features are standardised, and a constant is added to them. The weights are added to the log frequencies of the classes, so
+that zero weights predict the frequencies, and the penalty pulls towards these and not towards equal probabilities:
 
     logits = log frequency + [(x - mean) / deviation, 1] W      loss = mean cross-entropy + l2 / 2 |W|^2
 
-The loss is strongly convex (its curvature is l2 at least), so that there is ONE best W, whatever one starts from, and the
-gradient says how far it is: the loss lies at most |gradient|^2 / (2 l2) above the lowest (Boyd and Vandenberghe 2004,
-section 9.1.2). Fitting ends when this bound is below `TOLERANCE`.
+The loss is strongly convex (its curvature is l2 at least), so there is ONE optimal W for any start, and the gradient bounds the
+distance to it: the loss is at most |gradient|^2 / (2 l2) above the minimum (Boyd and Vandenberghe 2004, section 9.1.2). Fitting
+stops when this bound is below `TOLERANCE`.
 
 Dimension letters: N example, D feature (and the constant), C class.
 """
@@ -19,15 +19,15 @@ from torch import Tensor
 
 L2 = 1e-2
 TOLERANCE = 1e-3
-"""Nats per example that the loss may lie above the lowest one."""
+"""Upper bound, in nats per example, on the difference between the fitted loss and the minimum."""
 STEPS = 10
-"""Steps of L-BFGS from one look at the gradient to the next."""
+"""Steps of L-BFGS between two evaluations of the bound."""
 MOST_STEPS = 2000
-"""Ends what the bound does not end; the penalty above needs some 30 steps."""
+"""Upper limit on the steps, for inputs on which the bound is not reached; with the penalty above about 30 steps suffice."""
 
 
 class LogisticRegression:
-    """Fitted to finite features and to labels (any whole numbers), of which there is at least one."""
+    """A classifier fitted to finite features `[n, d]` and integer labels `[n]`, n >= 1."""
 
     def __init__(
         self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], *, l2: float = L2, tolerance: float = TOLERANCE
@@ -69,7 +69,7 @@ class LogisticRegression:
 
         for _ in range(MOST_STEPS // STEPS):
             optimizer.step(loss)
-            loss()  # the line search may have looked further than it went, so that the gradient is of another place
+            loss()  # the last gradient of the line search may belong to a point that it rejected: evaluate again
             assert self.weight.grad is not None
             if self.weight.grad.square().sum().item() < 2 * self.l2 * self.tolerance:
                 break

@@ -1,10 +1,10 @@
-"""What needs no model: predicting labels from the last tokens alone, by counting.
+"""An n-gram baseline: predicts labels from the last tokens by counting, without a model.
 
-The likeliest label after the last 3, 2, 1 or 0 tokens of the document, as counted on the examples given; a context that
-did not occur backs off to one token less (the simplest of back-offs; Katz 1987 has a better one, for probabilities).
-Without any token it is the most frequent label. Of equally frequent ones it is the smallest.
+The prediction is the most frequent label after the last 3, 2, 1 or 0 tokens of the document, as counted on the given examples.
+A context that did not occur backs off to one token less (the simplest back-off; Katz 1987 has a better one for probabilities).
+Order 0, without tokens, is the most frequent label. Ties are decided for the smallest label.
 
-Counting is sorting: each context of an order becomes a number, of the examples and of what is predicted together.
+Counting is done by sorting: for each order, every context of training and test examples together is mapped to one integer.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from tasks.targets import IGNORED
 
 LONGEST = 3
 OUTSIDE = -1
-"""In place of a token before the document begins."""
+"""Stands for a token before the beginning of the document."""
 NEVER = -1
-"""Label of a context that did not occur."""
+"""Prediction for a context that did not occur."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Positions with a label, and the last tokens up to each."""
+    """Labelled positions, each with the last `LONGEST` tokens up to it."""
 
     contexts: Int[Tensor, "example longest"]
-    """The position's own token last; OUTSIDE where the document has fewer."""
+    """The position's own token is last; OUTSIDE where the document has fewer tokens."""
     labels: Int[Tensor, " example"]
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Examples:
 
 
 def examples(batch: Batch, labels: Int[Tensor, "batch pos"]) -> Examples:
-    """Every position that has a label, with up to `LONGEST` tokens of its document: the position's own and those before."""
+    """Every labelled position with up to `LONGEST` tokens of its document: its own token and those before it."""
     row, position = (labels != IGNORED).cpu().nonzero(as_tuple=True)
     tokens, documents = batch.tokens.cpu(), batch.documents.cpu()
     columns = []
@@ -49,9 +49,9 @@ def examples(batch: Batch, labels: Int[Tensor, "batch pos"]) -> Examples:
 
 
 def ngram_predictions(train: Examples, test: Examples) -> Int[np.ndarray, "order example"]:
-    """For each order, 0 to `LONGEST`, the likeliest label of each example of `test` as counted on `train`.
+    """For each order, 0 to `LONGEST`, the likeliest label of each example of `test`, counted on `train`.
 
-    Raises ValueError without examples to count on.
+    Raises ValueError if `train` is empty.
     """
     if not len(train):
         raise ValueError("there is no example to count on; write at least one position with a label")
@@ -63,6 +63,7 @@ def ngram_predictions(train: Examples, test: Examples) -> Int[np.ndarray, "order
     for order in range(1, LONGEST + 1):
         own = contexts[:, -order]
         whole &= own != OUTSIDE
+        # The shorter context and one more token as one integer, renumbered from 0 so that it cannot overflow.
         context = np.unique(context * (contexts.max() + 2) + own + 1, return_inverse=True)[1]
         known, likeliest = _likeliest(context[: len(train)][whole[: len(train)]], number[whole[: len(train)]])
         of_context = np.full(context.max() + 1, NEVER)
@@ -73,9 +74,9 @@ def ngram_predictions(train: Examples, test: Examples) -> Int[np.ndarray, "order
 
 
 def ngram_accuracy(train: Examples, test: Examples) -> float:
-    """Accuracy of the best order, 0 to `LONGEST`, on `test`; NaN when either holds no example.
+    """Accuracy of the best order, 0 to `LONGEST`, on `test`; NaN if `train` or `test` is empty.
 
-    The order is the one that does best on `test` itself, which favours the baseline over what is compared with it.
+    The order is chosen on `test` itself, which favours the baseline over the probe that is compared with it.
     """
     if not len(train) or not len(test):
         return float("nan")
@@ -84,12 +85,12 @@ def ngram_accuracy(train: Examples, test: Examples) -> float:
 
 
 def _likeliest(contexts: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The contexts there are, each once, and the label that stands most often with each."""
+    """Each context once, with its most frequent label (the smallest of equally frequent ones)."""
     if not len(contexts):
         return contexts, labels
     most = labels.max() + 1
     pairs, counts = np.unique(contexts * most + labels, return_counts=True)
     context, label = np.divmod(pairs, most)
-    best = np.lexsort((-label, counts, context))  # the last of each context has the largest count
+    best = np.lexsort((-label, counts, context))  # sorted by context, then count, then falling label: the last one wins
     last = np.flatnonzero(np.append(np.diff(context[best]) != 0, True))
     return context[best][last], label[best][last]

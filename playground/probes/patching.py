@@ -1,8 +1,8 @@
-"""Activation patching: a piece of the clean run is put into the corrupted one, and the right answer comes back, or not.
+"""Activation patching: one activation of the clean run replaces that of the corrupted run, and the restored answer is measured.
 
 After Meng et al. 2022 (2202.05262, causal tracing), with exchanged tokens in place of noise (Zhang & Nanda 2023, 2309.16042).
-What brings the answer back holds the corrupted fact. Pairs come from `make_pairs` (playground/probes/pairs.py), recovery
-is defined in playground/probes/recovery.py.
+An activation that restores the answer holds the corrupted fact. Pairs come from `make_pairs` (playground/probes/pairs.py);
+playground/probes/recovery.py defines recovery.
 
 Dimension letters: B row, T position, H attention head, N patched run.
 """
@@ -26,7 +26,7 @@ from playground.probes.recovery import (
 from playground.results import HeadPatching, PositionPatching, heads_of
 
 Site = Literal["resid_pre", "attn_out", "mlp_out"]
-"""The residual stream before a layer, or what its attention or its MLP writes."""
+"""The residual stream before a layer, or the output of its attention or its MLP."""
 
 
 def patch_positions(
@@ -34,11 +34,11 @@ def patch_positions(
 ) -> PositionPatching:
     """Patch one position at one layer at a time: all layers of the trunk and of the path of the pairs' offset.
 
-    Only rows that count (`recovery.MARGIN`) are in the result, which says how many of those given they are. A position before
-    the first exchanged token, where nothing differs, has a recovery of exactly 0 and is not run; so has one behind the query,
-    which nothing reads. A position that reads an exchanged token ahead of it counts as exchanged.
-    `offset`, where given, must be that of the pairs. Raises ValueError when it is not, when the model has no future head for
-    it, or for `mlp_out` of a model without MLPs.
+    The result holds only the rows that count (`recovery.MARGIN`), and their number. A position before the first exchanged token
+    has equal activations in both runs: its recovery is exactly 0 and it is not run. Positions after the query cannot affect it
+    and are not run either. A position whose future heads read an exchanged token ahead of it counts as exchanged.
+    `offset`, if given, must be that of the pairs. Raises ValueError if it is not, if the model has no future head for it, and
+    for `mlp_out` of a model without MLPs.
     """
     modules = path_modules if site == "resid_pre" else path_layers
     layers = modules(model, offset_of(pairs, offset))
@@ -49,6 +49,7 @@ def patch_positions(
     pairs = runs.pairs
     positions_T = torch.arange(pairs.clean.shape[1], device=pairs.clean.device)
     exchanged_BT = (pairs.clean != pairs.corrupted).cumsum(dim=1) > 0
+    # Where future heads read `ahead` later tokens, a position differs as soon as one of these tokens does.
     ahead = tokens_ahead(model, pairs.offset)
     differs_BT = F.pad(exchanged_BT[:, ahead:], (0, ahead), value=True)
     rows_N, positions_N = (differs_BT & (positions_T <= pairs.query[:, None])).nonzero(as_tuple=True)
@@ -75,7 +76,8 @@ def patch_positions(
 def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = None) -> HeadPatching:
     """Patch the output z of one attention head at a time, at all positions: heads of the trunk and of the offset's path.
 
-    Rows and `offset` as in `patch_positions`.
+    The result holds only the rows that count (`recovery.MARGIN`), and their number. `offset`, if given, must be that of the
+    pairs. Raises ValueError if it is not, or if the model has no future head for it.
     """
     layers, n_heads = path_layers(model, offset_of(pairs, offset)), model.config.n_heads
     runs = both_runs(model, pairs, [f"{layer}.attn.hook_z" for layer in layers])

@@ -1,15 +1,15 @@
-"""Path patching: what one head tells another directly (Wang et al. 2023, 2211.00593, section 3.1).
+"""Path patching: the direct effect of one head on another (Wang et al. 2023, 2211.00593, section 3.1).
 
-Four runs for a sender and a receiver:
+There are four runs per sender and receiver:
 
-1. clean and corrupted, keeping every attention head's output z;
-2. clean again with all z frozen at their clean values, except the sender's, which takes its corrupted value; MLPs are computed
-   anew. Whatever changes in a receiver's query, key or value has come from the sender without another head between.
-3. clean again with that one query, key or value as it was in run 2, and everything behind it computed anew.
+1. the clean and the corrupted run, storing every attention head's output z;
+2. the clean run with all z frozen at their clean values, except the sender's, which gets its corrupted value; MLPs are
+   recomputed. Any change in a receiver's query, key or value then comes from the sender and through no other head.
+3. the clean run with this one query, key or value taken from run 2, and everything after it recomputed.
 
-The effect is 1 - recovery of the logit difference in run 3. The path straight to the logits ends at the final norm instead of a
-receiver: its effect is that of run 2 itself. Which path a circuit uses shows only with a corruption that changes what
-travels there: for the key of an induction head `match`, for its value `answer` (playground/probes/pairs.py).
+The effect is 1 - recovery of the logit difference in run 3. The direct path to the logits ends at the final norm instead of at
+a receiver: its effect is that of run 2 itself. A path shows an effect only under a corruption that changes the information on
+it: `match` for the key of an induction head, `answer` for its value (playground/probes/pairs.py).
 """
 
 from collections.abc import Sequence
@@ -47,10 +47,10 @@ def path_patching(
 ) -> PathPatching:
     """Effects of all paths from `senders` to the queries, keys and values of `receivers`, and to the logits.
 
-    Without a choice, senders are all heads on the path but those of its last layer (so all trunk heads, where future heads read
-    the trunk), and receivers all heads on the path behind the first sender's layer. Means over the rows that count
-    (`recovery.MARGIN`), NaN when none does.
-    Raises ValueError for a head that is not on the path of this offset, and as `patch_positions`.
+    Default senders are all heads on the path except those of its last layer (so all trunk heads, where future heads read the
+    trunk); default receivers are all heads on the path in layers after the first sender's. Effects are means over the rows that
+    count (`recovery.MARGIN`), NaN if there are none. Raises ValueError for a head that is not on the path of this offset, for
+    an `offset` that is not that of the pairs, and if the model has no future head for it.
     """
     layers, n_heads = path_layers(model, offset_of(pairs, offset)), model.config.n_heads
     senders = _known(heads_of(layers[:-1], n_heads) if senders is None else senders, layers, n_heads)
@@ -82,7 +82,7 @@ def path_patching(
 
 
 def frozen_run(model: MTPTransformer, runs: Runs, sender: Head) -> Run:
-    """Run 2 of the module: clean but for the sender, all other heads' z frozen. Keeps q, k and v of the layers behind it."""
+    """Run 2 of the module: clean except for the sender, with all other heads' z frozen. Stores q, k and v of later layers."""
     layers = path_layers(model, runs.pairs.offset)
     first, tokens = layers.index(sender.layer), runs.clean.tokens
     kept: dict[str, Tensor] = {}
@@ -104,7 +104,7 @@ def frozen_run(model: MTPTransformer, runs: Runs, sender: Head) -> Run:
 def _effects(
     model: MTPTransformer, runs: Runs, layer: int, kind: str, values: Tensor, heads: Sequence[int]
 ) -> np.ndarray:
-    """Run 3 of the module for some heads of one layer: mean effect of each."""
+    """Run 3 of the module for some heads of one layer: the mean effect of each."""
     n_rows, device = len(values), values.device
     patch = Patch(
         layer=layer,
@@ -122,6 +122,6 @@ def _known(heads: Sequence[Head], layers: Sequence[str], n_heads: int) -> tuple[
     for head in heads:
         if head not in known:
             raise ValueError(
-                f"there is no head {head} on the way to this offset's logits; write one of {', '.join(map(str, known))}"
+                f"there is no head {head} on the path to this offset's logits; write one of {', '.join(map(str, known))}"
             )
     return tuple(heads)

@@ -1,4 +1,4 @@
-"""How every probe runs a model: evaluation mode, no gradients, its own hooks, and nothing of that left behind."""
+"""Runs a model for a probe: evaluation mode, no gradients, the probe's own hooks; the previous state is restored afterwards."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,12 @@ from playground.model.transformer import MTPTransformer
 
 HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
 Hook = tuple[str | Callable[[str], bool], HookFunction]
-"""A hook point's name (or which names), and what happens there: a returned tensor takes the activation's place."""
+"""A hook point's name (or a test of names), and the hook: a tensor that it returns replaces the activation."""
 
 
 @contextlib.contextmanager
 def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients: bool = False) -> Iterator[None]:
-    """Run what is inside in evaluation mode with `hooks`; hooks of others stay, and modes and hooks are as before after it.
+    """Run the `with` block in evaluation mode with `hooks`; other hooks stay active, and modes and hooks are restored after it.
 
     May be nested: the hooks of all levels act, the outer ones first.
     """
@@ -32,18 +32,18 @@ def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients
 
 
 def _set_training(modules: Sequence[nn.Module], mode: bool) -> None:
-    """As `module.training = mode`, without its search for parameters, which takes longer than a small model's run on a GPU."""
+    """Set `module.training` directly: `module.train()` visits all parameters, which takes longer than a small model's run."""
     for module in modules:
         object.__setattr__(module, "training", mode)
 
 
 def editing(change: Callable[[Tensor], Tensor]) -> HookFunction:
-    """A hook that puts `change(activation)` in the activation's place."""
+    """A hook that replaces the activation by `change(activation)`."""
     return lambda activation, hook: change(activation)
 
 
 def all_offsets(model: MTPTransformer) -> tuple[int, ...]:
-    """1 .. n_future."""
+    """All offsets, 1 .. n_future."""
     return tuple(range(1, model.n_future + 1))
 
 
@@ -53,6 +53,6 @@ def layer_names(model: MTPTransformer) -> tuple[str, ...]:
 
 
 def matrix_names(model: MTPTransformer) -> tuple[str, ...]:
-    """Hook names of the future heads that hold no attention, only a matrix."""
+    """Hook names of the future heads that have a matrix in place of attention."""
     every = (f"future_heads.{index}" for index in range(model.n_future))
     return tuple(name for name in every if name not in layer_names(model))

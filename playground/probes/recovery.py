@@ -1,15 +1,15 @@
-"""A clean and a corrupted run side by side, patched runs, and how much of the right answer they bring back.
+"""Clean, corrupted and patched runs, and the share of the right answer that a patch restores (recovery).
 
 Everything is measured in the logit difference, right minus wrong answer at the query (Wang et al. 2023, 2211.00593):
 
     recovery = (patched - corrupted) / (clean - corrupted)         0: as in the corrupted run, 1: as in the clean one
 
-Rows in which clean and corrupted run lie no more than MARGIN apart are left out, because there the quotient would be noise:
-the model does not use what was corrupted. When no row is left, all stay and every recovery is NaN. Results say how many rows
-were given and how many counted: a mean over the rows that count is one over those in which the model uses the fact.
+Rows in which the clean and the corrupted difference are at most MARGIN apart are left out: the model does not use the corrupted
+fact there, and the quotient would be noise. If no row is left, all stay and every recovery is NaN. Results store how many rows
+were given and how many count: a mean over the rows that count describes only rows in which the model uses the fact.
 
-The layers of a run are those on the path of one offset: the trunk's, that offset's future head, and before it others that it
-reads. A patched run begins at the patched layer, with what entered it; what comes before stays the same.
+The layers of a run are those on the path of one offset: the trunk's, that offset's future head, and before it other future
+heads that it reads. A patched run starts at the patched layer, from the stored residual stream before it.
 
 Dimension letters: B row, N patched run, T position, D d_model, H attention head, E d_head.
 """
@@ -30,14 +30,14 @@ from playground.probes.pairs import Pairs
 from playground.probes.quiet import Hook, layer_names, quietly
 
 MARGIN = 0.5
-"""Least logit difference, clean minus corrupted, of a row that counts."""
+"""A row counts if its clean logit difference exceeds the corrupted one by more than this."""
 MOST_TOKENS = 4096
-"""Tokens in one forward of patched runs."""
+"""Tokens in one forward of patched runs; bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of all rows: what came out, and the activations that were kept, by hook name and with the row first."""
+    """One run of all rows: tokens, stored activations (by hook name, rows first) and logit difference."""
 
     tokens: Int[Tensor, "row pos"]
     activations: dict[str, Tensor]
@@ -47,21 +47,21 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """The clean and the corrupted run of the same pairs, which are the rows that count."""
+    """The clean and the corrupted run of the pairs that count."""
 
     pairs: Pairs
     clean: Run
     corrupted: Run
     given: int
-    """How many pairs there were, counted or not."""
+    """Number of pairs given, counted or not."""
 
     @property
     def counted(self) -> int:
-        """How many rows lie more than MARGIN apart; 0 where all stayed because none does."""
+        """Number of rows that count; 0 if there is none (then `pairs` holds all of them)."""
         return int((self.clean.difference - self.corrupted.difference > MARGIN).sum())
 
     def recovery(self, patched: Float[Tensor, "row *rest"]) -> NDArray[np.float64]:
-        """Logit differences of patched runs as recoveries, NaN in rows that do not count."""
+        """Logit differences of patched runs as recoveries; NaN in rows that do not count."""
         shape = (-1, *(1 for _ in patched.shape[1:]))
         start, gap = self.corrupted.difference, self.clean.difference - self.corrupted.difference
         gap = gap.masked_fill(gap <= MARGIN, torch.nan).view(shape)
@@ -70,40 +70,40 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """Many patched runs at one hook point: run n is the row `rows[n]` with that row's `values` put in at `place[..][n]`."""
+    """Many patched runs at one hook point: run n is row `rows[n]`, with that row's `values` written at `place[..][n]`."""
 
     layer: int
-    """Number of the layer on the path, as `path_modules` lists them."""
+    """Index of the layer on the path, in the order of `path_modules`."""
     point: str
     """Hook point within the layer, such as `attn.hook_z`."""
     values: Tensor
-    """Activations to put in, of all rows."""
+    """Activations to insert, for all rows."""
     rows: Int[Tensor, " run"]
     place: tuple[Tensor | slice, ...]
-    """Indices behind the row's: one for each run, or a slice."""
+    """Indices into the axes after the row: one index per run, or a slice."""
 
 
 def path_layers(model: MTPTransformer, offset: int) -> tuple[str, ...]:
-    """Hook names of the layers on the path of one offset: the trunk's, and those future heads that hold attention.
+    """Hook names of the layers on the path of one offset: the trunk's, and the future heads that have attention.
 
-    Raises ValueError for an offset that the model has no head for.
+    Raises ValueError for an offset without a future head.
     """
     return tuple(name for name in path_modules(model, offset) if name in layer_names(model))
 
 
 def path_modules(model: MTPTransformer, offset: int) -> tuple[str, ...]:
-    """`path_layers`, and behind them the future head without attention, where the path ends in one."""
+    """Hook names of all modules on the path of one offset: trunk layers, then future heads, with or without attention."""
     own = (f"future_heads.{index}" for index in model.path(offset))
     return (*(f"blocks.{layer}" for layer in range(len(model.blocks))), *own)
 
 
 def tokens_ahead(model: MTPTransformer, offset: int) -> int:
-    """How far beyond a position the path of an offset reads tokens there: `sequential` and `hydra` future heads do."""
+    """How many later tokens the path of an offset reads at a position: offset - 1 for `sequential` and `hydra`, else 0."""
     return offset - 1 if reads_tokens(model.config.future_heads) else 0
 
 
 def offset_of(pairs: Pairs, offset: int | None) -> int:
-    """The offset of the pairs. Raises ValueError when another one is asked for."""
+    """The offset of the pairs. Raises ValueError if `offset` is given and differs from it."""
     if offset not in (None, pairs.offset):
         raise ValueError(
             f"offset is {offset}, and the pairs are made for offset {pairs.offset}; "
@@ -113,7 +113,7 @@ def offset_of(pairs: Pairs, offset: int | None) -> int:
 
 
 def both_runs(model: MTPTransformer, pairs: Pairs, points: Sequence[str]) -> Runs:
-    """Run clean and corrupted rows, and keep the activations at `points` and what patched runs begin with."""
+    """Run clean and corrupted rows; store the activations at `points`, and the streams that patched runs start from."""
     pairs = pairs.to(model.W_E.device)
     clean, corrupted = (_observe(model, pairs, tokens, points) for tokens in (pairs.clean, pairs.corrupted))
     counts = (clean.difference - corrupted.difference > MARGIN).nonzero().flatten()
@@ -125,10 +125,10 @@ def both_runs(model: MTPTransformer, pairs: Pairs, points: Sequence[str]) -> Run
 
 
 def patched_differences(model: MTPTransformer, pairs: Pairs, base: Run, patch: Patch) -> Float[Tensor, " run"]:
-    """Logit differences of the run `base` with each of the changes of `patch`; one forward does many of them.
+    """Logit differences of the run `base` with each change of `patch`; one forward runs many changes.
 
-    Nothing behind a query reaches it but the tokens that are read ahead, so rows are cut there, the runs with early queries
-    together.
+    Tokens after the query cannot affect it, except those that its future heads read ahead, so rows are cut there. Runs are
+    sorted by their query, so that the rows of one forward can be cut to similar lengths.
     """
     name = f"{path_modules(model, pairs.offset)[patch.layer]}.{patch.point}"
     ahead = tokens_ahead(model, pairs.offset)
@@ -147,11 +147,11 @@ def patched_differences(model: MTPTransformer, pairs: Pairs, base: Run, patch: P
 def rest_of_run(
     model: MTPTransformer, pairs: Pairs, base: Run, layer: int, rows: Int[Tensor, " run"], length: int
 ) -> Float[Tensor, " run"]:
-    """Run those rows of `base`, cut to `length`, from the path's layer `layer` to the end; the logit difference."""
+    """Run those rows of `base`, cut to `length`, from the path's module `layer` to the end; returns the logit difference."""
     n_trunk, tokens_NT = len(model.blocks), base.tokens[rows, :length]
     if layer == 0:
         return _difference(model, pairs, model.trunk(tokens_NT), tokens_NT, rows)
-    model.embed(tokens_NT)  # a clamp by token match reads the tokens there
+    model.embed(tokens_NT)  # a clamp by token match reads the tokens at this hook
     before = "hook_trunk" if layer == n_trunk else f"{path_modules(model, pairs.offset)[layer - 1]}.hook_resid_post"
     resid_NTD = base.activations[before][rows, :length]
     if layer < n_trunk:
@@ -171,7 +171,7 @@ def _put(activation: Tensor, place: tuple[Tensor | slice, ...], values: Tensor) 
 def _difference(
     model: MTPTransformer, pairs: Pairs, resid_NTD: Tensor, tokens_NT: Tensor, rows: Tensor, done: int = 0
 ) -> Float[Tensor, " run"]:
-    """From the trunk's output, or from behind the first `done` future heads on the path."""
+    """Logit difference from the trunk output, or from the residual stream after the first `done` future heads on the path."""
     for index in model.path(pairs.offset)[done:]:
         resid_NTD = model.run_future_head(index, resid_NTD, tokens_NT)
     runs = torch.arange(len(rows), device=rows.device)

@@ -1,7 +1,7 @@
-"""All probes by name, each made ready for a task: what training, the command line and the app run.
+"""All probes by name, each with a function that prepares it for a task; used by training, the command line and the app.
 
-A probe is made once for a task, with its rows and its randomness fixed, and then measures any model of that task; the same
-rows for every run, so that runs can be compared.
+A probe is prepared once for a task, with fixed rows and fixed randomness, and then measures any model of that task. The rows
+are equal for every run, so that runs can be compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,22 +47,22 @@ from tasks.base import Batch, Task, seeded_generator
 from tasks.polynomial import Polynomial
 
 PROBE_SEED = 20240430
-"""Seed of the probe rows and the null bands; the same for every run."""
+"""Seed of the probe rows and the null distributions; equal for every run."""
 ABLATION_ROWS = 64
 Make = Callable[[Task, int], Measure]
-"""From the task and n_future."""
+"""Prepares a probe for a task and n_future."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A probe with its name, what it says, and how it is made ready for a task."""
+    """A probe with its name, a one-sentence summary, and the function that prepares it for a task."""
 
     name: str
     summary: str
     result: type[Result]
     make: Make
     may_refuse: bool = False
-    """Whether it may find nothing to measure in the rows of a task."""
+    """True if the rows of a task may contain nothing for it to measure; then preparing it raises NoPairs."""
 
 
 def _generator() -> torch.Generator:
@@ -87,7 +87,7 @@ def _task_attention(task: Task, n_future: int) -> Measure:
 
 
 def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int = ROWS) -> Make:
-    """Made ready with so many test rows of the task."""
+    """A probe of a model and `rows` test rows of the task."""
 
     def make(task: Task, _n_future: int) -> Measure:
         batch = probe_batch(task, rows)
@@ -97,7 +97,7 @@ def _on_rows(probe: Callable[[MTPTransformer, Batch], Result], rows: int = ROWS)
 
 
 def _on_pairs(probe: Callable[[MTPTransformer, Pairs], Result], corrupt: Corruption) -> Make:
-    """Made ready with clean and corrupted rows for offset 1."""
+    """A probe of a model and clean and corrupted rows for offset 1."""
 
     def make(task: Task, _n_future: int) -> Measure:
         pairs = make_pairs(probe_batch(task, ABLATION_ROWS), _generator(), corrupt=corrupt)
@@ -192,28 +192,28 @@ PROBES: dict[str, Probe] = {
         ),
         Probe(
             name="patch_positions",
-            summary="How much of the right answer each layer's residual stream brings back, by position (corrupted answer).",
+            summary="How much of the right answer each layer's residual stream restores, by position (corrupted answer).",
             result=PositionPatching,
             make=_on_pairs(patch_positions, "answer"),
             may_refuse=True,
         ),
         Probe(
             name="patch_heads",
-            summary="How much of the right answer each head's output brings back (corrupted answer).",
+            summary="How much of the right answer each head's output restores (corrupted answer).",
             result=HeadPatching,
             make=_on_pairs(patch_heads, "answer"),
             may_refuse=True,
         ),
         Probe(
             name="patch_heads_match",
-            summary="How much of it each head brings back when the earlier occurrence is corrupted, not the answer behind it.",
+            summary="How much of the right answer each head's output restores (corrupted earlier occurrence).",
             result=HeadPatching,
             make=_on_pairs(patch_heads, "match"),
             may_refuse=True,
         ),
         Probe(
             name="path_patching",
-            summary="What each trunk head tells each later head's query, key and value (corrupted earlier occurrence).",
+            summary="Direct effect of each trunk head on later heads' queries, keys and values (corrupted earlier occurrence).",
             result=PathPatching,
             make=_on_pairs(path_patching, "match"),
             may_refuse=True,
@@ -226,19 +226,19 @@ PROBES: dict[str, Probe] = {
         ),
         Probe(
             name="linear",
-            summary="Accuracy of linear read-outs of the next tokens from every layer, beside n-grams and shuffled labels.",
+            summary="Accuracy of linear read-outs of the next tokens from every layer; baselines: n-grams, shuffled labels.",
             result=LinearProbes,
             make=_linear,
         ),
         Probe(
             name="gradients",
-            summary="How strongly, and how much against each other, the offsets pull at the trunk's output.",
+            summary="Size of each offset's gradient at the trunk output, and the cosines between the offsets' gradients.",
             result=GradientShares,
             make=_on_rows(gradient_shares, ABLATION_ROWS),
         ),
         Probe(
             name="agreement",
-            summary="How often offset k says what offset 1 says k - 1 tokens later.",
+            summary="How often offset k and, k - 1 tokens later, offset 1 predict the same token.",
             result=OffsetAgreement,
             make=_on_rows(offset_agreement, ABLATION_ROWS),
         ),
@@ -247,21 +247,21 @@ PROBES: dict[str, Probe] = {
 
 
 def find_probe(name: str) -> Probe:
-    """A probe by name. Raises ValueError, with the nearest name, for an unknown one."""
+    """A probe by name. Raises ValueError for an unknown name; the message suggests the nearest one."""
     if name not in PROBES:
         raise ValueError(f"there is no probe '{name}'{nearest(name, PROBES)}")
     return PROBES[name]
 
 
 def check_probes(names: Sequence[str], task: Task, n_future: int) -> None:
-    """Raises what `make_probes` does, in less time."""
+    """Raises the errors of `make_probes`, without the time-consuming preparation."""
     make_probes([name for name in names if find_probe(name).may_refuse], task, n_future)
 
 
 def make_probes(names: Sequence[str], task: Task, n_future: int) -> dict[str, Measure]:
-    """The named probes, made ready for a task.
+    """Prepare the named probes for a task.
 
-    Raises ValueError for an unknown name, and for a probe that finds nothing to measure in the rows of the task.
+    Raises ValueError for an unknown name, and NoPairs (a ValueError) if the task's rows contain nothing for a probe to measure.
     """
     found = [find_probe(name) for name in names]
     return {probe.name: _made(probe, task, n_future) for probe in found}

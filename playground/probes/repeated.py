@@ -1,8 +1,8 @@
-"""Probes that run again and again while a model trains, and how they run together.
+"""Probes that run repeatedly while a model trains, and their joint execution as one CUDA graph.
 
-Such a probe has two parts: what it reads on the device, and the result that is made of it afterwards. On CUDA the first parts
-of all of them are recorded as one graph and replayed. With a small model they are some eight hundred kernels of a few
-microseconds, and starting them one by one takes several times as long as they do.
+Such a probe has two parts: `read` computes figures on the device, and `result` makes the result from them on the host. On CUDA
+the `read` parts of all probes are recorded as one graph and replayed. For a small model they are about eight hundred kernels of
+a few microseconds each, and launching them one by one takes several times as long as running them.
 """
 
 from abc import ABC, abstractmethod
@@ -20,52 +20,52 @@ from playground.results import Result
 
 R = TypeVar("R", bound=Result)
 Measure = Callable[[MTPTransformer], Result]
-"""A probe made ready for a task."""
+"""A probe prepared for a task: takes a model, returns a result."""
 PLAIN = 4
-"""Times that probes run kernel by kernel before they are recorded, which the training step is first (training/step.py)."""
+"""Passes that run kernel by kernel before the graph is recorded, as for the training step (training/step.py)."""
 
 
 def replicas_of(models: MTPTransformer | Stack) -> list[MTPTransformer]:
-    """The one, or those of the stack."""
+    """The single model as a list, or the models of the stack."""
     return models.models if isinstance(models, Stack) else [models]
 
 
 def joint_of(models: MTPTransformer | Stack) -> MTPTransformer:
-    """What runs: the one itself, or all of the stack in one, whose batch holds the rows of each."""
+    """The module to run: the model itself, or the stack's joint model, whose batch holds the rows of all replicas."""
     return models.joint if isinstance(models, Stack) else models
 
 
 def device_of(models: MTPTransformer | Stack) -> torch.device:
-    """Where they are."""
+    """The device of the parameters."""
     return replicas_of(models)[0].W_E.device
 
 
 class RepeatedProbe(ABC, Generic[R]):
-    """A probe in two parts. Calling it with a model measures that model."""
+    """A probe in two parts, `read` on the device and `result` on the host. Calling it with a model measures that model."""
 
     @abstractmethod
     def read(self, models: MTPTransformer | Stack) -> Float[Tensor, "replica *figures"]:
         """All figures of each replica, on its device.
 
-        From the second call with a model on it must neither wait for the device nor copy from the host, and shapes must stay as
-        they are: then a CUDA graph can hold it. What it moved to the device it keeps until it is called with another one.
+        From the second call with a model on it must not synchronise with the host, copy from the host, or change shapes: a CUDA
+        graph can then record it. Tensors that it moves to the device stay there until a call with another model.
         """
 
     @abstractmethod
     def result(self, model: MTPTransformer, figures: Float[np.ndarray, "*figures"]) -> R:
-        """The result, from the figures of one replica."""
+        """The result of one replica, from its figures."""
 
     def __call__(self, model: MTPTransformer) -> R:
-        """Of one model."""
+        """Measure one model."""
         return self.result(model, self.read(model)[0].cpu().numpy())
 
 
 class ProbePass:
     """All probes of a training, measured together: `dict(ProbePass(probes)(model))`, or with a stack.
 
-    `recorded`, on CUDA, replays the probes in two parts instead of launching their kernels. The parameters of the model or
-    stack must then stay where they lie and its hooks must stay as they are, as they do while a training runs, and nobody else
-    may call the probes. Where the graph does not fit into memory, and when another model comes, they go on kernel by kernel.
+    `recorded`, on CUDA, replays the `read` parts as a CUDA graph instead of launching their kernels. Until the end of the
+    training the parameters must then keep their addresses, the hooks must not change, and no other code may call the probes.
+    If the graph does not fit into memory, or another model is passed, the probes run kernel by kernel from then on.
     """
 
     def __init__(self, probes: Mapping[str, Measure], *, recorded: bool = False) -> None:
@@ -89,7 +89,7 @@ class ProbePass:
 
     def _read(self, models: MTPTransformer | Stack) -> dict[str, Tensor]:
         self._models = self._models or models
-        if models is not self._models:  # its rows may be moved away from where the graph reads them
+        if models is not self._models:  # a probe may then move its rows to addresses that the graph does not read
             self._recorded, self._graph = False, None
         if not self._recorded or device_of(models).type != "cuda":
             return self._plainly(models)
@@ -110,6 +110,7 @@ class ProbePass:
             with torch.cuda.graph(graph):
                 self._figures = self._plainly(models)
         except RuntimeError as error:
+            # Leaving the capture after running out of memory raises a second error; the first is then its context.
             if not any(isinstance(each, torch.cuda.OutOfMemoryError) for each in (error, error.__context__)):
                 raise
             self._recorded = False

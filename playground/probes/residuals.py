@@ -1,4 +1,4 @@
-"""The residual stream of a row along the trunk: behind the embedding, and behind each layer."""
+"""The residual stream along the trunk: after the embedding, and after each layer."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +9,7 @@ from playground.probes.quiet import quietly
 
 
 def trunk_sites(model: MTPTransformer) -> tuple[str, ...]:
-    """`embed`, `blocks.0`, ..; the last one is where the trunk's output z is, which is `embed` in a trunk of no layers."""
+    """`embed`, `blocks.0`, ..; the stream at the last site is the trunk output z (`embed` in a trunk without layers)."""
     return ("embed", *(f"blocks.{layer}" for layer in range(len(model.blocks))))
 
 
@@ -18,7 +18,7 @@ def trunk_streams(
 ) -> dict[str, Float[Tensor, "batch pos d_model"]]:
     """The residual stream at each of the `trunk_sites`, in their order. `embed` includes learned positions.
 
-    Hooks of others act, and the last stream is what the future heads read.
+    Hooks that are already on the model stay active; the last stream is what the future heads read.
     """
     *before, last = trunk_sites(model)
     hook_names = {"blocks.0.hook_resid_pre" if site == "embed" else f"{site}.hook_resid_post": site for site in before}

@@ -1,4 +1,4 @@
-"""The rows of a task that probes look at: the first ones of its fixed test set."""
+"""The rows of a task that probes run on: the first rows of its fixed test set."""
 
 from tasks.base import Batch, Task
 
@@ -12,7 +12,7 @@ def probe_batch(task: Task, rows: int = ROWS, most_tokens: int = MOST_TOKENS) ->
 
 
 def cut(batch: Batch, most_tokens: int) -> Batch:
-    """The first `most_tokens` positions of every row; `info`, which speaks of whole rows, stays."""
+    """The first `most_tokens` positions of every row; `info`, which describes whole rows, is not cut."""
     return Batch(
         tokens=batch.tokens[:, :most_tokens],
         loss_mask=batch.loss_mask[:, :most_tokens],

@@ -1,24 +1,23 @@
-"""A path sent through the later layers AS THEY ARE: whole layers with attention, MLP and norms, not only the OV of one head.
+"""Circuits through the COMPLETE later layers: attention, MLP and norms, in place of the OV matrix of a single head.
 
-The linear circuit of a trunk head (playground/probes/token_circuits.py) either skips the future head's layer or takes the OV of
-one of its heads. Here, for every source token a,
+The linear circuit of a trunk head (playground/probes/token_circuits.py) either skips the future head's layer or uses the OV of
+one of its attention heads. Here, for every source token a,
 
-1. the heads of the path write a vector y_a, each reading with its own norm what the one before it wrote (the first one the
-   embedding), as though it attended to that alone;
-2. y_a goes through all that comes after the last head of the path: the MLP of that head's layer, the later layers of the trunk,
-   future head k (and others on its path), final norm and unembedding: the model's own, with all their nonlinearities: call
-   that f;
+1. the heads of the path write a vector y_a; each reads, through its own norm, the output of the one before it (the first one
+   reads the embedding), as if it attended to that alone;
+2. y_a runs through everything after the last head of the path: the MLP of that head's layer, the later layers of the trunk,
+   future head k (and others on its path), final norm and unembedding, with all their nonlinearities: a function f;
 3. row a of the circuit is f(background + y_a) - f(background), in logits.
 
-What is approximated, and nothing else is:
+The approximations are exactly these:
 
 - Later attention heads attend to the position itself alone: a row of one token. In a real row they may attend elsewhere, and
   other positions to this one.
-- The residual stream holds the background and y_a, and neither the token at the position nor what other heads wrote. A norm
-  divides by the size of that. Where the background is zero, as it is unless one is given, a small y_a is scaled up to full
-  size, and what later layers add weighs more beside it than in a real row. A typical stream as the background (the mean over
-  the positions of some rows, say) makes up for that.
-- No position embedding; rotary positions turn nothing at distance 0.
+- The residual stream holds the background and y_a, but neither the token at the position nor the output of other heads. A norm
+  divides by the size of that stream. With a zero background, the default, a small y_a is scaled up to full size, and the
+  output of later layers has more weight relative to it than in a real row. A typical stream as the background (for example the
+  mean over the positions of some rows) corrects for that.
+- No position embedding; rotary positions do not rotate at distance 0.
 
 Dimension letters: N chosen tokens, D d_model, V d_vocab.
 """
@@ -37,7 +36,7 @@ from playground.probes.weights import block_of, check_path
 from playground.results import Head, TokenCircuit
 
 MOST_TOKENS = 2048
-"""The matrix has no small factors, so that its eigenvalues take time with the cube of its side."""
+"""Most tokens: the matrix has full rank, so its eigenvalues take time with the cube of its side."""
 
 
 def through_layers(
@@ -48,13 +47,14 @@ def through_layers(
     tokens: Sequence[int] | None = None,
     background: Float[Tensor, " d_model"] | None = None,
 ) -> TokenCircuit:
-    """Effect on the logits of `offset` of what `path` writes for each token, through the later layers (see the module).
+    """Effect on the logits of `offset` of the output of `path` for each token, through the later layers (see the module).
 
-    `background` is the rest of the stream where the last head writes, at `hook_resid_mid` of its layer (`hook_resid_post` where
-    there is no MLP); zero by default. `tokens` restricts sources and outputs to these, in this order.
+    `background` `[d_model]` is the rest of the residual stream where the last head writes, at `hook_resid_mid` of its layer
+    (`hook_resid_post` where there is no MLP); zero by default. `tokens` restricts sources and outputs to these, in this order.
 
-    Raises ValueError as `ov_circuit` does, for a path of no heads, for an offset that the model does not predict, for one that
-    the path's last head does not lead to, and for a background that is not one vector.
+    Raises ValueError for an unknown head, heads that are not in the order of the layers, a path without heads, unknown or
+    repeated tokens, more than MOST_TOKENS tokens, an offset that the model does not predict or the path's last head does not
+    lead to, and a background of another shape.
     """
     chosen = choose_tokens(model, tokens, MOST_TOKENS)
     _check(model, path, offset, background)
@@ -94,7 +94,7 @@ def _check(model: MTPTransformer, path: Sequence[Head], offset: int, background:
 def _later(
     model: MTPTransformer, streams_ND: Float[Tensor, "n d_model"], last: Head, offset: int
 ) -> Float[Tensor, "n d_vocab"]:
-    """Logits of streams behind the attention of the layer of `last`, each stream a row of one token."""
+    """Logits for residual streams after the attention of the layer of `last`, each stream run as a row of one token."""
     streams = streams_ND[:, None]
     block = block_of(model, last)
     if block.has_mlp:

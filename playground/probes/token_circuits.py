@@ -1,17 +1,17 @@
 """Whole circuits, token by token (Elhage et al. 2021, "A mathematical framework for transformer circuits").
 
-With the folded weights of playground/probes/weights.py, OV_h = W_V W_O of head h, and [..] for the OV of each head of a path in
-turn, from the embedding upwards:
+With the folded weights of playground/probes/weights.py, OV_h = W_V W_O of head h, and [..] for the product of the OV of the
+heads of a path, from the embedding upwards:
 
-    OV circuit:  W_E [OV_1 .. OV_m] W_U                                what attending to a token does to every logit
-    QK circuit:  W_E [query path] W_Q R W_K^T [key path]^T W_E^T / sqrt(d_head)    which key each query token looks for
+    OV circuit:  W_E [OV_1 .. OV_m] W_U                                effect of attending to a token on every logit
+    QK circuit:  W_E [query path] W_Q R W_K^T [key path]^T W_E^T / sqrt(d_head)    score of each key token for each query token
 
-An induction head in future head 1 that reads a previous-token head blocks.0.0 through its keys looks, with the key path
-(blocks.0.0,), for the position whose PREVIOUS token is the query token: the largest entry of each row stands on the diagonal.
-R turns queries by the angle of rotary positions that stand `distance` apart; without them it is the identity.
+Consider an induction head in future head 1 that reads a previous-token head blocks.0.0 through its keys. With the key path
+(blocks.0.0,) its score is highest at the position whose PREVIOUS token is the query token: the largest entry of each row is on
+the diagonal. R rotates queries by the angle of rotary positions `distance` apart; without rotary positions it is the identity.
 
-Both are linear: what norms divide by is left out, MLPs are passed by, and so is everything else in the residual stream,
-position embeddings included.
+Both circuits are linear: they leave out the scale of norms, MLPs, and everything else in the residual stream, including
+position embeddings.
 
 Dimension letters: N chosen tokens, D d_model, E d_head, V d_vocab.
 """
@@ -30,19 +30,19 @@ from playground.probes.weights import HeadWeights, check_path, head_weights
 from playground.results import Head, TokenCircuit
 
 MOST_TOKENS = 8192
-"""A matrix of this many tokens takes half a gigabyte."""
+"""Most tokens: a matrix of this many takes half a gigabyte."""
 
 
 @torch.no_grad()
 def ov_circuit(model: MTPTransformer, path: Sequence[Head], *, tokens: Sequence[int] | None = None) -> TokenCircuit:
-    """Effect on every logit of attending to each token, along embed -> OV of each head of `path` in turn -> unembed.
+    """Effect of attending to each token on every logit, along embed -> OV of each head of `path` in turn -> unembed.
 
-    `(trunk head,)` is the direct path, `(trunk head, head of a future head)` the one through a future head; a path of no heads
-    is embed -> unembed. `tokens` restricts sources and outputs to these, in this order. Entries are logits, up to the sizes
-    that norms divide by. Of replicated unembeddings it is that of the last head's own offset, for a trunk head of offset 1.
+    `(trunk head,)` is the direct path, `(trunk head, head of a future head)` the path through a future head; a path without
+    heads is embed -> unembed. `tokens` restricts sources and outputs to these, in this order. Entries are logits, up to the
+    scales of the norms. A replicated unembedding is that of the last head's own offset; for a trunk head that of offset 1.
 
-    Raises ValueError for an unknown head, for heads that are not in the order of the layers, for a token that there is not or
-    that is named twice, and for more than MOST_TOKENS tokens.
+    Raises ValueError for an unknown head, for heads that are not in the order of the layers, for an unknown or repeated token,
+    and for more than MOST_TOKENS tokens.
     """
     chosen = choose_tokens(model, tokens, MOST_TOKENS)
     check_path(model, path)
@@ -65,12 +65,12 @@ def qk_circuit(
 ) -> TokenCircuit:
     """Attention score of `head`, before the softmax, for each query token (rows) and key token (columns).
 
-    `key_path` and `query_path` are the earlier heads whose OV carries the token into the key or the query; without them it is
-    the embedding itself. The key stands `distance` positions before the query. `tokens` restricts both to these, in this order.
-    Scores are right up to the sizes that norms divide by, one for each query and one for each key.
+    `key_path` and `query_path` are the earlier heads whose OV carries the token into the key or the query; if empty, the key or
+    query reads the embedding itself. The key is `distance` positions before the query. `tokens` restricts both to these, in
+    this order. Scores are exact up to the scales of the norms: one factor per query and one per key.
 
-    Raises ValueError as `ov_circuit` does, for a distance that does not fit the context, and for one above 0 where positions
-    are not rotary.
+    Raises ValueError for an unknown head, for heads that are not in the order of the layers, for an unknown or repeated token,
+    for more than MOST_TOKENS tokens, for a distance outside the context, and for one above 0 where positions are not rotary.
     """
     chosen = choose_tokens(model, tokens, MOST_TOKENS)
     check_path(model, (*key_path, head))
@@ -86,7 +86,7 @@ def qk_circuit(
 
 
 def choose_tokens(model: MTPTransformer, tokens: Sequence[int] | None, most: int) -> Int[Tensor, " chosen"]:
-    """The tokens of a circuit on the model's device; all of them for None. Raises ValueError as `ov_circuit` does."""
+    """The tokens of a circuit, on the model's device; None: all. Raises ValueError for unknown, repeated or too many tokens."""
     d_vocab = len(model.W_E)
     chosen = range(d_vocab) if tokens is None else tokens
     if not 0 < len(chosen) <= most:
@@ -96,7 +96,7 @@ def choose_tokens(model: MTPTransformer, tokens: Sequence[int] | None, most: int
         )
     outside = [token for token in chosen if not 0 <= token < d_vocab]
     if outside:
-        raise ValueError(f"there is no token {outside[0]}; write tokens from 0 to {d_vocab - 1}")
+        raise ValueError(f"unknown token {outside[0]}; write tokens from 0 to {d_vocab - 1}")
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"tokens name one token twice; write each once: {sorted(set(chosen))}")
     return torch.tensor(chosen, device=model.W_E.device)
@@ -105,7 +105,7 @@ def choose_tokens(model: MTPTransformer, tokens: Sequence[int] | None, most: int
 def token_circuit(
     name: str, matrix: Float[Tensor, "n n"], small: Float[Tensor, "inner inner"] | None = None
 ) -> TokenCircuit:
-    """A matrix with its scores. `small` has the same eigenvalues other than 0, if there is a smaller one that does."""
+    """A matrix `[n, n]` with its scores. `small`, if given, is a smaller matrix with the same nonzero eigenvalues."""
     others = matrix.clone().fill_diagonal_(-torch.inf)
     top1 = (others < matrix.diagonal()[:, None]).all(dim=1).double().mean().item()
     score = eigenvalue_score((matrix if small is None else small)[None])[0]
@@ -113,7 +113,7 @@ def token_circuit(
 
 
 def _write(w: HeadWeights, vectors_ND: Tensor, path: Sequence[Head]) -> Tensor:
-    """What is left of the vectors in the stream after the OV of each head in turn."""
+    """The vectors after the OV matrix of each head in turn."""
     for head in path:
         index = w.index(head)
         vectors_ND = vectors_ND @ w.W_V[index] @ w.W_O[index]
@@ -121,7 +121,7 @@ def _write(w: HeadWeights, vectors_ND: Tensor, path: Sequence[Head]) -> Tensor:
 
 
 def _turn(model: MTPTransformer, queries_NE: Tensor, distance: int) -> Tensor:
-    """Queries turned to where they stand `distance` positions after the keys."""
+    """Queries rotated as if they were `distance` positions after the keys. Raises ValueError for an impossible distance."""
     if not 0 <= distance < model.n_ctx:
         raise ValueError(
             f"distance is {distance}; write 0 to {model.n_ctx - 1}, how far a query may stand after its key"
@@ -130,12 +130,12 @@ def _turn(model: MTPTransformer, queries_NE: Tensor, distance: int) -> Tensor:
         return queries_NE
     if model.config.positions != "rotary":
         raise ValueError(
-            f"distance is {distance}, and positions are 'standard', which no token circuit sees; write distance=0"
+            f"distance is {distance}, and positions are 'standard', which token circuits leave out; write distance=0"
         )
     cos, sin = (part[-1:] for part in model.rotary(distance + 1))
     return rotate(queries_NE[None, :, None], (cos, sin))[0, :, 0]
 
 
 def _product(name: str, left: Float[Tensor, "n inner"], right: Float[Tensor, "inner n"]) -> TokenCircuit:
-    """The circuit left @ right, with the eigenvalues of whichever of left @ right and right @ left is smaller."""
+    """The circuit left @ right; left @ right and right @ left share their nonzero eigenvalues, so the smaller one is used."""
     return token_circuit(name, left @ right, right @ left if len(right) < len(left) else None)

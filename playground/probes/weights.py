@@ -1,11 +1,12 @@
-"""The weights of every attention head as they act on the residual stream: the norm before a layer folded in.
+"""The weights of every attention head as they act on the residual stream, with the norm before a layer folded in.
 
-A norm divides by the size of the stream, which depends on the input and is left out here, and multiplies by learned weights,
-which are folded into what reads the stream. LayerNorm also takes the mean away, which is folded in, too; its bias, which adds
-the same to every query, key, value or logit, is left out. Rotary positions turn queries and keys by an angle that depends on
-their distance: the weights here are those at distance 0.
+A norm divides by the size of the stream and multiplies by learned weights. The size depends on the input and is left out here;
+the learned weights are folded into the matrices that read the stream. LayerNorm also subtracts the mean, which is folded in
+too; its bias, which adds a constant to every query, key, value or logit, is left out. Rotary positions rotate queries and keys
+by an angle that depends on their distance: the weights here are those at distance 0.
 
-Rows times matrices: a residual stream x [d_model] gives the query x W_Q, and a head writes x W_V W_O for what it attends to.
+Matrices multiply rows from the right: a residual stream x [d_model] gives the query x W_Q, and a head that attends to x writes
+x W_V W_O.
 
 Dimension letters: A attention head of any layer, D d_model, E d_head, V d_vocab.
 """
@@ -26,7 +27,7 @@ from playground.results import Head, heads_of
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionWeights:
-    """Folded weights of all heads, trunk first, or of those that were asked for, in that order."""
+    """Folded weights of all heads, trunk first, or of the chosen heads in the given order."""
 
     heads: tuple[Head, ...]
     W_Q: Float[Tensor, "all_heads d_model d_head"]
@@ -35,43 +36,43 @@ class AttentionWeights:
     W_O: Float[Tensor, "all_heads d_head d_model"]
 
     def index(self, head: Head) -> int:
-        """Place of a head in the stacked arrays. Raises ValueError for a head that is not there."""
+        """Index of a head in the stacked arrays. Raises ValueError for a head that is not in `heads`."""
         check_known(head, self.heads)
         return self.heads.index(head)
 
     @cached_property
     def n_trunk(self) -> int:
-        """How many of the heads are in the trunk."""
+        """Number of heads in the trunk."""
         return sum(head.layer.startswith("blocks.") for head in self.heads)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadWeights(AttentionWeights):
-    """The same with what stands before and behind all layers."""
+    """Folded attention weights with the embedding and the unembeddings."""
 
     W_E: Float[Tensor, "d_vocab d_model"]
-    """Embedding; what reads it has the norm folded in."""
+    """Embedding. The norm is folded into the matrices that read it."""
     W_U: Float[Tensor, "d_model d_vocab"]
     """Unembedding of offset 1 (of all offsets unless it is replicated) with the final norm folded in."""
     more_W_U: tuple[Float[Tensor, "d_model d_vocab"], ...] = ()
-    """The same of the offsets 2, 3, .. where it is replicated."""
+    """Unembeddings of the offsets 2, 3, .. with the final norm folded in; empty if all offsets share `W_U`."""
 
     @property
     def W_Us(self) -> tuple[Float[Tensor, "d_model d_vocab"], ...]:
-        """The shared unembedding alone, or those of all offsets."""
+        """The shared unembedding alone, or the unembeddings of all offsets."""
         return (self.W_U, *self.more_W_U)
 
     def unembedding_of(self, head: Head) -> int:
-        """Which of `W_Us` belongs to a head: in a future head that of its own offset, in the trunk that of offset 1."""
+        """Index into `W_Us` for an attention head: in a future head that of its own offset, in the trunk that of offset 1."""
         kind, _, number = head.layer.partition(".")
         return int(number) if kind == "future_heads" and self.more_W_U else 0
 
 
 @torch.no_grad()
 def attention_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> AttentionWeights:
-    """Gather and fold the weights; copies, in double precision on the model's device.
+    """Copies of the folded weights of all heads, in double precision on the model's device.
 
-    With `heads`, of these alone. Raises ValueError for a head that the model does not have.
+    `heads` restricts them to these, in this order. Raises ValueError for a head that the model does not have.
     """
     known = known_heads(model)
     for head in heads or ():
@@ -93,7 +94,7 @@ def attention_weights(model: MTPTransformer, heads: Sequence[Head] | None = None
 
 @torch.no_grad()
 def head_weights(model: MTPTransformer, heads: Sequence[Head] | None = None) -> HeadWeights:
-    """`attention_weights` with the embedding and the unembeddings."""
+    """`attention_weights` together with the embedding and the unembeddings."""
     own = attention_weights(model, heads)
     offsets = all_offsets(model) if model.more_unembeds else (1,)
     W_U, *more = (fold(model.ln_final, model.unembed_of(offset).weight.T) for offset in offsets)
@@ -107,7 +108,7 @@ def known_heads(model: MTPTransformer) -> tuple[Head, ...]:
 
 
 def fold(norm: Norm, weight: Float[Tensor, "*rest d_model out"]) -> Float[Tensor, "*rest d_model out"]:
-    """What a matrix behind a norm does to the stream before it, up to the norm's scale; a copy in double precision."""
+    """A matrix after a norm, as it acts on the stream before the norm, up to the norm's scale; a copy in double precision."""
     folded = weight.detach().double() * norm.weight.detach().double()[:, None]
     return folded - folded.mean(dim=-2, keepdim=True) if norm.centred else folded
 
@@ -119,13 +120,13 @@ def block_of(model: MTPTransformer, head: Head) -> Block:
 
 
 def check_known(head: Head, heads: Sequence[Head]) -> None:
-    """Raises ValueError when a head is none of `heads`, which are in the order of the layers."""
+    """Raises ValueError if the head is not in `heads`, which are in the order of the layers."""
     if head not in heads:
         raise ValueError(f"there is no attention head {head}; write one of {heads[0]} to {heads[-1]}")
 
 
 def check_path(model: MTPTransformer, path: Sequence[Head]) -> None:
-    """Raises ValueError for a head that the model does not have, and for one that cannot read what the one before it writes."""
+    """Raises ValueError for a head that the model does not have, and for one that cannot read the output of its predecessor."""
     for head in path:
         check_known(head, known_heads(model))
     for first, second in zip(path, path[1:], strict=False):

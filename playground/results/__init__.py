@@ -1,4 +1,4 @@
-"""Frozen numpy results: what probes measure, runs store and figures draw. Imports neither torch nor Streamlit."""
+"""Frozen numpy results: the data that probes return, runs store and figures draw. Imports neither torch nor Streamlit."""
 
 from playground.results.attention import AttentionHistory, AttentionScores, score_title
 from playground.results.base import Head, History, Result, Row, heads_of, history, layer_title, used_by

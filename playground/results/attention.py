@@ -16,7 +16,7 @@ SCORE_TITLES = {
 
 
 def score_title(name: str) -> str:
-    """What a score is called for people.
+    """Readable name of a score, for tables and figures.
 
     >>> [score_title(name) for name in ("prefix_matching", "ahead_2", "back_2")]
     ['induction', '2-ahead induction', '2 back']
@@ -27,10 +27,10 @@ def score_title(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionScores(Result):
-    """Scores of every attention head, with what an ideal head reaches and what chance allows.
+    """Scores of every attention head, with their null bands and the value of an ideal head.
 
-    `null_*` is the 99th percentile of the same score under the control, head by head. A score is NaN where the rows hold no
-    target for it.
+    `null_*` is the null band of the score without the prefix, for each head: the 99th percentile of that score when the
+    targets are moved. A score is NaN where the rows hold no target for it.
     """
 
     sort_by: ClassVar[str] = "induction"
@@ -47,19 +47,19 @@ class AttentionScores(Result):
     layers: tuple[str, ...]
     """Names of the layers in order: `blocks.0`, .., `future_heads.0`, .."""
     rows_from: str
-    """`random repeats` (the same for every task) or `task` (rows of the task; only queries before scored tokens count, and for
+    """`random repeats` (equal for every task) or `task` (rows of the task; only queries before scored tokens count, and for
     the previous-token score the positions that an ideal induction head attends to from there)."""
     back: NDArray[np.float64]
     """`[k, layer, head]`: attention to the k-th token before the current one, k = 1, 2, .."""
     duplicate_token: NDArray[np.float64]
-    """`[layer, head]`"""
+    """`[layer, head]`: attention to earlier occurrences of the current token."""
     ahead: NDArray[np.float64]
     """`[k, layer, head]`: attention to the k-th token after earlier occurrences of the current one, k = 1, 2, .."""
     null_back: NDArray[np.float64]
     null_duplicate_token: NDArray[np.float64]
     null_ahead: NDArray[np.float64]
     ideal: float = 1.0
-    """What a perfect head reaches on its score."""
+    """The score of a perfect head."""
 
     @property
     def previous_token(self) -> NDArray[np.float64]:
@@ -86,17 +86,17 @@ class AttentionScores(Result):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `score` and `null` take: previous_token, prefix_matching, duplicate_token, ahead_2, .., back_2, .."""
+        """Names that `score` and `null` accept: previous_token, prefix_matching, duplicate_token, ahead_2, .., back_2, .."""
         ahead = (f"ahead_{k}" for k in range(2, len(self.ahead) + 1))
         back = (f"back_{k}" for k in range(2, len(self.back) + 1))
         return ("previous_token", "prefix_matching", "duplicate_token", *ahead, *back)
 
     def score(self, name: str) -> NDArray[np.float64]:
-        """`[layer, head]` values of one score, by its name. Raises ValueError for another one than `names` has."""
+        """`[layer, head]` values of one score, by its name. Raises ValueError for a name that is not in `names`."""
         return self._named(name, "")
 
     def null(self, name: str) -> NDArray[np.float64]:
-        """`[layer, head]` null band of one score. Raises ValueError for another one than `names` has."""
+        """`[layer, head]` null band of one score, by its name. Raises ValueError for a name that is not in `names`."""
         return self._named(name, "null_")
 
     def _named(self, name: str, prefix: str) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ class AttentionScores(Result):
         return tuple(self.heads[index] for index in order if values[index] > least and values[index] > null[index])
 
     def rows(self) -> list[Row]:
-        """A line for each head with all its scores; below them the largest null band of all heads, and the ideal."""
+        """One row per head with all its scores, then the largest null band over all heads, then the ideal head."""
         columns = {name: score_title(name) for name in self.names}
         lines = {
             str(head): {name: float(self.score(name).ravel()[i]) for name in self.names}

@@ -1,4 +1,4 @@
-"""What every result shares: plain values for JSON and back, rows for a table, and the name of an attention head."""
+"""Base of all results: conversion to plain JSON values and back, rows for a table, and the name of an attention head."""
 
 import dataclasses
 import re
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from playground.results.restoring import field_types, restore, sizes
 
 Row = dict[str, str | int | float | None]
-"""One line of a table: column name -> value."""
+"""One row of a table: column name -> value."""
 DIGITS = 5
 """Significant digits of stored array values."""
 SMALLEST = 1e-290
-"""What lies below is stored as zero: scaled up to whole digits it would overflow."""
+"""Smaller absolute values are stored as zero: rounding scales a value up to `DIGITS` whole digits, which would overflow."""
 Paths = Sequence[Sequence[int]]
-"""For each offset the indices of the future heads that it runs through, in that order (`ModelConfig.paths`); empty where
-every future head reads the trunk's output alone."""
+"""For each offset the indices of the future heads on its path, in the order in which they run (`ModelConfig.paths`); empty
+where every future head reads the trunk output directly."""
 ResultT = TypeVar("ResultT", bound="Result")
 
 
 @dataclass(frozen=True, order=True)
 class Head:
-    """One attention head: the hook name of its layer, and its index in there.
+    """One attention head: the hook name of its layer, and its index in that layer.
 
     >>> Head.parse("future_heads.0.3")
     Head(layer='future_heads.0', index=3)
@@ -51,9 +51,10 @@ class Head:
         return f"{self.layer}.{self.index}"
 
     def comes_after(self, other: "Head", paths: Paths = ()) -> bool:
-        """Whether this head can read what the other one writes: it is in a later layer of the trunk, or in a future head.
+        """Whether this head can read what `other` writes.
 
-        Of two in future heads, whether the other's comes before this one's on a path.
+        It can if `other` is in an earlier trunk layer, or if `other` is in the trunk and this head in a future head. For two
+        future heads it can if `paths` runs through the one of `other` before the one of this head.
         """
         (kind, own), (other_kind, others) = ((head.layer.split(".")) for head in (self, other))
         if other_kind == "blocks":
@@ -62,30 +63,30 @@ class Head:
 
     @property
     def title(self) -> str:
-        """For people: `trunk 1, head 2`; future heads are counted by their offset, from 1."""
+        """Readable name: `trunk 1, head 2`. Future heads are numbered by their offset, from 1."""
         return f"{layer_title(self.layer)}, head {self.index}"
 
     @property
     def short(self) -> str:
-        """For figures: `T1.2` or `F1.3`."""
+        """Short name for figures: `T1.2` or `F1.3`."""
         kind, _, number = self.layer.partition(".")
         return f"F{int(number) + 1}.{self.index}" if kind == "future_heads" else f"T{number}.{self.index}"
 
 
 def used_by(heads: Sequence[Head], offset: int, paths: Paths = ()) -> tuple[Head, ...]:
-    """Those of the heads that an offset depends on: of the trunk, of its own future head, and of others on its path."""
+    """The heads that an offset depends on: those of the trunk, of its own future head, and of others on its path."""
     layers = {f"future_heads.{index}" for index in (paths[offset - 1] if paths else (offset - 1,))}
     return tuple(head for head in heads if head.layer.startswith("blocks.") or head.layer in layers)
 
 
 def layer_title(layer: str) -> str:
-    """What a layer is called for people: `blocks.0` is `trunk 0`, `future_heads.1` is `future head 2`."""
+    """Readable name of a layer: `blocks.0` is `trunk 0`, `future_heads.1` is `future head 2`."""
     kind, _, number = layer.partition(".")
     return f"future head {int(number) + 1}" if kind == "future_heads" else f"trunk {number}"
 
 
 def heads_of(layers: Sequence[str], n_heads: int) -> tuple[Head, ...]:
-    """Every head of the layers in order, the order in which `[layer, head]` arrays are flattened."""
+    """Every head of the layers, in the order in which `[layer, head]` arrays are flattened."""
     return tuple(Head(layer, index) for layer in layers for index in range(n_heads))
 
 
@@ -94,28 +95,28 @@ class Result:
     """Base of all results: frozen dataclasses of numpy arrays, numbers, names and tuples of these."""
 
     sort_by: ClassVar[str] = ""
-    """Column by which long tables are cut to their largest lines; the last one by default."""
+    """The column by which long tables are cut to their largest rows; empty: the last column."""
     dims: ClassVar[dict[str, str]] = {}
-    """Names of the axes of arrays and lists, by field: axes of one name are equally long. A number is a fixed length."""
+    """Names of the axes of arrays and lists, by field. Axes with one name have equal length; a number is a fixed length."""
 
     @property
     def note(self) -> str:
-        """What must be known of the whole table, such as how much it rests on; nothing by default."""
+        """A remark on the whole table, such as the number of rows it is computed from; empty by default."""
         return ""
 
     def rows(self) -> list[Row]:
-        """The result as lines of a table, one measured thing a line."""
+        """The result as rows of a table, one measured item per row."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: arrays as nested lists with 5 significant digits, None where undefined."""
+        """Plain values for JSON: arrays as nested lists with 5 significant digits, None for NaN."""
         return {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls: "type[ResultT]", values: dict[str, Any]) -> "ResultT":
-        """Read what `to_dict` wrote; other keys are left alone.
+        """Restore a result from the values that `to_dict` returned; unknown keys are ignored.
 
-        Raises ValueError, naming the field, where one without a default is missing, or does not hold what it should hold.
+        Raises ValueError, naming the field, where a field without a default is missing or a value has the wrong type or size.
         """
         later = {item.name for item in dataclasses.fields(cls) if item.default is not dataclasses.MISSING}
         found: dict[str, Any] = {}
@@ -138,7 +139,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class History(Generic[ResultT]):
-    """What one probe measured along a training."""
+    """Results of one probe during a training, in the order of the steps."""
 
     steps: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -146,7 +147,7 @@ class History(Generic[ResultT]):
 
 
 def history(rows: Sequence[dict[str, Any]], result: type[ResultT]) -> History[ResultT]:
-    """Stored lines (`step`, `tokens` and a result's fields) as a history. Raises ValueError as `from_dict` does."""
+    """Stored rows (`step`, `tokens` and the fields of a result) as a history. Raises ValueError as `Result.from_dict` does."""
     return History(
         steps=tuple(row["step"] for row in rows),
         tokens=tuple(row["tokens"] for row in rows),
@@ -155,7 +156,7 @@ def history(rows: Sequence[dict[str, Any]], result: type[ResultT]) -> History[Re
 
 
 def measured_mean(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
-    """Mean of what was measured: NaN is left out, and stays where nothing else is.
+    """Mean of the measured values: NaN entries are ignored, and the mean is NaN where all entries are.
 
     >>> measured_mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0)
     array([ 2., nan])
@@ -165,7 +166,7 @@ def measured_mean(values: NDArray[np.float64], axis: int | None = None) -> NDArr
 
 
 def measured_spread(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Standard deviation of what was measured, as `measured_mean` averages it."""
+    """Standard deviation of the measured values: NaN entries are ignored, as in `measured_mean`."""
     mean = np.expand_dims(measured_mean(values, axis), axis)
     return np.asarray(np.sqrt(measured_mean((values - mean) ** 2, axis)))
 
@@ -188,7 +189,7 @@ def _plain(value: Any) -> Any:
 
 def _plain_array(values: NDArray[Any]) -> Any:
     if not values.size and values.ndim > 1:
-        return {"shape": list(values.shape)}  # nested lists would lose it
+        return {"shape": list(values.shape)}  # nested lists lose the shape of an empty array
     if values.dtype.kind != "f":
         return values.tolist()
     finite, is_zero = np.isfinite(values), np.abs(values) < SMALLEST

@@ -1,4 +1,4 @@
-"""What a model does, in the figures that stand beside what its heads do."""
+"""Behaviour of a model: loss, accuracy and in-context learning score per offset, shown next to the attention scores."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from playground.results.base import Result, Row
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreInfo:
-    """What a score's values mean: the figures that stand beside every value of it."""
+    """Meaning of a score's values: the reference values shown next to every value of the score."""
 
     name: str
     chance: float
@@ -22,7 +22,7 @@ class ScoreInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour(Result):
-    """Teacher-forced loss and accuracy on fixed rows of the task, one figure an offset k = 1..n_future."""
+    """Teacher-forced loss and accuracy on fixed rows of the task, one value per offset k = 1..n_future."""
 
     dims: ClassVar[dict[str, str]] = {
         "loss": "offset",
@@ -40,14 +40,14 @@ class Behaviour(Result):
     accuracy: NDArray[np.float64]
     """`[offset]`, over the scored tokens; NaN where none is scored at that offset."""
     early: tuple[int, ...]
-    """First and last position of the early stretch."""
+    """First and last position of the early part of a row."""
     late: tuple[int, ...]
-    """First and last position of the late stretch."""
+    """First and last position of the late part of a row."""
     in_context: NDArray[np.float64]
     """`[offset]`: loss at the late minus loss at the early positions; negative when context helps (Olsson et al. 2022)."""
 
     def rows(self) -> list[Row]:
-        """A line for each offset."""
+        """One row per offset."""
         return [
             {
                 "offset": k + 1,

@@ -1,4 +1,4 @@
-"""What happens to a model's output when a part of it is taken out (playground/probes/ablation.py)."""
+"""Effects of ablations on a model's output (playground/probes/ablation.py)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,9 +13,9 @@ AblationMethod = Literal["mean", "zero", "resample"]
 
 @dataclass(frozen=True, kw_only=True)
 class AblationEffects(Result):
-    """Loss and accuracy per offset without each component, batch by batch, beside those of the whole model.
+    """Loss and accuracy per offset without each component, batch by batch, together with those of the whole model.
 
-    Batches without a scored token, whose accuracy is NaN, are left out of means and standard deviations.
+    Batches without a scored token have accuracy NaN and are ignored in means and standard deviations.
     """
 
     sort_by: ClassVar[str] = "accuracy change"
@@ -28,29 +28,29 @@ class AblationEffects(Result):
     }
 
     components: tuple[str, ...]
-    """What was taken out: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; joined by ` + ` a set."""
+    """The ablated components: `blocks.1.2` a head, `blocks.1.attn` a layer's attention, `blocks.1.mlp`; ` + ` joins a set."""
     method: str
     """`mean`, `zero` or `resample`."""
     patterns: str
-    """`free`: later heads may attend elsewhere (the total effect); `frozen`: they attend as in the whole model (the effect
-    that is not mediated by patterns)."""
+    """`free`: later heads recompute their patterns (the total effect); `frozen`: they keep the patterns of the whole model
+    (the effect that is not mediated by patterns)."""
     clean_loss: NDArray[np.float64]
     """`[batch, offset]`, nats per token, over all targets."""
     clean_accuracy: NDArray[np.float64]
     """`[batch, offset]`, over the task's scored tokens, teacher-forced; NaN where none is scored."""
     loss: NDArray[np.float64]
-    """`[component, batch, offset]`"""
+    """`[component, batch, offset]`, nats per token, over all targets."""
     accuracy: NDArray[np.float64]
-    """`[component, batch, offset]`"""
+    """`[component, batch, offset]`, over the task's scored tokens, teacher-forced; NaN where none is scored."""
 
     @property
     def loss_change(self) -> NDArray[np.float64]:
-        """`[component, offset]`: how much the loss rises, mean over batches."""
+        """`[component, offset]`: rise of the loss in nats per token, mean over batches."""
         return measured_mean(self.loss - self.clean_loss, axis=1)
 
     @property
     def accuracy_change(self) -> NDArray[np.float64]:
-        """`[component, offset]`: how much the accuracy rises (negative: falls), mean over batches."""
+        """`[component, offset]`: change of the accuracy (negative: it falls), mean over batches."""
         return measured_mean(self.accuracy - self.clean_accuracy, axis=1)
 
     @property
@@ -64,7 +64,7 @@ class AblationEffects(Result):
         return measured_spread(self.accuracy - self.clean_accuracy, axis=1)
 
     def rows(self) -> list[Row]:
-        """A line for each component and offset."""
+        """One row per component and offset."""
         loss, accuracy = (measured_mean(values, axis=0) for values in (self.clean_loss, self.clean_accuracy))
         loss_change, accuracy_change = self.loss_change, self.accuracy_change
         loss_spread, accuracy_spread = self.loss_spread, self.accuracy_spread
@@ -88,7 +88,7 @@ class AblationEffects(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class InductionAfterAblation(Result):
-    """Prefix matching of every head while one earlier head is ablated: composition, causally."""
+    """Prefix matching of every head while one earlier head is ablated: a causal test of composition."""
 
     sort_by: ClassVar[str] = "change"
     dims: ClassVar[dict[str, str]] = {
@@ -104,14 +104,14 @@ class InductionAfterAblation(Result):
     before: NDArray[np.float64]
     """`[head]`: prefix matching of the whole model."""
     after: NDArray[np.float64]
-    """`[ablated, head]`"""
+    """`[ablated, head]`: prefix matching while that head is ablated."""
     null: NDArray[np.float64]
     """`[head]`: 99th percentile of the score under permuted tokens."""
     paths: tuple[tuple[int, ...], ...] = ()
-    """For each offset the indices of the future heads that it runs through; empty where all read the trunk alone."""
+    """For each offset the indices of the future heads on its path; empty where all read the trunk output directly."""
 
     def rows(self) -> list[Row]:
-        """A line for each ablated head and each head that it could move."""
+        """One row per ablated head and head that can read it."""
         return [
             {
                 "ablated": str(ablated),
@@ -129,10 +129,10 @@ class InductionAfterAblation(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Knockout(Result):
-    """Whether the induction heads do the work: the score without them, and without as many random other heads.
+    """Accuracy without the induction heads, and, as a control, without as many random other heads.
 
-    All heads named here are of the trunk or on the path of offset 1, which is its own future head unless future heads read one
-    another: the others have no part in its accuracy.
+    Only heads that offset 1 depends on are named here: those of the trunk and of the future heads on its path (its own future
+    head alone, unless future heads read one another). Other heads cannot change its accuracy.
     """
 
     dims: ClassVar[dict[str, str]] = {"without_others": "draw"}
@@ -142,33 +142,33 @@ class Knockout(Result):
     previous_token: tuple[Head, ...]
     """Heads with a clear previous-token score, strongest first."""
     others: tuple[Head, ...]
-    """The heads that are neither: what the controls are drawn from."""
+    """The heads that are neither; the controls are drawn from them."""
     accuracy: float
-    """Of the whole model on the task's scored tokens, offset 1, teacher-forced."""
+    """Accuracy of the whole model on the task's scored tokens, offset 1, teacher-forced."""
     without_induction: float
-    """All induction heads mean-ablated together."""
+    """Accuracy with all induction heads mean-ablated together."""
     without_induction_spread: float
-    """Standard deviation over batches."""
+    """Standard deviation over batches of `without_induction`."""
     without_previous: float
-    """All previous-token heads mean-ablated together."""
+    """Accuracy with all previous-token heads mean-ablated together."""
     without_others: NDArray[np.float64]
-    """`[draw]`: as many random other heads as there are induction heads (all of them, where there are fewer). No two draws
-    are the same heads."""
+    """`[draw]`: accuracy without as many random other heads as there are induction heads (all others where there are fewer).
+    No two draws are equal sets."""
     n_control: int
-    """How many other heads each draw takes out."""
+    """Number of other heads that each draw ablates."""
 
     @property
     def drop(self) -> float:
-        """Accuracy lost with the induction heads."""
+        """Accuracy lost by ablating the induction heads."""
         return self.accuracy - self.without_induction
 
     @property
     def control_drop(self) -> float:
-        """Accuracy lost with random other heads, mean over draws."""
+        """Accuracy lost by ablating random other heads, mean over draws."""
         return float((self.accuracy - self.without_others).mean()) if len(self.without_others) else float("nan")
 
     def rows(self) -> list[Row]:
-        """A line for each group of heads."""
+        """One row per group of heads."""
 
         def names(heads: tuple[Head, ...]) -> str:
             return " ".join(map(str, heads)) or "none"

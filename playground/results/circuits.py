@@ -1,4 +1,4 @@
-"""What the weights say: composition between heads, copying, and whole token-by-token circuits."""
+"""Results read from the weights alone: composition between heads, copying, and whole token-by-token circuits."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,9 +11,10 @@ from playground.results.base import Head, Result, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Composition(Result):
-    """How much each head reads of what each earlier head writes, MINUS the value of random matrices of that size.
+    """Q-, K- and V-composition of pairs of heads, MINUS the score of random matrices of the same sizes.
 
-    Arrays are `[sender, receiver]`, NaN where the receiver does not come after the sender.
+    Arrays are `[sender, receiver]`, NaN where the receiver does not come after the sender. Elhage et al. 2021, "A mathematical
+    framework for transformer circuits"; playground/probes/composition.py computes the scores.
     """
 
     sort_by: ClassVar[str] = "K"
@@ -39,26 +40,26 @@ class Composition(Result):
     k: NDArray[np.float64]
     v: NDArray[np.float64]
     random: tuple[float, ...]
-    """What random matrices of these sizes give for q, k and v: already subtracted."""
+    """Score of random matrices of these sizes for q, k and v; it is already subtracted from the arrays."""
     null_qk: NDArray[np.float64] | None = None
-    """99th percentile, minus `random`, of each pair's Q and K after a random rotation between its two heads: an edge above it
-    is more than chance. None where results were stored before."""
+    """`[sender, receiver]`: 99th percentile, minus `random`, of each pair's Q and K scores after a random rotation between its
+    two heads: a score above it is more than chance. None in results stored by older versions."""
     null_v: NDArray[np.float64] | None = None
-    """The same of V."""
+    """`[sender, receiver]`: null band of each pair's V score, computed as `null_qk` is. None in older results."""
     strongest_qk: NDArray[np.float64] | None = None
-    """`[receiver]`: the same of the largest value over all senders, which is what the strongest sender must exceed."""
+    """`[receiver]`: null band of the largest Q or K score over all senders: the strongest sender must exceed it."""
     strongest_v: NDArray[np.float64] | None = None
     null: tuple[float, ...] | None = None
-    """What was stored until 2026-11-30 in place of these: for q, k and v one band for all pairs, of random matrices of full
-    rank, which heads of few large singular values exceed by chance in up to 40 of 100 pairs."""
+    """Null bands of results stored until 2026-11-30, in place of the fields above: for q, k and v one band for all pairs, from
+    random matrices of full rank. Heads of few large singular values exceed it by chance in up to 40 of 100 pairs."""
 
     @property
     def rotated(self) -> bool:
-        """Whether the bands are those of rotated pairs, and not what was stored before."""
+        """True if the null bands come from rotated pairs; False for results that store one band for all pairs."""
         return self.null_qk is not None
 
     def band(self, kind: str) -> NDArray[np.float64]:
-        """`[sender, receiver]`: what a pair's `q`, `k` or `v` stays below with 99% probability where nothing is aligned."""
+        """`[sender, receiver]` null band of `kind` (`q`, `k` or `v`): 99% of scores are below it where nothing is aligned."""
         own = self.null_v if kind == "v" else self.null_qk
         if own is not None:
             return own
@@ -66,7 +67,7 @@ class Composition(Result):
         return np.where(np.isnan(self.k), np.nan, before)
 
     def band_of_strongest(self, kind: str) -> NDArray[np.float64]:
-        """`[receiver]`: the same for the largest value over all senders; NaN where results were stored before."""
+        """`[receiver]` null band of the largest score of `kind` over all senders; NaN in results stored by older versions."""
         own = self.strongest_v if kind == "v" else self.strongest_qk
         return np.full(len(self.receivers), np.nan) if own is None else own
 
@@ -75,7 +76,7 @@ class Composition(Result):
         return float(getattr(self, kind)[self.senders.index(sender), self.receivers.index(receiver)])
 
     def rows(self) -> list[Row]:
-        """A line for each pair of heads of which the second comes after the first."""
+        """One row per pair of heads of which the second comes after the first."""
         pairs = [(i, j) for i in range(len(self.senders)) for j in range(len(self.receivers))]
         band, strongest = self.band("k"), self.band_of_strongest("k")
         return [
@@ -95,10 +96,10 @@ class Composition(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Copying(Result):
-    """Whether each head's OV circuit raises the logit of the token it attends to, along named paths.
+    """Copying scores of each head's OV circuit: whether it raises the logit of the token it attends to, along named paths.
 
-    `direct` is head -> final norm -> unembedding, skipping whatever lies between through the residual stream. `through` is
-    trunk head -> OV of one head of a future head -> unembedding.
+    `direct` is head -> final norm -> unembedding: the head's output skips all later layers through the residual stream.
+    `through` is trunk head -> OV of one attention head of a future head -> unembedding.
     """
 
     sort_by: ClassVar[str] = "eigenvalue copying"
@@ -119,26 +120,26 @@ class Copying(Result):
     direct_eigenvalues: NDArray[np.float64]
     """`[head]`: sum of Re(lambda) / sum of |lambda| of W_E W_V W_O W_U, in [-1, 1]; 1 is pure copying."""
     direct_top1: NDArray[np.float64]
-    """`[head]`: share of tokens whose largest entry in their row of the circuit is themselves."""
+    """`[head]`: share of tokens for which the largest entry in their row of the circuit is their own."""
     via: tuple[Head, ...]
-    """Heads of the future heads, as second steps of a path. Replicated unembeddings: a path ends at that of the offset of its
-    last future head, or of offset 1 where there is none."""
+    """Attention heads of the future heads, the second steps of the `through` paths. With replicated unembeddings a path ends at
+    the unembedding of its last future head's offset, or of offset 1 if it has no future head."""
     through_eigenvalues: NDArray[np.float64]
-    """`[head, via]`; NaN where `head` is itself in a future head."""
+    """`[head, via]`, the eigenvalue score of the path; NaN where `head` is itself in a future head."""
     through_top1: NDArray[np.float64]
-    """`[head, via]`"""
+    """`[head, via]`, the top-1 score of the path; NaN where `head` is itself in a future head."""
     chance_top1: float
     """1 / d_vocab."""
     direct_eigenvalues_null: NDArray[np.float64] | None = None
-    """`[head]`: 99th percentile of the same score with the tokens of the unembedding permuted: a head above it copies more than
-    chance. None, as all bands, where results were stored before 2026-11-30."""
+    """`[head]`: 99th percentile of the eigenvalue score with the tokens of the unembedding permuted: a head above it copies
+    more than chance. Like all null bands here None in results stored before 2026-11-30."""
     direct_top1_null: NDArray[np.float64] | None = None
     through_eigenvalues_null: NDArray[np.float64] | None = None
     """`[head, via]`"""
     through_top1_null: NDArray[np.float64] | None = None
 
     def rows(self) -> list[Row]:
-        """A line for each path."""
+        """One row per path."""
         direct = [{"path": f"{head} -> unembed"} | self._scores("direct", (i,)) for i, head in enumerate(self.heads)]
         return direct + [
             {"path": f"{head} -> {via} -> unembed"} | self._scores("through", (i, j))
@@ -163,7 +164,7 @@ class Copying(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCircuit(Result):
-    """A whole circuit, token by token: which output (OV) or which key (QK) each token raises."""
+    """A whole circuit, token by token: the output (OV) or the key (QK) that each token raises."""
 
     dims: ClassVar[dict[str, str]] = {"matrix": "source output"}
 
@@ -172,12 +173,12 @@ class TokenCircuit(Result):
     matrix: NDArray[np.float64]
     """`[source token, output token]` for OV, `[query token, key token]` for QK."""
     top1: float
-    """Share of rows whose largest entry stands on the diagonal."""
+    """Share of rows whose largest entry is on the diagonal."""
     eigenvalues: float
     """Sum of Re(lambda) / sum of |lambda| of the matrix, in [-1, 1]."""
 
     def rows(self) -> list[Row]:
-        """One line."""
+        """One row."""
         chance = 1 / len(self.matrix)
         return [
             {"path": self.name, "eigenvalues": self.eigenvalues, "top-1 on the diagonal": self.top1, "chance": chance}

@@ -1,17 +1,18 @@
-"""What decoding did, forward by forward: which tokens were drafted by which offset, which of them were accepted.
+"""Results of decoding, forward by forward: the drafted tokens, the offsets that drafted them, and which were accepted.
 
-One forward of a row is fed the last token emitted and the drafts behind it. Offset 1 says at each of them what comes next; the
-drafts it agrees with are accepted, and behind the last of these it adds a token of its own. So a forward emits at least one
-token, and with drafts of the offsets 2 .. K at most K. The first forward (the prefill) reads the prompt and emits one token.
+The input of one forward of a row is the last emitted token and the drafts that continue it. At each of these tokens offset 1
+predicts the next one; drafts that agree with its prediction are accepted, and after the last accepted draft offset 1 adds a
+token of its own. So a forward emits at least one token, and with drafts of the offsets 2 .. K at most K. The first forward (the
+prefill) reads the prompt and emits one token.
 
-Worked row, K = 3, the model about to say "a b c d":
+Worked row, K = 3, for a model whose plain continuation is "a b c d":
 
-    forward   fed     drafts behind it     accepted    emitted
-    prefill   prompt                                   a
-    1         a       b (offset 2), x (3)  b           b, c
+    forward   input   drafts                accepted    emitted
+    prefill   prompt                                    a
+    1         a       b (offset 2), x (3)   b           b, c
     2         c       ...
 
-Two tokens in one forward behind the prefill: two tokens per forward.
+After the prefill, one forward emitted two tokens: two tokens per forward.
 """
 
 from dataclasses import dataclass
@@ -23,18 +24,18 @@ from numpy.typing import NDArray
 from playground.results.base import Result, Row
 
 Ended = Literal["length", "stop"]
-"""Why a row ended: enough tokens, or a stop token."""
+"""Reason for which a row ended: the wanted number of tokens, or a stop token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft(Result):
-    """One token that a future head proposed."""
+    """One token that a future head drafted."""
 
     token: int
     offset: int
-    """The offset that proposed it, 2 or more: it stands offset - 1 tokens behind the last token emitted before."""
+    """The offset that drafted it, 2 or more: its position is offset - 1 after the last token emitted before this forward."""
     parent: int
-    """Index of the draft it continues; -1 where it follows the last token emitted."""
+    """Index of the draft that it continues; -1 where it follows the last emitted token directly."""
     accepted: bool
 
 
@@ -44,7 +45,7 @@ class DecodingStep(Result):
 
     drafts: tuple[Draft, ...]
     emitted: tuple[int, ...]
-    """The accepted drafts in order, and last offset 1's own token."""
+    """The accepted drafts in order, followed by offset 1's own token."""
 
     def __post_init__(self) -> None:
         if len(self.emitted) != 1 + sum(draft.accepted for draft in self.drafts):
@@ -53,56 +54,56 @@ class DecodingStep(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedRow(Result):
-    """What one prompt became."""
+    """The continuation of one prompt."""
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
-    """The new tokens, a stop token included."""
+    """The new tokens, including a stop token."""
     offsets: tuple[int, ...]
-    """For each new token the offset that proposed it: 1 for offset 1's own, 2 and more for accepted drafts."""
+    """For each new token the offset that predicted it: 1 for offset 1's own tokens, 2 and more for accepted drafts."""
     steps: tuple[DecodingStep, ...]
-    """Every forward, the prefill first. The last one may have emitted more than was still wanted."""
+    """Every forward, the prefill first. The last one may have emitted more tokens than were wanted."""
     ended: Ended
 
     @property
     def forwards(self) -> int:
-        """Forwards behind the prefill."""
+        """Number of forwards after the prefill."""
         return len(self.steps) - 1
 
     @property
     def emitted(self) -> int:
-        """Tokens that these forwards emitted, wanted or not."""
+        """Number of tokens that the forwards after the prefill emitted, including tokens that were not wanted."""
         return sum(len(step.emitted) for step in self.steps[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Result):
-    """What `generate` gives: every row, and the time it took."""
+    """Output of `generate`: every row, and the time it took."""
 
     decoded: tuple[DecodedRow, ...]
     speculative: int
-    """K: drafts came from the offsets 2 .. K; 1 is plain decoding."""
+    """K: the offsets 2 .. K drafted; 1 is plain decoding."""
     exact: bool
-    """Whether the tokens are those (or have the distribution) of plain decoding."""
+    """True if the tokens (when sampled: their distribution) are those of plain decoding."""
     prefill_seconds: float
     decode_seconds: float
-    """Wall-clock time of all forwards behind the prefill, with everything between them."""
+    """Wall-clock seconds from the end of the prefill to the end of the last forward."""
 
     @property
     def tokens_per_forward(self) -> float:
-        """Emitted tokens over forwards, without the prefill; NaN before there are any."""
+        """Emitted tokens per forward, without the prefill; NaN without forwards after the prefill."""
         forwards = sum(row.forwards for row in self.decoded)
         return sum(row.emitted for row in self.decoded) / forwards if forwards else float("nan")
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens of all rows behind the first, per second of `decode_seconds`."""
+        """New tokens of all rows, without each row's first, per second of `decode_seconds`."""
         tokens = sum(len(row.tokens) - 1 for row in self.decoded)
         return tokens / self.decode_seconds if self.decode_seconds > 0 else float("nan")
 
     @property
     def acceptance(self) -> "Acceptance":
-        """How often drafts of each offset were accepted, given that those before them were."""
+        """Acceptance rate of each offset's drafts, given that all drafts before them were accepted."""
         return acceptance([step for row in self.decoded for step in row.steps[1:]], self.speculative)
 
     def rows(self) -> list[Row]:
@@ -121,13 +122,13 @@ class Decoding(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance(Result):
-    """Acceptance per offset 2 .. K, conditional on the drafts before having been accepted."""
+    """Acceptance per offset 2 .. K, conditional on the acceptance of all drafts before."""
 
     offsets: tuple[int, ...]
     accepted: NDArray[np.int64]
-    """`[offset]`: in how many forwards a draft of the offset was accepted."""
+    """`[offset]`: number of forwards in which a draft of the offset was accepted."""
     tried: NDArray[np.int64]
-    """`[offset]`: in how many there was one, behind accepted ones only."""
+    """`[offset]`: number of forwards with a draft of the offset whose preceding drafts were all accepted."""
 
     @property
     def conditional(self) -> NDArray[np.float64]:
@@ -136,7 +137,7 @@ class Acceptance(Result):
 
     @property
     def predicted_tokens_per_forward(self) -> float:
-        """1 + the sum over offsets of the product of the conditional acceptances up to there.
+        """1 + the sum over offsets of the product of the conditional acceptance rates up to that offset.
 
         >>> Acceptance(offsets=(2, 3), accepted=np.array([8, 4]), tried=np.array([10, 8])).predicted_tokens_per_forward
         2.2
@@ -154,7 +155,7 @@ class Acceptance(Result):
 
 
 def acceptance(steps: list[DecodingStep], speculative: int) -> Acceptance:
-    """Count over forwards: a draft counts as tried where all drafts that it continues were accepted."""
+    """Count over forwards: a draft counts as tried if all drafts that it continues were accepted."""
     offsets = tuple(range(2, speculative + 1))
     tried = np.zeros(len(offsets), dtype=np.int64)
     accepted = np.zeros(len(offsets), dtype=np.int64)
@@ -169,16 +170,16 @@ def acceptance(steps: list[DecodingStep], speculative: int) -> Acceptance:
 
 @dataclass(frozen=True, kw_only=True)
 class MarginalAcceptance(Result):
-    """How often the favourite of each offset is the token that plain greedy decoding emits there, at every position."""
+    """How often the likeliest token of each offset is the token that plain greedy decoding emits there, at every position."""
 
     offsets: tuple[int, ...]
     """2 .. n_future."""
     rate: NDArray[np.float64]
-    """`[offset]`: the share of positions."""
+    """`[offset]`: share of positions, from 0 to 1."""
     conditional: NDArray[np.float64]
-    """`[offset]`: the same share where the favourites of all offsets from 2 up to there were right as well."""
+    """`[offset]`: share of the positions at which the likeliest tokens of all smaller offsets from 2 on were right."""
     count: int
-    """Over how many positions."""
+    """Number of positions for offset 2; a further offset has fewer, because its target must lie within the row."""
 
     def rows(self) -> list[Row]:
         """One line per offset."""

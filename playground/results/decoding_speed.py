@@ -1,7 +1,7 @@
-"""Plain and speculative decoding of one model, measured side by side; and how good what was decoded is.
+"""Speed of plain and speculative decoding of one model, measured together, and the quality of the decoded text.
 
-Seconds are wall-clock time behind the prefill, of the same model, prompts, batch and dtype, in one process, in turns: plain,
-speculative, plain, .. Spread is that between the repeats.
+Seconds are wall-clock time after the prefill, for the same model, prompts, batch and dtype, in one process, in alternation:
+plain, speculative, plain, .. The spread is that between the repeats.
 """
 
 from dataclasses import dataclass
@@ -16,47 +16,47 @@ from playground.results.decoding import Acceptance, MarginalAcceptance
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingSpeed(Result):
-    """How much faster speculative decoding was, and why."""
+    """Speed-up of speculative over plain decoding, with the counts that explain it."""
 
     speculative: int
-    """K: drafts came from the offsets 2 .. K."""
+    """K: the offsets 2 .. K drafted."""
     nodes: int
-    """Tokens a row is fed in one forward: the last token emitted and its drafts."""
+    """Tokens per row in the input of one forward: the last emitted token and its drafts."""
     prompts: int
     batch: int
     """Prompts decoded at once."""
     new_tokens: int
-    """Tokens that plain decoding made of all prompts; speculative decoding makes as many."""
+    """Number of tokens that plain decoding emitted for all prompts; speculative decoding emits as many."""
     device: str
     dtype: str
     cached: bool
     identical: bool | None
-    """Whether both gave the same tokens; None for sampled text, which differs from draw to draw."""
+    """True if both gave the same tokens; None for sampled text, which differs from draw to draw."""
     gap: float
-    """How far apart, in logits, plain decoding's two likeliest tokens were where a row's texts part, the most of all rows: near
-    zero it was a tie, which rounding decides. NaN where none part."""
+    """Difference in logits between plain decoding's two likeliest tokens at the first token where a row's texts differ, the
+    largest over rows. Near zero it was a tie that rounding decides. NaN where no texts differ."""
     plain_seconds: NDArray[np.float64]
-    """`[repeat]`"""
+    """`[repeat]`, wall-clock seconds after the prefill."""
     speculative_seconds: NDArray[np.float64]
-    """`[repeat]`"""
+    """`[repeat]`, wall-clock seconds after the prefill."""
     plain_forwards: int
-    """Forwards of the model behind the prefill; one serves all rows of a batch."""
+    """Forwards of plain decoding after the prefill; one forward processes all rows of a batch."""
     speculative_forwards: int
     tokens_per_forward: float
-    """Tokens a row gets from one speculative forward, mean over rows and forwards."""
+    """Tokens that a row gains from one speculative forward, mean over rows and forwards."""
     acceptance: Acceptance
-    """Counted while decoding: conditional on the drafts before having been accepted."""
+    """Counted while decoding, conditional on the acceptance of all drafts before."""
     marginal: MarginalAcceptance
-    """At every position of the plain greedy output."""
+    """Measured at every position of the plain greedy output."""
 
     @property
     def speedup(self) -> float:
-        """Median plain seconds over median speculative seconds; NaN where nothing was decoded behind the prefill."""
+        """Median plain seconds over median speculative seconds; NaN where nothing was decoded after the prefill."""
         return _ratio(float(np.median(self.plain_seconds)), float(np.median(self.speculative_seconds)))
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Lowest and highest ratio of a plain repeat and the speculative one behind it."""
+        """Lowest and highest ratio of a plain repeat to the speculative repeat that followed it."""
         pairs = zip(self.plain_seconds.tolist(), self.speculative_seconds.tolist(), strict=True)
         ratios = [_ratio(plain, speculative) for plain, speculative in pairs]
         return min(ratios), max(ratios)
@@ -71,15 +71,15 @@ class DecodingSpeed(Result):
 
     @property
     def speedup_by_parts(self) -> float:
-        """Tokens per forward over the cost of a forward, which is seconds of a speculative one over seconds of a plain one.
+        """Tokens per forward over the relative cost of a forward (speculative seconds per forward over plain ones).
 
-        It takes the measured speed-up apart and predicts nothing: both are of the same seconds, forwards and tokens. The
-        measured one is lower where rows of a batch wait for the slowest, and where tokens of the last forward are not wanted.
+        It decomposes the measured speed-up and predicts nothing: both use the same seconds, forwards and tokens. The measured
+        speed-up is lower where rows of a batch wait for the slowest row, and where tokens of the last forward are not wanted.
         """
         return self.tokens_per_forward * _ratio(self.plain_seconds_per_forward, self.speculative_seconds_per_forward)
 
     def rows(self) -> list[Row]:
-        """One line: acceptance per offset in percent, ms per forward, speed-up, and whether plain decoding gives the same."""
+        """One row: acceptance per offset in percent, ms per forward, speed-up, and whether plain decoding gives the same."""
         low, high = self.spread
         return [
             {
@@ -99,7 +99,7 @@ class DecodingSpeed(Result):
         ]
 
     def summary(self) -> dict[str, Any]:
-        """`to_dict` with what is computed from it, for JSON that is read elsewhere."""
+        """`to_dict` plus the derived values, as JSON output for other programs."""
         names = ("speedup", "speedup_by_parts", "plain_seconds_per_forward", "speculative_seconds_per_forward")
         numbers = {name: _finite(getattr(self, name)) for name in names}
         computed = numbers | {"spread": [_finite(value) for value in self.spread]}
@@ -109,21 +109,21 @@ class DecodingSpeed(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ExactMatch(Result):
-    """Polynomial answers that were decoded: the share in which every coefficient is right, by number of operations."""
+    """Exact match of decoded polynomial answers: the share in which every coefficient is right, by number of operations."""
 
     operations: tuple[int, ...]
     share: NDArray[np.float64]
     """`[number of operations]`: from 0 to 1."""
     chance: NDArray[np.float64]
-    """`[number of operations]`: the best answer without arithmetic."""
+    """`[number of operations]`: share that the best answer without arithmetic reaches."""
     count: NDArray[np.int64]
-    """`[number of operations]`: expressions."""
+    """`[number of operations]`: number of expressions."""
     speculative: int
     tokens_per_forward: float
-    """Over answers; of c coefficients at most c - 1 tokens come behind the prefill."""
+    """Mean over answers; of an answer of c coefficients at most c - 1 tokens are decoded after the prefill."""
 
     def rows(self) -> list[Row]:
-        """One line per number of operations."""
+        """One row per number of operations."""
         columns = zip(self.operations, self.share.tolist(), self.chance.tolist(), self.count.tolist(), strict=True)
         return [
             {"operations": m, "expressions": n, "exact match": share, "chance": chance}
@@ -133,27 +133,28 @@ class ExactMatch(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Completions(Result):
-    """Continuations of held-out text, compared with what really follows, place by place."""
+    """Continuations of held-out text, compared with the real text position by position."""
 
     windows: int
     prompt_bytes: int
     new_bytes: int
-    """Per window."""
+    """Number of new bytes per window."""
     byte_share: float
-    """Share of the new bytes that are the real ones. One byte too many, and all behind it are compared with others."""
+    """Share of new bytes that equal the real byte at their position. An inserted byte shifts all later bytes, so that each is
+    compared with a wrong position."""
     chance: float
-    """The share if every byte were the most frequent one."""
+    """The share reached by always writing the most frequent byte."""
     line_share: float
-    """Share of lines that came out whole: the first is what is left of the line that the prompt breaks off in."""
+    """Share of lines that are right as a whole; the first line is the rest of the line in which the prompt ends."""
     lines: int
     first_line_share: float
-    """The same of the first lines alone, which no earlier mistake of the model moves."""
+    """Share of first lines that are right as a whole; no earlier mistake of the model affects them."""
     first_lines: int
     speculative: int
     tokens_per_forward: float
 
     def rows(self) -> list[Row]:
-        """One line per score."""
+        """One row per score."""
         return [
             {
                 "score": "bytes as in the text",

@@ -1,4 +1,4 @@
-"""When things formed in a training: heads, composition between them, and what the model can do."""
+"""Formation times in one training: when heads, composition between heads, and the model's accuracy formed."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,30 @@ from playground.results.base import Result, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Event(Result):
-    """One quantity of one run, and when it rose. Times are training tokens; None is "not within this run", never dropped."""
+    """One quantity of one run, and when it rose. Times are training tokens; None means "not within this run"."""
 
     name: str
     """`previous token`, `K-composition`, `induction`, `2-ahead induction`, `accuracy`, `accuracy of offset 2`, .."""
     subject: str
-    """Which head, which pair of heads (the strongest previous-token head before the strongest induction head, and that one), or
-    which score."""
+    """The head, the pair of heads (the strongest induction head and, before it, the strongest previous-token head), or the
+    score that was timed."""
     start: float
     """The value before the first step."""
     null: float
-    """What chance reaches: the null band of a head's score or of a pair's composition; for a task's score its chance."""
+    """Chance level: the null band of a head's score or of a pair's composition; for a task's score its chance."""
     ceiling: float
-    """What an ideal head or a perfect model reaches; NaN for composition, which has no ceiling."""
+    """Value of an ideal head or a perfect model; NaN for composition, which has no ceiling."""
     final: float
     half: int | None
-    """Tokens at which it is half way from its start to its final value, and stays; None when that is hardly above `null`."""
+    """Tokens after which it stays half way or more from its first to its final value; None if that is hardly above `null`."""
     t50: int | None
-    """Tokens at which it is half way from `null` to `ceiling`, and stays."""
+    """Tokens after which it stays half way or more from `null` to `ceiling`; None if not reached."""
     t90: int | None
     seen: int
-    """Tokens of the whole run: what an event that is None is known to need more than."""
+    """Tokens of the whole run: an event whose time is None needs more tokens than this (right-censored)."""
 
     def rows(self) -> list[Row]:
-        """One line."""
+        """One row."""
         return [
             {
                 "event": self.name,
@@ -49,21 +49,21 @@ class Event(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Formation(Result):
-    """The events of one run: those of the strongest head of each kind first, then every head's."""
+    """The events of one run: first those of the strongest head of each kind, then those of every head."""
 
     run: str
     n_future: int
     seed: int
     main: tuple[Event, ...]
-    """One event a kind, of the head that is strongest at the end: previous token, K-composition, induction, accuracy."""
+    """One event per kind, for the head that is strongest at the end: previous token, K-composition, induction, accuracy."""
     heads: tuple[Event, ...]
-    """Previous-token and k-ahead induction events of every head."""
+    """Previous-token and k-ahead induction events of all heads."""
 
     def event(self, name: str) -> Event | None:
-        """The main event of that name."""
+        """The main event with this name; None if there is none."""
         return next((event for event in self.main if event.name == name), None)
 
     def rows(self) -> list[Row]:
-        """A line for each main event, and for each head that got half way to the ideal."""
+        """One row per main event, and per head that reached half way to the ideal."""
         shown = [*self.main, *(event for event in self.heads if event.t50 is not None)]
         return [{"run": self.run} | row for event in shown for row in event.rows()]

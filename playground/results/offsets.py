@@ -1,4 +1,4 @@
-"""What is specific to predicting several tokens ahead: every offset seen from every layer, and the offsets side by side."""
+"""Results specific to predicting several tokens ahead: every offset read from every layer, and offsets compared."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from playground.results.base import Result, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Lens(Result):
-    """Loss and accuracy when the residual stream behind each layer is read early."""
+    """Loss and accuracy when the residual stream after each layer is read early (logit lens, nostalgebraist 2020)."""
 
     dims: ClassVar[dict[str, str]] = {
         "sites": "site",
@@ -22,7 +22,7 @@ class Lens(Result):
     }
 
     sites: tuple[str, ...]
-    """`embed`, then the trunk layers `blocks.0`, ..; the last is the trunk's output z."""
+    """`embed`, then the trunk layers `blocks.0`, ..; the last one is the trunk output z."""
     loss: NDArray[np.float64]
     """`[site, offset]`, nats per target: the residual stream goes through future head k, final norm and unembedding."""
     accuracy: NDArray[np.float64]
@@ -30,10 +30,10 @@ class Lens(Result):
     direct_loss: NDArray[np.float64]
     """`[site, offset]`: straight through final norm and unembedding, without a future head (the ordinary logit lens)."""
     direct_accuracy: NDArray[np.float64]
-    """`[site, offset]`"""
+    """`[site, offset]`, over the scored tokens, read without a future head."""
 
     def rows(self) -> list[Row]:
-        """A line for each site and offset."""
+        """One row per site and offset."""
         return [
             {
                 "site": site,
@@ -50,7 +50,7 @@ class Lens(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class LensView(Result):
-    """What every layer would predict at every position of one row."""
+    """Predictions of every layer at every position of one row."""
 
     dims: ClassVar[dict[str, str]] = {
         "sites": "site",
@@ -66,13 +66,13 @@ class LensView(Result):
     through: NDArray[np.int64]
     """`[site, offset, position, rank]`: the likeliest tokens through future head k, likeliest first."""
     probability: NDArray[np.float64]
-    """Of the same shape."""
+    """`[site, offset, position, rank]`: probabilities of the tokens in `through`."""
     direct: NDArray[np.int64]
-    """`[site, position, rank]`: the same straight through final norm and unembedding."""
+    """`[site, position, rank]`: the likeliest tokens by final norm and unembedding alone, without a future head."""
     direct_probability: NDArray[np.float64]
 
     def rows(self) -> list[Row]:
-        """A line for each site, offset and position."""
+        """One row per site, offset and position."""
         n_sites, n_offsets, length, _ = self.through.shape
         return [
             {
@@ -91,7 +91,7 @@ class LensView(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbes(Result):
-    """Accuracy of linear read-outs from each layer, on held-out rows, beside what needs no model at all."""
+    """Accuracy of linear read-outs from each layer, on held-out rows, with the baselines that need no model."""
 
     dims: ClassVar[dict[str, str]] = {
         "sites": "site",
@@ -104,20 +104,20 @@ class LinearProbes(Result):
 
     sites: tuple[str, ...]
     targets: tuple[str, ...]
-    """What is read out: `token +1`, `token +2`, .. or the task's own, such as `value of operand 1`."""
+    """Names of the labels: `token +1`, `token +2`, .. or the task's own, such as `value of operand 1`."""
     accuracy: NDArray[np.float64]
-    """`[site, target]`"""
+    """`[site, target]`, from 0 to 1."""
     shuffled: NDArray[np.float64]
-    """`[site, target]`: the same probe trained on shuffled labels."""
+    """`[site, target]`: accuracy of a probe of the same kind trained on shuffled labels."""
     baseline: NDArray[np.float64]
     """`[target]`: the best n-gram model of the current tokens up to trigrams; its order 0 is the most frequent label."""
     counted: NDArray[np.int64] | None = None
-    """`[target]`: positions that the n-gram is counted on. None where results were stored before 2026-11-30, when it was the
-    few thousand that probes are trained on, and the baseline too low."""
+    """`[target]`: number of positions that the n-gram is counted on. None in results stored before 2026-11-30, when it was
+    counted on the few thousand positions that probes are trained on and the baseline was too low."""
 
     @property
     def note(self) -> str:
-        """How many positions the n-gram is counted on."""
+        """Number of positions that the n-gram is counted on."""
         if self.counted is None:
             return "the n-gram was counted on the few rows that probes are trained on, and is too low"
         if not len(self.counted):
@@ -126,7 +126,7 @@ class LinearProbes(Result):
         return f"n-gram counted on {least if least == most else f'{least} to {most}'} positions"
 
     def rows(self) -> list[Row]:
-        """A line for each site and target."""
+        """One row per site and target."""
         return [
             {
                 "site": site,
@@ -144,7 +144,7 @@ class LinearProbes(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientShares(Result):
-    """How the offsets pull at the trunk's output z."""
+    """Gradients of the offsets' losses at the trunk output z: sizes and alignment (playground/probes/gradients.py)."""
 
     dims: ClassVar[dict[str, str]] = {"share": "offset", "cosine": "offset offset", "loss": "offset"}
 
@@ -156,7 +156,7 @@ class GradientShares(Result):
     """`[offset]`, nats per target."""
 
     def rows(self) -> list[Row]:
-        """A line for each offset."""
+        """One row per offset."""
         return [
             {"offset": k + 1, "loss": float(self.loss[k]), "share of the gradient": float(self.share[k])}
             | {f"cosine with {j + 1}": float(self.cosine[k, j]) for j in range(len(self.share))}
@@ -166,19 +166,19 @@ class GradientShares(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class OffsetAgreement(Result):
-    """How often offset k says at t what offset 1 says at t + k - 1, where both are argmax predictions of the same token."""
+    """How often offset k at position t and offset 1 at position t + k - 1, which predict one token, have the same argmax."""
 
     dims: ClassVar[dict[str, str]] = {"agreement": "offset", "chance": "offset", "count": "offset"}
 
     agreement: NDArray[np.float64]
-    """`[offset]`; 1 for offset 1."""
+    """`[offset]`, from 0 to 1; 1 for offset 1."""
     chance: NDArray[np.float64]
-    """`[offset]`: agreement of predictions that are independent but as frequent."""
+    """`[offset]`: agreement expected of independent predictions with the same token frequencies."""
     count: NDArray[np.int64]
-    """`[offset]`: how many pairs were compared."""
+    """`[offset]`: number of compared pairs."""
 
     def rows(self) -> list[Row]:
-        """A line for each offset."""
+        """One row per offset."""
         return [
             {
                 "offset": k + 1,

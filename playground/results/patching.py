@@ -1,9 +1,9 @@
-"""How much of the right answer comes back when parts of a clean run are put into a corrupted one.
+"""Results of activation and path patching: how much of the right answer parts of a clean run restore in a corrupted one.
 
-Recovery is (patched - corrupted) / (clean - corrupted) of the logit difference between the right and the wrong answer:
-0 nothing comes back, 1 all of it does. Two corruptions: `answer` exchanges the right answer behind the earlier occurrence,
-`match` the earlier occurrence itself (playground/probes/pairs.py). Rows that the corruption hardly moves do not count
-(playground/probes/recovery.py); every result says how many of the rows given do.
+Recovery is (patched - corrupted) / (clean - corrupted), where each term is the logit difference between the right and the wrong
+answer: 0 nothing is restored, 1 all of it. There are two corruptions: `answer` exchanges the right answer after the earlier
+occurrence, `match` exchanges the earlier occurrence itself (playground/probes/pairs.py). Rows that the corruption hardly
+changes do not count (playground/probes/recovery.py); every result says how many of the given rows count.
 """
 
 from dataclasses import dataclass
@@ -31,28 +31,28 @@ class PositionPatching(Result):
     sites: tuple[str, ...]
     """Hook names of the patched activations, in the order of the layers."""
     offset: int
-    """Which offset's logits are read."""
+    """The offset whose logits are read."""
     recovery: NDArray[np.float64]
-    """`[row, site, position]`"""
+    """`[row, site, position]`: 0 nothing restored, 1 all."""
     roles: tuple[tuple[str, ...], ...]
-    """`[row][position]`: `before source` (the earlier occurrence of the query's token), `source` (where the right answer stands
-    behind it), `query` (where the answer is read) or `other`."""
+    """`[row][position]`: `before source` (the earlier occurrence of the query's token), `source` (the right answer, after the
+    earlier occurrence), `query` (where the answer is read) or `other`."""
     clean_difference: NDArray[np.float64]
     """`[row]`: logit of the right minus logit of the wrong answer in the clean run."""
     corrupted_difference: NDArray[np.float64]
-    """`[row]`"""
+    """`[row]`: logit of the right minus logit of the wrong answer in the corrupted run."""
     rows_given: int | None = None
-    """Clean and corrupted rows that were run; None where results were stored before."""
+    """Number of clean and corrupted rows that were run; None in results stored by older versions."""
     rows_counted: int | None = None
-    """Those that the corruption moves enough to count: means are over these. 0: none does, and every recovery is NaN."""
+    """Number of rows that the corruption changes enough; means are over these. 0: there is none, and every recovery is NaN."""
 
     @property
     def note(self) -> str:
-        """How many rows counted."""
+        """How many of the given rows count."""
         return _note(self)
 
     def by_role(self) -> dict[str, NDArray[np.float64]]:
-        """`[site]`: for each role the mean over rows of the largest recovery at a position of that role."""
+        """For each role an array `[site]`: the largest recovery at a position of that role, mean over rows."""
         found: dict[str, NDArray[np.float64]] = {}
         for role in ("before source", "source", "query", "other"):
             at = np.array([[name == role for name in row] for row in self.roles])[:, None, :]
@@ -61,7 +61,7 @@ class PositionPatching(Result):
         return {role: np.nanmean(values, axis=0) for role, values in found.items() if np.isfinite(values).any()}
 
     def rows(self) -> list[Row]:
-        """A line for each site and role."""
+        """One row per site and role."""
         return [
             {"patched": site, "at": role, "offset": self.offset, "recovery": float(values[index])} | _of_rows(self)
             for role, values in self.by_role().items()
@@ -71,7 +71,7 @@ class PositionPatching(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadPatching(Result):
-    """Activation patching of one head's output at every position."""
+    """Activation patching of one head's output at all positions together."""
 
     sort_by: ClassVar[str] = "recovery"
     dims: ClassVar[dict[str, str]] = {"heads": "head", "recovery": "row head"}
@@ -79,18 +79,18 @@ class HeadPatching(Result):
     heads: tuple[Head, ...]
     offset: int
     recovery: NDArray[np.float64]
-    """`[row, head]`"""
+    """`[row, head]`: 0 nothing restored, 1 all."""
     rows_given: int | None = None
-    """As in `PositionPatching`, and so is `rows_counted`."""
+    """Number of clean and corrupted rows that were run; None in results stored by older versions. See `PositionPatching`."""
     rows_counted: int | None = None
 
     @property
     def note(self) -> str:
-        """How many rows counted."""
+        """How many of the given rows count."""
         return _note(self)
 
     def rows(self) -> list[Row]:
-        """A line for each head: mean and standard deviation over rows."""
+        """One row per head: mean and standard deviation over rows."""
         return [
             {
                 "patched": str(head),
@@ -105,10 +105,10 @@ class HeadPatching(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class PathPatching(Result):
-    """What one head tells another directly: sender's output -> receiver's query, key or value input -> logits.
+    """Direct effect of one head on another: sender's output -> receiver's query, key or value input -> logits.
 
-    Loss of the right answer when the path alone carries the corrupted run: 1 - recovery, so that 0 is no effect and 1 means
-    that the whole logit difference depends on this path (Wang et al. 2023, 2211.00593).
+    The effect is 1 - recovery when this path alone carries the corrupted run: 0 is no effect, and 1 means that the whole logit
+    difference depends on this path (Wang et al. 2023, 2211.00593).
     """
 
     sort_by: ClassVar[str] = "effect"
@@ -129,18 +129,18 @@ class PathPatching(Result):
     k: NDArray[np.float64]
     v: NDArray[np.float64]
     to_logits: NDArray[np.float64]
-    """`[sender]`: the path straight to the final norm of this offset."""
+    """`[sender]`: effect of the direct path to the final norm of this offset."""
     rows_given: int | None = None
-    """As in `PositionPatching`, and so is `rows_counted`."""
+    """Number of clean and corrupted rows that were run; None in results stored by older versions. See `PositionPatching`."""
     rows_counted: int | None = None
 
     @property
     def note(self) -> str:
-        """How many rows counted."""
+        """How many of the given rows count."""
         return _note(self)
 
     def rows(self) -> list[Row]:
-        """A line for each path."""
+        """One row per path."""
         found: list[Row] = [
             {
                 "sender": str(sender),
@@ -177,5 +177,5 @@ def _note(result: PositionPatching | HeadPatching | PathPatching) -> str:
 
 
 def _of_rows(result: PositionPatching | HeadPatching | PathPatching) -> Row:
-    """The same as columns of a line."""
+    """The number of counted and given rows, as columns of a table row."""
     return {"rows counted": result.rows_counted, "rows given": result.rows_given}

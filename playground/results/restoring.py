@@ -1,6 +1,6 @@
-"""Stored plain values back into the fields of a result: the border at which their types and sizes are checked.
+"""Converts stored plain values back into the fields of a result, and checks their types and sizes.
 
-Whatever is wrong becomes a ValueError in a few words; what comes through can be used without further checks.
+Every fault becomes a ValueError with a short reason; accepted values need no further checks.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ Hint = Any
 
 
 def restore(value: Any, hint: Hint, parse: Callable[[Any, type], Any]) -> Any:
-    """A plain value as the type `hint`; `parse(value, cls)` reads the classes of this package. Raises ValueError."""
+    """Convert a plain value to the type `hint`; `parse(value, cls)` reads the classes of this package. Raises ValueError."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hasattr(origin, "__value__"):  # a named alias: NDArray is one from numpy 2.5 on
+    if hasattr(origin, "__value__"):  # a named type alias, as NDArray is from numpy 2.5 on
         return restore(value, origin.__value__[args], parse)
     if origin is types.UnionType or origin is typing.Union:
         return None if value is None else restore(value, next(arg for arg in args if arg is not type(None)), parse)
@@ -73,7 +73,7 @@ def _array(value: Any, dtype: type) -> Any:
         raise ValueError("is no regular array") from error
     if not found.size:
         return found.astype(dtype)
-    if found.dtype == object:  # it has nulls, or is no array of numbers
+    if found.dtype == object:  # it contains nulls, or values that are no numbers
         if not {type(item) for item in found.ravel()} <= {int, float, type(None)}:
             raise ValueError("is no array of numbers")
         if np.issubdtype(dtype, np.floating):
@@ -94,7 +94,7 @@ def _empty(value: Mapping[str, Any], dtype: type) -> Any:
 
 
 def sizes(values: Mapping[str, Any], dims: Mapping[str, str]) -> dict[str, int]:
-    """What each letter of `dims` stands for. Raises ValueError, naming the field, where two fields disagree.
+    """The length of each axis name in `dims`. Raises ValueError, naming the field, where two fields disagree.
 
     >>> sizes({"layers": ("blocks.0",), "scores": np.zeros((1, 4))}, {"layers": "layer", "scores": "layer head"})
     {'layer': 1, 'head': 4}
@@ -102,7 +102,7 @@ def sizes(values: Mapping[str, Any], dims: Mapping[str, str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for field, letters in dims.items():
         value = values[field]
-        if value is None:  # a later field, in what was stored before
+        if value is None:  # a field that older stored results do not have
             continue
         shape = value.shape if isinstance(value, np.ndarray) else (len(value),)
         names = letters.split()

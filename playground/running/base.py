@@ -1,6 +1,6 @@
-"""Trainings on the frozen trunk of a stored next-token run: their configuration, and which runs can be such a base.
+"""Trainings on the frozen trunk of a stored next-token run: their configuration, and checks of the base run.
 
-What learns, and from what weights, is in playground/training/base.py.
+playground/training/base.py freezes the parameters and copies the weights.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from playground.runs.steps import WEIGHTS
 from playground.runs.store import Run, find_run, load_run
 
 OWN = ("n_future", "control", "future_heads", "unembedding")
-"""Fields of the model that a run on a base chooses for itself."""
+"""Fields of the model that may differ from those of the base."""
 
 
 def make_config_on(
@@ -31,9 +31,9 @@ def make_config_on(
 ) -> RunConfig:
     """A configuration that trains the future heads of the offsets 2 .. n_future on the frozen trunk of a finished run.
 
-    `run` is a stored run of n_future 1, or its folder. Everything not given here is as in that run: task, sizes, optimizer,
-    steps, threads, seed. With its seed, the new heads see the same training data in the same order.
-    Raises RunError for a run that cannot be a base, ValueError for future heads that cannot stand on one.
+    `run` is a stored run with n_future 1, or its folder. Everything not given here is taken from that run: task, sizes,
+    optimizer, steps, threads, seed. With the run's seed, the new heads read the same training data in the same order.
+    Raises RunError for a run that cannot be a base, ValueError for future heads that cannot be trained on one.
     """
     base = run if isinstance(run, Run) else load_run(run)
     _check_run(base)
@@ -55,7 +55,7 @@ def make_config_on(
 
 
 def describe_base(base: Run) -> BaseConfig:
-    """A run as the base of another, by its whole path."""
+    """Description of a run as the base of another, with its absolute path."""
     config = base.config
     return BaseConfig(
         run=str(base.path.resolve()), config_hash=config.hash(), experiment=experiment_hash(config.to_dict())
@@ -63,10 +63,10 @@ def describe_base(base: Run) -> BaseConfig:
 
 
 def open_base(config: RunConfig, runs_dir: Path | None = None) -> Run | None:
-    """The run that a resolved configuration stands on, by its path or its id in `runs_dir`; None without a base.
+    """The base run of a resolved configuration, by its path or its id in `runs_dir`; None without a base.
 
-    Raises RunError for a run that is not there, is not finished, has no weights, predicts several offsets, or is another than
-    the configuration was made on; ValueError where its task, model or clamped patterns differ from the configuration's.
+    Raises RunError for a run that is missing, is not finished, has no weights, predicts several offsets, or has another
+    configuration hash than the one stored; ValueError if its task, model or clamped patterns differ from the configuration's.
     """
     if config.base is None:
         return None
@@ -74,8 +74,8 @@ def open_base(config: RunConfig, runs_dir: Path | None = None) -> Run | None:
     _check_run(base)
     if config.base.config_hash not in ("", base.config.hash()):
         raise RunError(
-            f"base run {base.id} is another now than the one that this configuration was made on; make the configuration "
-            "anew, or put the run back"
+            f"base run {base.id} is not the run that this configuration was made for; make a new configuration, or restore "
+            "the run"
         )
     _check_task(config, base)
     _check_model(config.model, base)
@@ -87,20 +87,20 @@ def _check_run(base: Run) -> None:
     record, model = base.record, base.config.model
     if model.n_future != 1:
         raise RunError(
-            f"base run {base.id} predicts {model.n_future} tokens; write a run of n_future 1, whose trunk learnt from the "
-            "next token alone"
+            f"base run {base.id} predicts {model.n_future} tokens; write a run with n_future 1, whose trunk was trained on "
+            "the next token alone"
         )
     if model.future_heads == "linear":
         raise RunError(
-            f"base run {base.id} has linear future heads, and those on a base need a layer for offset 1; write a run of "
-            "independent ones"
+            f"base run {base.id} has linear future heads, and future heads on a base need a layer for offset 1; write a run "
+            "with independent ones"
         )
     if record.state != "finished":
         advice = "wait for it" if record.state == "running" else f"finish it first: {resume_line(base.path)}"
         raise RunError(f"base run {base.id} is {record.state} at step {record.step} of {record.steps}; {advice}")
     if not (base.path / "checkpoints" / str(record.step) / WEIGHTS).exists():
         raise RunError(
-            f"base run {base.id} has no weights of its last step, {record.step}; write a run whose checkpoints are there"
+            f"base run {base.id} has no weights of its last step, {record.step}; write a run that has its checkpoints"
         )
 
 
@@ -114,7 +114,7 @@ def _check_task(config: RunConfig, base: Run) -> None:
         ours, known = getattr(config.model, name), getattr(theirs.model, name)
         if ours != known:
             raise ValueError(
-                f"the task has {name} {ours}, and base run {base.id} knows {known} {what}; leave the task's settings as they "
+                f"the task has {name} {ours}, and base run {base.id} has {known} {what}; leave the task's settings as they "
                 "are in the base"
             )
 
@@ -135,7 +135,7 @@ def _check_model(model: ModelConfig, base: Run) -> None:
 
 
 def _check_clamp(config: RunConfig, base: Run) -> None:
-    """The base's layers must attend as they did when it was trained; which heads were frozen then does not matter any more."""
+    """Clamped patterns in the base's layers must equal those of its training. Heads that were frozen then do not matter."""
     theirs = base.config
     for name in (item.name for item in dataclasses.fields(ClampConfig) if item.name != "freeze_heads"):
         ours = select_heads(getattr(config.clamp, name), config.model)
@@ -143,6 +143,6 @@ def _check_clamp(config: RunConfig, base: Run) -> None:
         if {layer: heads for layer, heads in ours.items() if layer in theirs.model.attention_layers} != known:
             written = ", ".join(getattr(theirs.clamp, name)) or "nothing"
             raise ValueError(
-                f"{name} names other heads of the base's layers than in base run {base.id}, which was trained with {written} "
-                "there; write the same"
+                f"{name} names other heads of the base's layers than base run {base.id}, which was trained with {written}; "
+                "write those heads"
             )

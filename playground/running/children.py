@@ -1,7 +1,7 @@
 """Trainings in child processes, `python -m playground train`, which end when the process that started them ends.
 
-A child's standard input is a pipe whose only other end its parent holds. To stop the child, the parent writes the reason and
-closes the pipe; when the parent dies, the operating system closes it. Either way the child writes a checkpoint and ends.
+A child's standard input is a pipe, and only its parent has the other end. To stop the child, the parent writes the reason and
+closes the pipe; when the parent dies, the operating system closes it. In both cases the child writes a checkpoint and ends.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ from pathlib import Path
 from playground.running.stopping import NAMES, Stopping
 
 ATTACHED = "PLAYGROUND_ATTACHED"
-"""Set for a child, whose standard input is then its parent's pipe."""
+"""Environment variable of a child whose standard input is its parent's pipe."""
 GRACE = 60.0
-"""Seconds that a child has for its checkpoint after it was asked to stop."""
+"""Seconds between a stop request and the kill of a child; time to write the checkpoint."""
 PROJECT = Path(__file__).parents[2]
 STOPPED = {128 + number for number in NAMES} | {-number for number in NAMES}
-"""Exit statuses of a training that was asked to stop; the negative ones while it was still loading."""
+"""Exit statuses of a training after a stop request; the negative ones if it was still loading."""
 MOST_REASON, MOST_LOG = 1000, 2**16
-"""Bytes of a reason that reach the child, and of the end of its messages that are read."""
+"""Most bytes of a reason that are sent to the child, and of the end of its log that are read."""
 
 
 class Child:
-    """One training in a process of its own. What it says goes into the file `log`."""
+    """One training in a separate process. Its messages (stderr) go into the file `log`."""
 
     def __init__(self, options: Sequence[str], runs_dir: Path, log: Path) -> None:
         program, where = [sys.executable, "-m", "playground", "train"], ["--runs-dir", str(runs_dir.resolve())]
         self.log, self.killed = log, False
         self._asked: float | None = None
-        with log.open("wb") as file:  # a pipe would hold up a child that warns a lot
+        with log.open("wb") as file:  # a full pipe would block a child that writes many warnings
             self.process = subprocess.Popen(
                 [*program, *options, *where, "--json"],
                 stdin=subprocess.PIPE,
@@ -41,11 +41,11 @@ class Child:
                 stderr=file,
                 env=os.environ | {ATTACHED: "1"},
                 cwd=PROJECT,
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which asks
+                start_new_session=True,  # Ctrl-C reaches only the parent, which then stops it
             )
 
     def stop(self, reason: str) -> None:
-        """Ask for a checkpoint and the end; called again after GRACE seconds, kill."""
+        """Request a checkpoint and the end of the process; a later call, after GRACE seconds, kills it."""
         if self._asked is None:
             self._asked = time.monotonic()
             self._close(reason.encode()[:MOST_REASON])
@@ -65,7 +65,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """True if the process has ended."""
         if self.process.poll() is None:
             return False
         self._close()
@@ -73,9 +73,9 @@ class Child:
 
     @property
     def problem(self) -> str:
-        """Why a process that has ended failed: the last line that it wrote, or how it ended."""
+        """Why an ended process failed: the last line of its log, or its exit status."""
         if self.killed:
-            return f"it did not end within {GRACE:.0f} seconds after it was asked to stop, and was killed"
+            return f"it did not end within {GRACE:.0f} seconds after the stop request, and was killed"
         status = self.process.returncode
         if self._asked is not None and status in STOPPED:
             return "it was stopped while it loaded"
@@ -85,7 +85,7 @@ class Child:
 
 
 def last_line(log: Path) -> str:
-    """The last line with text in a file of messages; empty where there is none."""
+    """The last line with text in a log file; empty if there is none."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_LOG))
         lines = file.read().decode(errors="replace").strip().splitlines()
@@ -93,7 +93,7 @@ def last_line(log: Path) -> str:
 
 
 def end_all(children: Sequence[Child], reason: str, *, look_every: float = 0.1) -> None:
-    """Ask children to stop and wait until all have ended."""
+    """Stop children and wait until all have ended; after GRACE seconds they are killed."""
     while True:
         going = [child for child in children if not child.ended]
         if not going:
@@ -104,11 +104,11 @@ def end_all(children: Sequence[Child], reason: str, *, look_every: float = 0.1) 
 
 
 def attach(stopping: Stopping) -> None:
-    """In a child: watch the parent's pipe from now on. In any other process nothing happens."""
+    """In a child process: start a thread that watches the parent's pipe. In any other process: do nothing."""
     if os.environ.pop(ATTACHED, "") != "1":
         return
     pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)  # programs that the child starts must not read from the pipe
+    os.dup2(nothing, 0)  # else programs started by the child could read the reason
     os.close(nothing)
     threading.Thread(target=_watch, args=(pipe, stopping), name="parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""CPU cores that this process may use, and how trainings share them. Needs no torch."""
+"""CPU cores that this process may use, and their division among trainings. Needs no torch."""
 
 import os
 
@@ -6,15 +6,15 @@ from playground.torchrun import here, launched
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads(wanted: int | None, side_by_side: int = 1) -> int:
-    """CPU threads of one training: the wanted number, or its share of the cores among `side_by_side` trainings.
+    """CPU threads of one training: `wanted`, or its share of the cores among `side_by_side` trainings.
 
     A share is at most OMP_NUM_THREADS, as everywhere in torch. Under torchrun the processes of this machine share the cores,
-    and the variable is not followed, since torchrun sets it to 1 by itself.
+    and the variable is ignored, because torchrun itself sets it to 1.
     """
     if wanted is not None:
         return wanted
@@ -23,6 +23,6 @@ def threads(wanted: int | None, side_by_side: int = 1) -> int:
 
 
 def _openmp_threads() -> int:
-    """What OMP_NUM_THREADS says, of several levels (`4,2`) the outermost; 0 without, or when it makes no sense."""
+    """Value of OMP_NUM_THREADS, the outermost of several levels (`4,2`); 0 if it is not set or invalid."""
     outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(outermost) if outermost.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""How good decoded text is: polynomial answers that are exactly right, and held-out text that was continued as it goes on."""
+"""Scores of decoded text: exactly right polynomial answers, and held-out text that is continued correctly."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ LINE_END = ord("\n")
 
 
 def score_decoded(loaded: LoadedRun, drafts: Tree, count: int | None = None) -> ExactMatch | Completions:
-    """The score that the run's task has here, decoded with `drafts` (none: plainly). `count` as in the two below.
+    """The decoding score of the run's task, decoded with `drafts` (empty: plain decoding).
 
-    Raises ValueError for a task that has none.
+    `count` is the number of test expressions per number of operations (`exact_match`), or of held-out windows
+    (`completion_accuracy`); by default 100 and 256. Raises ValueError for a task without a decoding score.
     """
     tree = drafts if drafts.paths else None
     if isinstance(loaded.task.config, PolynomialConfig):
@@ -41,10 +42,10 @@ def score_decoded(loaded: LoadedRun, drafts: Tree, count: int | None = None) -> 
 def exact_match(
     loaded: LoadedRun, speculative: int | None = None, count: int = 100, *, tree: Tree | None = None, batch: int = 256
 ) -> ExactMatch:
-    """Decode the answers to `count` test expressions per number of operations m (those that the task scores), greedily.
+    """Decode greedily the answers to `count` test expressions for each scored number of operations m.
 
-    On a CPU the share is that of the task's own evaluation, which reads it off one forward. Raises ValueError for a run of
-    another task, a count that the test set does not have, and what `generate` refuses.
+    On a CPU the share equals that of the task's own evaluation, which needs one forward. Raises ValueError for a run of another
+    task, a count above that of the test set, and arguments that `generate` rejects.
     """
     task = loaded.task
     config = task.config
@@ -74,9 +75,9 @@ def exact_match(
 def completion_accuracy(
     loaded: LoadedRun, speculative: int | None = None, count: int = 256, *, tree: Tree | None = None, batch: int = 256
 ) -> Completions:
-    """Continue `count` held-out windows from their middle to their end, greedily, and compare with what is there.
+    """Continue `count` held-out windows greedily from their middle to their end, and compare with the real text.
 
-    Raises ValueError for a run of another task, a count below 1, and what `generate` refuses.
+    Raises ValueError for a run of another task, a count below 1, and arguments that `generate` rejects.
     """
     task = loaded.task
     if not isinstance(task.config, ByteTextConfig):
@@ -112,7 +113,7 @@ def _greedy(
     tree: Tree | None,
     batch: int,
 ) -> Decoding:
-    """All prompts, `batch` at once."""
+    """Decode all prompts greedily, `batch` at a time."""
     config = DecodingConfig(max_new_tokens=new_tokens, speculative=speculative, tree=tree)
     parts = [
         generate(loaded.model, prompts[start : start + batch], config, cached=loaded.cached)
@@ -126,7 +127,7 @@ def _answers(tokens: Tensor, score_mask: Tensor, coefficients: int) -> Tensor:
 
 
 def _whole_lines(real: Tensor, right: Tensor) -> list[bool]:
-    """Of every line that ends in the real text, whether all its bytes are right, its end included.
+    """For every line that ends in the real text, True if all its bytes are right, including the line end.
 
     >>> _whole_lines(torch.tensor([65, 10, 66, 67, 10, 68]), torch.tensor([True, True, True, False, True, True]))
     [True, False]

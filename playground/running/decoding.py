@@ -1,4 +1,4 @@
-"""Decoding with stored runs: a model to decode with, prompts of its task, a tree that suits it, and how fast it is."""
+"""Decoding with stored runs: load a model, make prompts of its task, choose a tree of drafts, measure the speed."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ from tasks.base import Task, seeded_generator
 from tasks.polynomial import PolynomialConfig
 
 NEW_TOKENS = 64
-"""Decoded behind a prompt unless told otherwise."""
+"""Default number of new tokens after a prompt."""
 WARM_UP = 4
-"""New tokens decoded before anything is timed."""
+"""New tokens decoded before the timing starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class LoadedRun:
     step: int
     model: MTPTransformer
     cached: bool
-    """False for models with clamped patterns, whose clamps cached decoding would pass by: hand it on to `generate`."""
+    """False for models with clamped patterns, which cached decoding would ignore; pass it to `generate`."""
 
     @property
     def task(self) -> Task:
@@ -62,10 +62,10 @@ def load_for_decoding(run: Run, step: int | None = None, *, device: str = "cpu")
 
 
 def task_prompts(task: Task, count: int, length: int | None = None) -> list[list[int]]:
-    """Prompts from the first `count` rows of the task's fixed test set (fewer where it has fewer).
+    """Prompts from the first `count` rows of the task's fixed test set (or all, if it has fewer).
 
-    Each is cut before its first scored token; in the middle where everything that can be predicted is scored, or nothing; or
-    to its first `length` tokens. Padding is left out. Raises ValueError for a count or a length below 1.
+    With `length`, each is the first `length` tokens of a row. Otherwise each ends before the first scored token, or in the
+    middle if all tokens or none are scored. Padding is removed. Raises ValueError for a count or a length below 1.
     """
     for name, value in (("count", count), ("length", length)):
         if value is not None and value < 1:
@@ -74,35 +74,35 @@ def task_prompts(task: Task, count: int, length: int | None = None) -> list[list
     prompts: list[list[int]] = []
     for tokens, scored, documents in zip(batch.tokens, batch.score_mask, batch.documents, strict=True):
         row = tokens[documents >= 0].tolist()
-        first = int(scored.long().argmax())  # 0 where nothing is scored
+        first = int(scored.long().argmax())  # 0 if nothing is scored
         cut = length or (first if first > 1 else max(1, len(row) // 2))
         prompts.append(row[:cut])
     return prompts
 
 
 def prompt_tokens(source: Run | Task, text: str) -> list[int]:
-    """A text that a person wrote as tokens. Raises ValueError where the task has no such token, or there is no text."""
+    """The tokens of a text typed by a user. Raises ValueError if the task has no such token, or the text is empty."""
     return (source.task if isinstance(source, Run) else source).encode(text)
 
 
 def new_token_room(prompts: Sequence[Sequence[int]], n_ctx: int) -> int:
-    """New tokens that fit behind each of the prompts without sliding; the last needs no place in the context."""
+    """Number of new tokens that fit after each of the prompts without sliding; the last one needs no place in the context."""
     return n_ctx + 1 - max(map(len, prompts))
 
 
 def default_new_tokens(task: Task) -> int:
-    """The length of an answer where a task has answers, else NEW_TOKENS."""
+    """The length of an answer for polynomial tasks, else NEW_TOKENS."""
     return task.config.coefficients if isinstance(task.config, PolynomialConfig) else NEW_TOKENS
 
 
 def choose_tree(
     model: MTPTransformer, prompts: Sequence[Sequence[int]], nodes: int, *, new_tokens: int = 32, cached: bool = True
 ) -> Tree:
-    """The tree of `nodes` tokens (the last one emitted, and drafts) that would accept most on the prompts and what
-    greedy decoding makes of them. Raises ValueError for fewer than 2 nodes, and for a model without further offsets."""
+    """The tree of `nodes` tokens (the last emitted one, and drafts) with the most expected acceptances, estimated on the
+    prompts and their greedy continuations. Raises ValueError for fewer than 2 nodes, and for a model with one offset."""
     if nodes < 2:
         raise ValueError(
-            f"a tree of {nodes} nodes has no drafts; write at least 2 (the last token emitted and a draft)"
+            f"a tree of {nodes} nodes has no drafts; write at least 2 (the last emitted token and a draft)"
         )
     DecodingConfig(tree=Tree(((0,),))).check(model.config)
     room = min(new_tokens, new_token_room(prompts, model.n_ctx))
@@ -123,14 +123,15 @@ def measure_decoding(
     seed: int = 0,
     cached: bool = True,
 ) -> DecodingSpeed:
-    """Decode the prompts plainly and as `config` says, in turns, `batch` at once (by default all).
+    """Compare plain decoding of the prompts with `config`: both decode alternately, `repeats` times, `batch` rows at a time.
 
-    Sampled text differs between the two; stop tokens are then left out, so that both make the same number of tokens.
-    Raises ValueError for a configuration without drafts, fewer than one repeat, and what `generate` refuses.
+    The default batch is all prompts. With sampling the two texts differ; stop tokens are ignored then, so that both make the
+    same number of tokens. Raises ValueError for a configuration without drafts, fewer than one repeat or row at a time, and
+    arguments that `generate` rejects.
     """
     if config.drafts.n_nodes == 1:
         raise ValueError(
-            "the configuration decodes plainly, and would be compared with itself; write speculative=K or a tree"
+            "the configuration is plain decoding, and would be compared with itself; write speculative=K or a tree"
         )
     if repeats < 1 or (batch is not None and batch < 1):
         raise ValueError(f"repeats is {repeats} and batch is {batch}; write at least 1")
@@ -149,6 +150,7 @@ def measure_decoding(
 
     for one in (plain, drafted):  # on a GPU this also records the graphs
         run(one if model.W_E.device.type == "cuda" else _short(one))
+    # Alternately, so that a change of the machine's load affects both.
     pairs = [(run(plain), run(drafted)) for _ in range(repeats)]
     (by_plain, plain_forwards), (by_drafts, forwards) = pairs[0]
     marginal = DecodingConfig(max_new_tokens=config.max_new_tokens, stop=config.stop, overflow=config.overflow)
@@ -176,11 +178,11 @@ def measure_decoding(
 
 
 Decode = Callable[[Sequence[Sequence[int]]], Decoding]
-"""Continues prompts."""
+"""A function that continues prompts."""
 
 
 def _decoder(model: MTPTransformer, config: DecodingConfig, cached: bool, seed: int | None) -> Decode:
-    """One way of decoding, made ready once. Samples from the same seed at every call."""
+    """A decoding function for one configuration, with a decoder made once. Every call samples from the same seed."""
     ready = Decoder(model, config) if cached else None
 
     def decode(prompts: Sequence[Sequence[int]]) -> Decoding:
@@ -197,9 +199,9 @@ def _short(config: DecodingConfig) -> DecodingConfig:
 
 
 def _decode(decode: Decode, prompts: Sequence[Sequence[int]], batch: int, *, together: bool) -> tuple[Decoding, int]:
-    """All prompts, `batch` at once, as one result; and how often the model ran behind the prefills.
+    """Decode all prompts, `batch` at a time, into one result; also returns the number of forwards after the prefills.
 
-    `together`: one forward serves all rows of a batch, as it does with caches.
+    `together`: one forward processes all rows of a batch, as in cached decoding.
     """
     parts = [decode(prompts[start : start + batch]) for start in range(0, len(prompts), batch)]
     count = max if together else sum
@@ -218,7 +220,7 @@ def _tokens(decoding: Decoding) -> list[tuple[int, ...]]:
 
 
 def _gap(model: MTPTransformer, plain: Decoding, drafted: Decoding) -> float:
-    """See `DecodingSpeed.gap`."""
+    """Largest difference of the two highest logits at the first token that differs, see `DecodingSpeed.gap`; NaN if none."""
     gaps: list[float] = []
     for one, other in zip(plain.decoded, drafted.decoded, strict=True):
         for place, (token, instead) in enumerate(zip(one.tokens, other.tokens, strict=False)):
@@ -233,7 +235,7 @@ def _gap(model: MTPTransformer, plain: Decoding, drafted: Decoding) -> float:
 
 
 def _rows(decoding: Decoding, n_ctx: int) -> tuple[list[list[int]], list[int]]:
-    """Prompts with their continuations, as far as they were one context, and the lengths of the prompts in them."""
+    """Prompts with their continuations, cut to one context, and the lengths of the prompts in them."""
     rows: list[list[int]] = []
     lengths: list[int] = []
     for row in decoding.decoded:

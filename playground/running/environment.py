@@ -1,4 +1,4 @@
-"""What a run ran on: device, versions, commit; and the seeds derived from the run's one seed."""
+"""The environment of a run: device, peak memory, speed of matrix products, versions, commit."""
 
 import importlib.metadata
 import platform
@@ -20,7 +20,7 @@ _RSS_UNIT = 1 if platform.system() == "Darwin" else 1024
 
 
 def pick_device(device: str, advice: str = "write --device cpu or auto") -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device. Raises ValueError, with advice, for `cuda` where there is none."""
+    """The device for `auto`, `cpu` or `cuda`. Raises ValueError, with advice, for `cuda` without a GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is 'cuda', and torch sees no GPU here; {advice}")
     if device == "auto":
@@ -29,14 +29,14 @@ def pick_device(device: str, advice: str = "write --device cpu or auto") -> torc
 
 
 def describe_device(device: torch.device, n_threads: int) -> str:
-    """Name of the device for people: `cpu (2 threads)` or the GPU's own name."""
+    """Readable name of the device: `cpu (2 threads)` or the name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({n_threads} thread{'s' if n_threads > 1 else ''})"
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has held so far: on the GPU, or for the CPU in all."""
+    """Peak memory of this process so far, in bytes: GPU memory for a GPU, resident memory for the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:
@@ -46,9 +46,9 @@ def peak_memory(device: torch.device) -> int:
 
 @cache
 def matmul_rate(device: torch.device, n_threads: int) -> float:
-    """Floating-point operations a second of a large matrix product here: float32 on the CPU, bfloat16 on a GPU.
+    """FLOPs per second of a large matrix product on this device: float32 on the CPU, bfloat16 on a GPU.
 
-    What the device can do at best in training; random numbers, the fastest of several products.
+    An upper bound for training. Measured with random matrices; the fastest of several products counts.
     """
     on_cuda = device.type == "cuda"
     size, dtype = (8192, torch.bfloat16) if on_cuda else (1024, torch.float32)
@@ -69,7 +69,7 @@ def matmul_rate(device: torch.device, n_threads: int) -> float:
 
 @cache
 def environment() -> dict[str, Any]:
-    """Versions of what computes the numbers, and the commit of the code where it lies in a git checkout."""
+    """Versions of the libraries that compute the numbers, and the commit of the code if it is in a git checkout."""
     versions = {"python": platform.python_version(), "machine": platform.machine(), "torch": torch.__version__}
     for package in ("numpy", "transformer-lens", "safetensors"):
         versions[package] = importlib.metadata.version(package)

@@ -1,6 +1,6 @@
-"""Trainings that are stored already: the same experiment with the same seed, finished, in the same precision, on the same text.
+"""Find stored runs of a configuration: finished, with equal experiment, seed, precision and text.
 
-With n = 1 every control names one model, so that a run under one of them stands for all.
+With n = 1 all controls give one model, so that a run under any of them counts.
 """
 
 import functools
@@ -19,12 +19,12 @@ from tasks.config import TaskConfig
 from tasks.registry import make_task
 
 STORED = ("probes", "probe_points", "eval_every", "log_every", "checkpoint_every")
-"""Fields of training that decide what is stored, and nothing else: a run that stored something else does not stand in."""
+"""Fields of training that only decide what is stored; a run that differs in one of them does not count."""
 
 
 @runtime_checkable
 class Recorded(Protocol):
-    """What is asked of a run."""
+    """The part of a run that `find_existing` needs."""
 
     @property
     def record(self) -> RunRecord: ...
@@ -34,14 +34,17 @@ RunT = TypeVar("RunT", bound=Recorded)
 
 
 def existing_runs(configs: Sequence[RunConfig], runs_dir: Path | str) -> dict[int, str]:
-    """By the place of a configuration the id of a finished run in `runs_dir` that is this training; the newest of several."""
+    """Map of index in `configs` to the id of a finished run in `runs_dir` that is this training; the newest of several."""
     return find_existing(configs, list_runs(runs_dir)[0], lambda run: read_config_values(run.path, run.record))
 
 
 def find_existing(
     configs: Sequence[RunConfig], runs: Iterable[RunT], values_of: Callable[[RunT], Mapping[str, Any]]
 ) -> dict[int, str]:
-    """`existing_runs`, of these runs; `values_of` reads the contents of the config.json of those that come into question."""
+    """Map of index in `configs` to the id of the newest of `runs` that is this training, finished.
+
+    `values_of` reads the contents of config.json; it is called only for runs with matching task, n_future and seed.
+    """
     wanted = {(config.task.name, config.model.n_future, config.seed) for config in configs}
     stored: dict[Hashable, RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.record.created):
@@ -50,7 +53,7 @@ def find_existing(
             try:
                 stored[_identity(values_of(run), precision_of(record))] = record
             except RunError:
-                continue  # a damaged run stands for nothing
+                continue  # a damaged run does not count
     found: dict[int, str] = {}
     for place, config in enumerate(configs if stored else ()):
         record = stored.get(_identity(config.to_dict(), precision_on(pick_device(config.train.device).type)))
@@ -65,13 +68,13 @@ def _identity(values: Mapping[str, Any], precision: str) -> Hashable:
 
 
 def _text_of(task: TaskConfig) -> str:
-    """The fingerprint of the text that a task reads now; empty for a task that reads none."""
+    """Fingerprint of the text that a task would read now; empty for a task that reads none."""
     return _fingerprint(task) if getattr(task, "path", None) else _own_text(task)
 
 
 @functools.cache
 def _own_text(task: TaskConfig) -> str:
-    """Python's own sources, which stay what they are while this process lives."""
+    """Fingerprint of the default text, Python's own sources, which do not change during this process."""
     return _fingerprint(task)
 
 

@@ -1,7 +1,7 @@
-"""Several trainings, started from a page or a notebook, in a process of their own that outlives its starter.
+"""Jobs: several trainings started from a page or a notebook, in a separate process that outlives the one that started it.
 
-A job is a list of trainings and one file, `<runs_dir>/.jobs/<id>.json`, replaced in one step whenever something changes. Its
-process (playground/running/worker.py) holds a lock on `<id>.lock` from its start until it has ended, however it ends.
+A job is a list of trainings in one file, `<runs_dir>/.jobs/<id>.json`, replaced atomically at every change. Its process
+(playground/running/worker.py) holds a lock on `<id>.lock` from its start to its end, even if it is killed.
 """
 
 import contextlib
@@ -47,15 +47,15 @@ class Entry:
     seed: int
     steps: int
     run: str
-    """Id that the run will have; its folder appears when the training starts."""
+    """Id of the future run; its folder appears when the training starts."""
     status: EntryStatus = "queued"
     message: str = ""
-    """Why it failed."""
+    """Why the training failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a job file holds."""
+    """Contents of a job file."""
 
     id: str
     created: float
@@ -64,17 +64,17 @@ class Job:
     """CPU threads of each training."""
     device: str = "auto"
     stacked: bool = False
-    """Whether the seeds of one n share a process, side by side on a GPU."""
+    """True if the seeds of one n share a process, side by side on a GPU."""
     entries: tuple[Entry, ...] = ()
     process: dict[str, Any] = field(default_factory=dict)
-    """Process that works on the job, once it does: pid, host."""
+    """`pid` and `host` of the job's process; empty until it has started."""
 
     path: Path | None = None
-    """The job's file; not part of it."""
+    """Path of the job's file; not stored in it."""
 
     @property
     def active(self) -> bool:
-        """Whether something is left to do and the job's process is alive: whether its lock is held."""
+        """True if trainings are queued or running and the job's process is alive, that is, its lock is held."""
         left = any(entry.status in ("queued", "running") for entry in self.entries)
         return left and self.path is not None and is_locked(self.path.parent, lock_name(self.id))
 
@@ -87,12 +87,12 @@ class Job:
 
 
 def jobs_folder(runs_dir: Path | str) -> Path:
-    """Where the job files of a runs folder lie."""
+    """The folder of the job files of a runs folder."""
     return Path(runs_dir) / ".jobs"
 
 
 def lock_name(job_id: str) -> str:
-    """Name of the file that a job's process holds a lock on."""
+    """Name of the lock file of a job."""
     return f"{job_id}.lock"
 
 
@@ -106,11 +106,11 @@ def start_job(
     parallel: int | None = None,
     device: str = "auto",
 ) -> Job:
-    """Start training a model for each (n_future, seed), in this order; returns at once.
+    """Start the training of a model for each (n_future, seed), in this order; returns at once.
 
     `parallel` defaults to the number of CPU cores for `-cpu` presets (one thread each: many small trainings side by side
     are faster than one after another) and to 1 for `-gpu` presets.
-    Raises ValueError for an unknown preset, an impossible combination or too many, before anything starts.
+    Raises ValueError for an unknown preset, an impossible combination or too many trainings, before anything starts.
     """
     from playground.running.environment import pick_device
 
@@ -123,7 +123,7 @@ def start_job(
     each = threads(None, side_by_side=max(1, parallel))
     stacked = pick_device(device).type == "cuda"
     options = {"control": control, "steps": steps, "threads": each}
-    with FileLock(folder / STARTING):  # of two that start at once the second knows the first one's ids
+    with FileLock(folder / STARTING):  # two concurrent calls must not choose equal run ids
         entries = _entries(Path(runs_dir), preset, models, **options)
         job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
         job = Job(
@@ -157,7 +157,11 @@ def _entries(runs_dir: Path, preset: str, models: Sequence[tuple[int, int]], **o
 
 
 def _start_worker(job: Job) -> None:
-    """Write the job's file and start its process, which inherits the lock: it is held without a gap."""
+    """Write the job's file and start its process.
+
+    The lock is taken here and inherited by the process (`pass_fds`), so that the job never appears without a held lock. A flock
+    belongs to the open file: closing our descriptor does not release it while the process has its own.
+    """
     import fcntl  # absent on Windows
 
     assert job.path is not None
@@ -183,12 +187,12 @@ def _start_worker(job: Job) -> None:
 
 
 def read_job(path: Path) -> Job:
-    """Read a job file; a job goes by the name of its file. Raises Absent, Denied or Damaged."""
+    """Read a job file; the job's id is the name of the file. Raises Absent, Denied or Damaged."""
     values = read_json(path)
     try:
         entries = values.get("entries")
         if not is_bearable(entries, list[dict[str, Any]]) or len(entries) > MOST_ENTRIES:
-            raise ValueError(f"its entries are no list of at most {MOST_ENTRIES} objects")
+            raise ValueError(f"its entries are not a list of at most {MOST_ENTRIES} objects")
         values["entries"] = [_checked(strict(Entry, entry, "entry")) for entry in entries]
         job = _checked(strict(Job, values, "job"))
         for entry in job.entries:
@@ -200,17 +204,17 @@ def read_job(path: Path) -> Job:
 
 
 def _checked(part: Any) -> Any:
-    """Bounds of the values of an entry or a job. Raises ValueError."""
+    """Check the bounds of all values of an entry or a job; returns it. Raises ValueError."""
     for name, value in [*vars(part).items(), *getattr(part, "process", {}).items()]:
         if isinstance(value, str) and not is_text(value):
-            raise ValueError(f"its {name} is no text of bounded length")
+            raise ValueError(f"its {name} is not a text of bounded length")
         if isinstance(value, int | float) and not (is_number(value) or isinstance(value, bool)):
-            raise ValueError(f"its {name} is no number of at most {MOST_NUMBER}")
+            raise ValueError(f"its {name} is not a number of at most {MOST_NUMBER}")
     return part
 
 
 def list_jobs(runs_dir: Path | str) -> list[Job]:
-    """All jobs of a runs folder, oldest first; unreadable files are left out."""
+    """All jobs of a runs folder, oldest first, without unreadable files."""
     jobs: list[Job] = []
     for path in sorted(jobs_folder(runs_dir).glob("*.json")):
         with contextlib.suppress(RunError):
@@ -219,9 +223,9 @@ def list_jobs(runs_dir: Path | str) -> list[Job]:
 
 
 def stop_job(job: Job) -> None:
-    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start.
+    """Stop a job with SIGTERM: its running trainings write a checkpoint and end, the queued ones never start.
 
-    Nothing happens where the process that holds the job's lock is not known for certain.
+    Does nothing unless the stored process id is confirmed to be the holder of the job's lock; an id may have been reused.
     """
     pid = job.process.get("pid")
     if job.active and job.path is not None and isinstance(pid, int) and job.process.get("host") == socket.gethostname():

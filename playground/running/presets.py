@@ -1,6 +1,6 @@
-"""Named configurations, each with what it is for and how long it takes.
+"""Presets: named configurations, each with a summary and a measured time per step.
 
-A preset is a function, and `-gpu` presets derive from the paper's sizes. Measured times and figures stand in the README.
+A preset is a function; `-gpu` presets use the paper's sizes. Measured times and figures are in docs/reference/tasks.md.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ class Preset:
 
     name: str
     summary: str
-    """One sentence: what is trained, and what there is to see."""
+    """One sentence: what is trained, and what can be observed."""
     seconds_per_step: float
-    """Measured for n = 1, on two CPU cores (for `-gpu` presets on an H100); the basis of time estimates."""
+    """Measured for n = 1 on two CPU cores (`-gpu` presets: on an H100); time estimates use it."""
     build: Callable[[], RunConfig]
 
 
@@ -198,7 +198,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """A preset by name. Raises ValueError, with the nearest name, for an unknown one."""
+    """A preset by name. Raises ValueError, with the nearest name, for an unknown name."""
     if name not in PRESETS:
         if f"{name}-cpu" in PRESETS:
             raise ValueError(f"there is no preset '{name}'; did you mean '{name}-cpu'?")
@@ -216,7 +216,7 @@ def make_config(
     threads: int | None = None,
     future_heads: FutureHeads | None = None,
 ) -> RunConfig:
-    """A preset's configuration with the fields one varies most.
+    """A preset's configuration, with changes to the fields that vary most often. Raises ValueError for an unknown preset.
 
     >>> make_config("induction-cpu", n_future=2, seed=1).label()
     'induction-cpu-n2-layers-s1'

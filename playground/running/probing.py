@@ -1,4 +1,4 @@
-"""Probes on stored runs: a stored model in, results out, kept in the run's folder."""
+"""Probes on stored runs: load a stored model, measure, and store the results in the run's folder."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from playground.runs.store import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Probed:
-    """What one probe measured at one stored step."""
+    """The result of one probe at one stored step."""
 
     run: str
     probe: str
@@ -25,9 +25,10 @@ class Probed:
 def probe_run(
     run: Run, names: Sequence[str], steps: Sequence[int] | None = None, *, device: str = "auto"
 ) -> Iterator[Probed]:
-    """Run the named probes on the models stored at `steps` (by default the last one), and keep what they measure in the run.
+    """Run the named probes on the models stored at `steps` (by default the last one), and store their results in the run.
 
-    Raises ValueError for an unknown probe, RunError for a step that is not stored and for a run that is being trained.
+    Results are stored and yielded one by one. Raises ValueError for an unknown probe, RunError for a step that is not stored
+    and for a run that is being trained or probed.
     """
     stored = run.checkpoints
     if not stored:

@@ -1,6 +1,6 @@
-"""Trainings in processes of their own, as many at a time as there are cores: `python -m playground train` for each.
+"""Trainings in separate processes, as many at a time as there are cores: `python -m playground train` for each.
 
-Several one-thread trainings side by side are faster than one after another with all threads, and stop and fail by themselves.
+Several one-thread trainings side by side are faster than one after another with all threads, and each stops and fails alone.
 """
 
 import contextlib
@@ -25,20 +25,21 @@ from playground.runs.store import Run
 from playground.runs.writing import write_json
 
 LOOK_EVERY = 0.2
-"""Seconds between looks at the processes."""
+"""Seconds between checks of the processes."""
 
 
 @dataclass(kw_only=True)
 class _Training:
-    """One process, and what the reporter has been told of its run."""
+    """One process, and the progress of its run that has been reported."""
 
     child: Child
     path: Path
     record: RunRecord | None = None
-    """As last read; None before the run's folder exists."""
+    """The record as last read; None before the run's folder exists."""
     read: int = 0
-    """Bytes of metrics.jsonl that were read."""
+    """Bytes of metrics.jsonl read so far."""
     asked: bool = False
+    """True once the process has been requested to stop."""
 
 
 def train_in_processes(
@@ -50,12 +51,12 @@ def train_in_processes(
     *,
     most: int | None = None,
 ) -> list[Run]:
-    """Train each configuration in a process of its own, and wait; the runs of those that began, in order.
+    """Train each configuration in a separate process, and wait; returns the runs that began, in the order of `configs`.
 
-    At most `most` at a time, by default as many as there are cores for. Threads are shared out: with k trainings at a time on
-    c cores each has c / k, unless its configuration says how many. A reason to stop reaches all of them; they write a
-    checkpoint and end. They do the same when this process ends.
-    Raises RunError when a process fails without having made its run; the others are stopped.
+    At most `most` run at a time, by default as many as there are cores for. With k trainings at a time on c cores each has
+    c / k threads, unless its configuration sets a number. When `should_stop` returns a reason, or this process ends, all of
+    them write a checkpoint and end.
+    Raises RunError when a process fails before it has made its run; the others are stopped.
     """
     n_threads = [threads(config.train.threads, side_by_side=len(configs)) for config in configs]
     at_once = max(1, min(cores() // max(n_threads, default=1), most or len(configs)))
@@ -74,6 +75,7 @@ def train_in_processes(
                     if reason:
                         training.asked = True
                         training.child.stop(reason)
+                    # Asked before the folder is read: if it has ended, the folder is complete.
                     ended = training.child.ended
                     _tell(training, reporter, ended=ended)
                     if ended:
@@ -96,7 +98,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, scratch: Path, n_thread
 
 
 def _tell(training: _Training, reporter: Reporter, *, ended: bool) -> None:
-    """Pass on what the run's folder says. Raises RunError for a process that failed before there was one."""
+    """Report new contents of the run's folder. Raises RunError for a process that failed before the folder existed."""
     known = training.record
     with contextlib.suppress(RunError):  # not there yet
         training.record = parse_record(training.path / "run.json")
@@ -114,7 +116,7 @@ def _tell(training: _Training, reporter: Reporter, *, ended: bool) -> None:
 
 
 def _new_rows(training: _Training) -> Iterator[dict[str, Any]]:
-    """The rows of the run that were not read before."""
+    """The rows of the run that have not been read yet; an unfinished last line is left for the next call."""
     try:
         with (training.path / "metrics.jsonl").open("rb") as file:
             file.seek(training.read)
@@ -130,7 +132,7 @@ def _new_rows(training: _Training) -> Iterator[dict[str, Any]]:
 
 
 def _ending(training: _Training, record: RunRecord) -> RunRecord:
-    """How a run ended whose process has ended: one that still says running was killed."""
+    """The final record of a run whose process has ended; status `running` means that the process was killed."""
     if record.status != "running":
         return record
     reason = f"{training.child.problem}; go on with: {resume_line(training.path)}"

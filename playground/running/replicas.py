@@ -1,8 +1,8 @@
-"""Many trainings of one shape: several seeds, or learning rates, at once.
+"""Replicas: several trainings of one shape, with different seeds or learning rates, at once.
 
-On a GPU, which one small model leaves idle, they are stacked and trained side by side in this process. On a CPU stacking gains
-nothing (docs/decisions/0012-replicas.md): there each is trained by a process of its own, as many at a time as there are cores.
-Either way each is stored as a run of its own, equal up to rounding to one trained alone.
+On a GPU, which one small model does not fill, they are stacked and trained side by side in this process. On a CPU stacking is
+not faster (docs/decisions/0012-replicas.md): there each is trained in a separate process, as many at a time as there are cores.
+In both cases each is stored as a separate run, equal up to rounding to one trained alone.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from playground.running.processes import train_in_processes
 from playground.running.reporter import Reporter, Silent
 from playground.running.runner import make_session, new_run_id, resume_session, resumed_device, with_whole_path
 from playground.running.session import NonFiniteLoss, Session
-from playground.running.side_by_side import SideBySide
 from playground.running.stopping import Interrupted
+from playground.running.trainer import Trainer
 from playground.runs.creation import run_folder
 from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
@@ -30,7 +30,7 @@ from playground.training.memory import TooLarge, check_memory, free_memory, leas
 from tasks.registry import make_task
 
 Way = Callable[[list[RunConfig], list[str], Path, Reporter, Callable[[], str]], list[Run]]
-"""Trains configurations under their ids in a folder; the runs of those that began."""
+"""A function that trains configurations under their ids in a folder, and returns the runs that began."""
 USABLE = 0.9
 """Share of the free memory that replicas may take."""
 
@@ -44,14 +44,14 @@ def train_many(
     should_stop: Callable[[], str] = lambda: "",
     stacked: bool | None = None,
 ) -> list[Run]:
-    """Train a model of each configuration, as `train` would each alone; returns the runs in the order of the configurations.
+    """Train each configuration, with the results of `train`; returns the runs in the order of the configurations.
 
-    Stacked (by default on a GPU), those that differ in seed and optimizer alone are trained together in this process, and the
-    others one group after another; more than fit the memory are split. Otherwise each is a process, as many at a time as there
-    are cores for. One that diverges fails alone: its run's status is `failed`. `should_stop` stops all; those that never began
-    are left out of what is returned.
-    Raises ValueError for an impossible configuration, and under torchrun, TooLarge for one that cannot fit the memory, and
-    RunError for a taken id, before anything starts.
+    Stacked (the default on a GPU), configurations that differ only in seed and optimizer are trained together in this process,
+    one group after another; groups that do not fit into memory are split. Otherwise each is trained in a separate process, as
+    many at a time as there are cores for. A training that diverges fails alone: its run gets status `failed`. `should_stop`
+    stops all; trainings that never began are not in the returned list.
+    Raises ValueError for an impossible configuration and under torchrun, TooLarge for a configuration that cannot fit into
+    memory, and RunError for a taken id, before anything starts.
     """
     _refuse_torchrun()
     reporter = reporter or Silent()
@@ -70,7 +70,7 @@ def train_many(
                 break
             group, names = [configs[place] for place in places], [ids[place] for place in places]
             done |= {run.id: run for run in way(group, names, folder, reporter, should_stop)}
-    except Interrupted:  # while a later group was made ready
+    except Interrupted:  # during the preparation of a later group
         if not done:
             raise
     return [done[name] for name in ids if name in done]
@@ -79,7 +79,10 @@ def train_many(
 def _parts(
     configs: Sequence[RunConfig], stacks: Sequence[list[int]], others: list[int], reporter: Reporter
 ) -> Iterator[tuple[Way, list[int]]]:
-    """How to train which configurations, one part after another; how many fit the memory is asked when a part's turn comes."""
+    """Parts to train one after another: a training function and indices of configurations.
+
+    A generator, because the free memory is measured when a part starts, after earlier parts have released theirs.
+    """
     for places in stacks:
         for part in fitting_groups([configs[place] for place in places], reporter):
             yield _train_stacked, [places[index] for index in part]
@@ -89,7 +92,7 @@ def _parts(
 
 
 def fitting_processes(configs: Sequence[RunConfig], free: int | None = None) -> int:
-    """How many trainings of resolved configurations the memory holds at once at most, and at least one."""
+    """Most trainings of resolved configurations that fit into memory at once; at least one."""
     device = pick_device(configs[0].train.device)
     free = free_memory(device) if free is None else free
     largest = max(sum(least_bytes(config, half=device.type == "cuda")) for config in configs)
@@ -99,10 +102,10 @@ def fitting_processes(configs: Sequence[RunConfig], free: int | None = None) -> 
 def resume_many(
     runs: Sequence[Run], *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: ""
 ) -> list[Run]:
-    """Go on with several runs; those of one shape that stand at the same step side by side, on any device.
+    """Resume several runs; runs of one shape at equal steps are trained side by side, on any device.
 
-    More than fit the memory are split into groups. Raises RunError as `resume` does, and ValueError under torchrun, before
-    anything starts.
+    Groups that do not fit into memory are split. Raises RunError for a run that cannot be resumed (see `resume`), and
+    ValueError under torchrun, before anything starts.
     """
     _refuse_torchrun()
     reporter = reporter or Silent()
@@ -115,7 +118,7 @@ def resume_many(
     ]
     ended: list[int] = []
     with contextlib.ExitStack() as locks:
-        for run in runs:
+        for run in runs:  # all locks first: nothing is resumed if one of the runs is in use
             locks.enter_context(run_lock(run.path))
         sessions = {
             place: resume_session(runs[place], reporter, replicas=len(group)) for group in groups for place in group
@@ -124,10 +127,10 @@ def resume_many(
             if should_stop():
                 break
             try:
-                SideBySide([sessions[place] for place in group]).run(should_stop)
-            except NonFiniteLoss:  # of the last of a group; the record says so
+                Trainer([sessions[place] for place in group]).run(should_stop)
+            except NonFiniteLoss:  # raised when all of a group have failed; their records have the reason
                 pass
-            except Interrupted:  # while a later group was made ready
+            except Interrupted:  # during the preparation of a later group
                 if not ended:
                     raise
                 break
@@ -137,11 +140,11 @@ def resume_many(
 
 def _refuse_torchrun() -> None:
     if launched():
-        raise ValueError("several trainings are the work of one process; train one, or start without torchrun")
+        raise ValueError("several trainings need a single process; train one, or start without torchrun")
 
 
 def shape_of(config: RunConfig) -> str:
-    """What configurations that can be trained side by side have in common: everything but the seed and the optimizer.
+    """A text that is equal for configurations that can be trained side by side: all of it except seed and optimizer.
 
     >>> from playground.running.presets import make_config
     >>> shape_of(make_config("induction-cpu", seed=1)) == shape_of(make_config("induction-cpu", seed=2))
@@ -155,7 +158,7 @@ def shape_of(config: RunConfig) -> str:
 
 
 def _alike(configs: Sequence[RunConfig], steps: Sequence[int] | None = None) -> list[list[int]]:
-    """Places of configurations that can be trained side by side, group by group."""
+    """Groups of indices of configurations that can be trained side by side."""
     groups: dict[tuple[str, int], list[int]] = {}
     for place, config in enumerate(configs):
         step = 0 if steps is None else steps[place]
@@ -164,7 +167,7 @@ def _alike(configs: Sequence[RunConfig], steps: Sequence[int] | None = None) -> 
 
 
 def _resolved(configs: Sequence[RunConfig], alike: Sequence[list[int]]) -> list[RunConfig]:
-    """The configurations with their tasks' vocabularies. Raises TooLarge for one that cannot fit the memory."""
+    """The configurations with d_vocab and n_ctx of their tasks. Raises TooLarge for one that cannot fit into memory."""
     found = list(configs)
     for places in alike:
         first = configs[places[0]]
@@ -201,14 +204,14 @@ def _train_stacked(
             locks.enter_context(lock)
             sessions.append(session)
             paths.append(session.path)
-        SideBySide(sessions).run(should_stop)
+        Trainer(sessions).run(should_stop)
     return [Run(path) for path in paths]
 
 
 def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int | None = None) -> Iterator[range]:
-    """Places of the configurations, split so that each part fits the device's memory; `free` bytes, by default what is free.
+    """Indices of the configurations, split into parts that fit into the device's memory.
 
-    Raises TooLarge, with both numbers, when not even one fits.
+    `free` is the free memory in bytes, measured by default. Raises TooLarge, with both numbers, when not even one fits.
     """
     device = pick_device(configs[0].train.device)
     task = make_task(configs[0].task)

@@ -7,7 +7,7 @@ from playground.runs.record import RunRecord
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Told when a training starts, whenever it writes a row, and how it ended."""
+    """Observer of trainings: called when a training starts, whenever it writes a row, and when it ends."""
 
     def started(self, record: RunRecord) -> None: ...
     def row(self, row: dict[str, Any], record: RunRecord) -> None: ...
@@ -16,7 +16,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter without output."""
 
     def started(self, record: RunRecord) -> None: ...
     def row(self, row: dict[str, Any], record: RunRecord) -> None: ...

@@ -1,6 +1,6 @@
 """Training that is stored: a configuration in, a run folder out; killed at any moment, it goes on where it stood.
 
-What is written into a run's folder is in session.py, what is done after which step in side_by_side.py.
+session.py writes a run's folder; trainer.py decides what happens after which step.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ from playground.runs.lock import run_lock
 from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_process
 from playground.runs.store import Run, read_record
 from playground.runs.writing import remove_temporaries
-from playground.training.crew import present_crew
 from playground.training.memory import check_memory
+from playground.training.process_group import current_process_group
 from tasks.base import Task
 from tasks.config import TaskConfig
 from tasks.registry import make_task
@@ -89,8 +89,8 @@ def make_session(
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
-    crew = present_crew()
-    check_memory(config, task, device, processes=crew.size if crew else 1)
+    group = current_process_group()
+    check_memory(config, task, device, processes=group.size if group else 1)
     check_probes(config.train.probes, task, config.model.n_future)
     base = open_base(config, folder)
     if base is not None:

@@ -32,9 +32,10 @@ from playground.runs.steps import resumable, stored_steps
 from playground.runs.store import Run
 from playground.runs.writing import append_line, write_json
 from playground.training.base import start_on_base
-from playground.training.crew import ProcessGone
 from playground.training.loop import Clock, TrainState, start_state
+from playground.training.process_group import ProcessGone
 from playground.training.sampler import Sampler
+from playground.training.step_result import StepResult, from_rows, loss_names, stacked, to_rows
 from tasks.base import Evaluation, ReadsText, Task, seeded_generator, stream_seed
 
 
@@ -50,7 +51,7 @@ class Replaced(RunError):
 
 
 class Session:
-    """One process's work on one run. What is done when, and together with which other runs, side_by_side.py says."""
+    """Reads and writes one run's folder while it trains. trainer.py decides when, and which runs train together."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class Session:
             self.sampler.restore(counters)
             self.others = {name: value for name, value in counters.items() if " of process " in name}
             self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
-            self.state.pending = list(counters["pending"].to(self.device))
+            self.state.pending = from_rows(counters["pending"].to(self.device), loss_names(self.config.model.n_future))
             self.state.clock = Clock(float(counters["seconds"]))
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the checkpoint in {where} is damaged: its counters are not whole ({error})") from error
@@ -163,25 +164,25 @@ class Session:
         if values is None:
             return
         self.state.pending.clear()
-        losses = {f"loss_{offset + 1}": value for offset, value in enumerate(values.mean(dim=0)[:-1].tolist())}
+        losses = dict(zip(values.names, values.losses.mean(dim=0).tolist(), strict=True))
         self.check_folder()
-        norms = values[:, -1]
-        clipped = float((norms > self.config.optim.clip).double().mean())
-        row = self._row("train") | {"lr": self.state.lr, "grad_norm": float(norms.mean()), "clipped": clipped} | losses
+        norm = float(values.grad_norm.mean())
+        clipped = float((values.grad_norm > self.config.optim.clip).double().mean())
+        row = self._row("train") | {"lr": self.state.lr, "grad_norm": norm, "clipped": clipped} | losses
         append_line(self.path / METRICS, row)
         if time.monotonic() - self.logged_at > PROGRESS_EVERY:
             self.logged_at = time.monotonic()
             self.write_record(**self._progress())
         self.reporter.row(row, self.record)
 
-    def check_pending(self) -> torch.Tensor | None:
-        """The losses and gradient norms since the last row, if any. Raises NonFiniteLoss for the first that is not finite."""
+    def check_pending(self) -> StepResult | None:
+        """The results of the steps since the last row, if any. Raises NonFiniteLoss for the first that is not finite."""
         if not self.state.pending:
             return None
-        values = torch.stack(self.state.pending).double().cpu()
-        broken = _first_broken(values)
+        values = stacked(self.state.pending).to_host()
+        broken = values.first_not_finite()
         if broken is not None:
-            step = self.state.step - len(values) + broken[0] + 1
+            step = self.state.step - len(self.state.pending) + broken[0] + 1
             self.write_record(**self._progress())
             raise NonFiniteLoss(
                 f"the {broken[1]} became {broken[2]} at step {step}; "
@@ -212,11 +213,10 @@ class Session:
         """Write all that is needed to go on from here."""
         self.check_folder()
         state = self.state
-        pending = torch.stack(state.pending).cpu() if state.pending else torch.zeros(0, self.config.model.n_future + 1)
         counters = {
             "step_tokens": torch.tensor([state.step, state.tokens]),
             "seconds": torch.tensor(state.clock.seconds, dtype=torch.float64),
-            "pending": pending,
+            "pending": to_rows(state.pending, loss_names(self.config.model.n_future)),
         }
         counters |= self.sampler.counters() | self.others
         sync_lines(self.path)
@@ -292,17 +292,6 @@ def _identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
         except OSError:
             found.append(None)
     return tuple(found)
-
-
-def _first_broken(values: torch.Tensor) -> tuple[int, str, float] | None:
-    """Row, name and value of the first loss that is not finite, or, when all are, of the first gradient that is not."""
-    for column in (slice(0, -1), slice(-1, None)):
-        broken = (~values[:, column].isfinite()).nonzero()
-        if len(broken):
-            row, which = broken[0].tolist()
-            what = f"loss of offset {which + 1}" if column.start == 0 else "gradient"
-            return row, what, values[row, column][which].item()
-    return None
 
 
 def _finite_or_none(values: dict[str, float]) -> dict[str, float | None]:

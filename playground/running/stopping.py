@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: at once where nothing would be lost, after a checkpoint while training steps run.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: stop at once if nothing would be lost, after a checkpoint during training steps.
 
-A first signal raises Interrupted, or ends the process while a library is loaded; inside `deferred()` it is noted instead, for
-the training loop to ask about (`should_stop`). A second one ends the process without waiting for anything. Needs no torch.
+The first signal raises Interrupted, or ends the process if a module is being imported. Inside `deferred()` it is only recorded;
+the training loop polls it (`should_stop`). A second signal ends the process immediately. Needs no torch.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ AGAIN = 0.02
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal came while nothing would be lost: the work ends here. Says which signal, and why."""
+    """Raised by a signal outside of `deferred()`; `number` is the signal, the text is the reason."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(reason)
@@ -31,11 +31,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stopping:
-    """Whether this process was asked to stop, and why. A `should_stop` for trainings."""
+    """Stop request of this process. Calling it returns the reason, or "": it is the `should_stop` of trainings."""
 
     def __init__(self) -> None:
         self.number = 0
-        """The signal that came; 0 for none."""
+        """The signal received; 0 for none."""
         self.reason = ""
         self._deferred = 0
         self._request = ""
@@ -45,7 +45,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """In here a signal is noted and raises nothing."""
+        """Inside this block a signal is recorded and raises nothing."""
         self._deferred += 1
         try:
             yield
@@ -53,15 +53,15 @@ class Stopping:
             self._deferred -= 1
 
     def request(self, reason: str) -> None:
-        """Ask this process to stop, from another thread. After a signal has come it changes nothing."""
+        """Stop this process with a reason, from another thread. No effect after a signal has been received."""
         if _CURRENT and _CURRENT[0] is self:
             self._request = reason
-            os.kill(os.getpid(), signal.SIGTERM)  # interrupts what the main thread waits for
+            os.kill(os.getpid(), signal.SIGTERM)  # interrupts blocking calls of the main thread
 
     def swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """A `sys.unraisablehook`: an Interrupted that Python swallowed, as in a finalizer or a weak reference, is raised again.
+        """A `sys.unraisablehook` that repeats an Interrupted which Python swallowed, as in a finalizer or a weakref callback.
 
-        It is raised again a moment later, by another thread: raised in here it would be swallowed as well.
+        A timer thread sends the signal again a moment later: an exception raised in this hook would be swallowed as well.
         """
         if not isinstance(unraisable.exc_value, Interrupted):
             sys.__unraisablehook__(unraisable)
@@ -74,11 +74,11 @@ class Stopping:
         again.start()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the signals."""
+        """The signal handler."""
         requested, self._request = self._request, ""
         if number == getattr(signal, "SIGHUP", None):
             _leave_closed_terminal()
-        if self.reason:  # a second signal
+        if self.reason:  # a second signal; `request` after a real signal is no reason to end without a checkpoint
             if not requested:
                 end_at_once(number)
             return
@@ -96,9 +96,9 @@ _CURRENT: list[Stopping] = []
 
 @contextlib.contextmanager
 def catching_signals() -> Iterator[Stopping]:
-    """Signals to this process reach the yielded object in here. Inside another such block it is the same object.
+    """Inside this block signals are handled by the yielded object. Nested blocks yield the object of the outermost one.
 
-    A SIGHUP that is ignored (nohup) stays ignored. Only a main thread can catch signals; elsewhere none reaches the object.
+    A SIGHUP that is ignored (nohup) stays ignored. In a thread other than the main one, signals never reach the object.
     """
     if _CURRENT or threading.current_thread() is not threading.main_thread():
         yield _CURRENT[0] if _CURRENT else Stopping()
@@ -122,26 +122,26 @@ def catching_signals() -> Iterator[Stopping]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Signals are noted in here, not raised: work that would be lost. Without `catching_signals` it changes nothing."""
+    """Inside this block signals are recorded, not raised, so that no work is lost. No effect without `catching_signals`."""
     with _CURRENT[0].deferred() if _CURRENT else contextlib.nullcontext():
         yield
 
 
 def end_at_once(number: int) -> None:
-    """End this process by a signal, as if nothing caught it."""
+    """End this process by a signal with its default handler, so that the exit status shows the signal."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded: an exception in there may be swallowed, and in C++ libraries it aborts the process."""
+    """True during an import: an exception raised there may be swallowed, and in C++ libraries it aborts the process."""
     while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
         frame = frame.f_back
     return frame is not None
 
 
 def _leave_closed_terminal() -> None:
-    """Let output go nowhere where its terminal was closed: writing there raises an error, which would fail the training."""
+    """Redirect output to os.devnull if its terminal was closed: a write error would make the training fail."""
     for stream in (1, 2):
         try:
             os.write(stream, b"")

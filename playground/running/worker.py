@@ -1,7 +1,7 @@
-"""The process of a job: `python -m playground.running.worker FILE` trains its entries and keeps its file up to date.
+"""The process of a job: `python -m playground.running.worker FILE` trains its entries and updates its file.
 
-Each entry is a child process, `parallel` at a time, or on a GPU all seeds of an n in one. It asks them to stop when it is
-asked to, and they stop by themselves when it is killed.
+Each entry is trained by a child process, `parallel` at a time; on a GPU one child trains all seeds of an n. SIGTERM, SIGINT
+and SIGHUP stop the children after a checkpoint. If this process is killed, the children stop too (children.py).
 """
 
 import contextlib
@@ -21,23 +21,23 @@ from playground.runs.errors import RunError
 from playground.runs.record import parse_record
 
 LOOK_EVERY = 0.1
-"""Seconds between looks at the children."""
+"""Seconds between checks of the children."""
 REFUSED = 2
-"""Exit status of bad input: nothing has begun."""
+"""Exit status for bad input, before any training has begun."""
 
 
 class Worker:
-    """Works through one job file."""
+    """Trains the entries of one job file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job = dataclasses.replace(read_job(path), process={"pid": os.getpid(), "host": socket.gethostname()})
         self.running: dict[tuple[int, ...], Child] = {}
-        """Children, and which entries each trains."""
+        """Running children, by the indices of the entries that they train."""
         self.stopping = ""
 
     def work(self) -> None:
-        """Train what is queued; ends when all has ended, or after a signal."""
+        """Train the queued entries; returns when all have ended, or after a signal."""
         for number in NAMES:
             signal.signal(number, self._stop)
         self.job.write()
@@ -57,7 +57,7 @@ class Worker:
         return [index for index, entry in enumerate(self.job.entries) if entry.status == "queued"]
 
     def _next(self) -> tuple[int, ...]:
-        """The entries that the next child trains: one, or all seeds of its n."""
+        """Indices of the entries for the next child: one, or all seeds of its n."""
         queued = self._queued()
         if not self.job.stacked:
             return (queued[0],)
@@ -100,7 +100,7 @@ class Worker:
             self._update(index, status=status, message=reason if status == "failed" else "")
 
     def _outcome(self, index: int, child: Child, *, alone: bool) -> tuple[EntryStatus, str]:
-        """How a training ended: by its process's exit status, and where that leaves it open by what its run's folder says."""
+        """Status and reason of an ended training, from the exit status, or from run.json where that is ambiguous."""
         status = child.process.returncode
         if status == 0 and alone:
             return "finished", ""
@@ -112,7 +112,7 @@ class Worker:
         return ("stopped", "") if status in STOPPED else ("failed", child.problem)
 
     def _log_of(self, entry: Entry) -> Path:
-        """Where a training's messages go."""
+        """Path of a training's log."""
         return self.path.with_name(f"{entry.run}.log")
 
     def _stop(self, number: int, _frame: object) -> None:

@@ -1,1 +1,1 @@
-"""Stored runs: a folder per run that explains itself. Written whole or not at all, read without unpickling anything."""
+"""Stored runs: one self-explanatory folder per run. Files are written completely or not at all, and read without pickle."""

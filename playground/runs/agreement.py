@@ -1,4 +1,4 @@
-"""Whether a run's rows are those that its record tells of: rows of another run, or too few, are not believed in silence."""
+"""Check that the rows of metrics.jsonl belong to the run: rows of another run, or missing rows, are reported."""
 
 import re
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ _LOSS = re.compile(r"(?:test_)?loss_([0-9]+)")
 
 
 def rows_problem(path: Path, metrics: Metrics, record: RunRecord, config: Mapping[str, Any]) -> str:
-    """What does not fit between the rows of `metrics.jsonl` (at `path`), run.json and config.json; nothing when all does.
+    """The first contradiction between `metrics.jsonl` (at `path`), run.json and config.json; empty if there is none.
 
-    Compared are steps, the number of offsets, how far the rows go, and of a finished run the SHA-256. `config` holds plain
-    values.
+    Compared are steps, the number of offsets, the last step of the rows, and for a finished run the SHA-256. `config` holds
+    plain values.
     """
     steps = metrics.columns["step"]
     last = int(steps[-1]) if len(steps) else -1
@@ -30,7 +30,7 @@ def rows_problem(path: Path, metrics: Metrics, record: RunRecord, config: Mappin
     train = config["train"]
     if record.step - last > max(train["log_every"], train["eval_every"]):
         missing = "is missing or has no rows" if last < 0 else f"ends at step {last}"
-        return f"{path} {missing}, and run.json tells of step {record.step}; lines are lost"
+        return f"{path} {missing}, and run.json says step {record.step}; lines are lost"
     if record.metrics_sha256 and not metrics.bad and sha256_of(path) != record.metrics_sha256:
-        return f"{path} has changed since the run finished: its SHA-256 is another than run.json says"
+        return f"{path} has changed since the run finished: its SHA-256 differs from the one in run.json"
     return ""

@@ -1,11 +1,12 @@
-"""Checkpoints: weights, optimizer, generator and counters as safetensors, written whole or not at all, and checked when opened.
+"""Checkpoints: weights, optimizer, generator and counters as safetensors, written atomically and checked when opened.
 
 checkpoints/<step>/weights.safetensors   the model
-                   resume.safetensors    what only a resumed run needs: optimizer, random state, counters
+                   resume.safetensors    only for resuming: optimizer, random state, counters
                    checkpoint.json       step, hash of the configuration, size and SHA-256 of both files
 
-Weights stay at every stored step; what only a resumed run needs stays at the last two, so that a run goes on from the one
-before where the last is damaged. Checkpoints of format 1 have no checkpoint.json: their names, shapes and values are checked.
+Weights are kept at every stored step; resume.safetensors is kept at the last two, so that a run can resume from the
+second-last checkpoint if the last is damaged. Checkpoints of format 1 have no checkpoint.json: only their tensors' names,
+shapes and values are checked.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ from playground.runs.writing import sync_file, sync_folder, write_json
 
 MANIFEST = "checkpoint.json"
 KEPT = 2
-"""Resumable states that are kept."""
+"""Number of checkpoints that keep their resume.safetensors."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -45,9 +46,10 @@ def save_checkpoint(
     counters: dict[str, Tensor],
     config_hash: str = "",
 ) -> Path:
-    """Write `folder/<step>/` and drop the resume files of steps before the last KEPT. `counters` are further tensors to keep.
+    """Write `folder/<step>/`, then delete the resume files of steps before the last KEPT. `counters` are stored as well.
 
-    When it returns, the checkpoint is on the disk. Raises OSError (a full disk); then no earlier checkpoint is touched.
+    When it returns, the checkpoint is on the disk (fsync). Raises OSError, for example for a full disk; no earlier checkpoint
+    is changed then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, temporary, old = folder / str(step), folder / f".{step}.tmp", folder / f".{step}.old"
@@ -62,6 +64,8 @@ def save_checkpoint(
         for name in files:
             (temporary / name).chmod(mode)
         sync_folder(temporary)
+        # A folder that is not empty cannot be replaced in one rename: the old one is moved aside first. A kill between the two
+        # renames leaves only `.old`, which `tidy` moves back.
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.replace(target, old)
@@ -73,6 +77,7 @@ def save_checkpoint(
         raise
     sync_folder(folder)
     shutil.rmtree(old, ignore_errors=True)
+    # Only now: until the new checkpoint is on the disk, the older ones must stay resumable.
     for other in [other for other in resumable(folder) if other < step][: -(KEPT - 1)]:
         (folder / str(other) / RESUME).unlink(missing_ok=True)
     return target
@@ -88,9 +93,9 @@ def load_model(folder: Path, config: ModelConfig, config_hash: str = "") -> MTPT
 def load_checkpoint(
     folder: Path, model: MTPTransformer, optimizer: torch.optim.Optimizer, config_hash: str = ""
 ) -> dict[str, Tensor]:
-    """Put a checkpoint into `model` and `optimizer`; returns the counters it was saved with.
+    """Load a checkpoint into `model` and `optimizer`; returns the counters it was saved with.
 
-    Raises Absent, Denied or Damaged; then neither of the two has been changed.
+    Raises Absent, Denied or Damaged; `model` and `optimizer` are unchanged then.
     """
     manifest = check_manifest(folder, config_hash)
     weights, tensors = (_read(folder, name, manifest) for name in (WEIGHTS, RESUME))
@@ -99,7 +104,7 @@ def load_checkpoint(
     states = _optimizer_states(tensors, model, folder / RESUME)
     step = int(counters["step_tokens"][0]) if "step_tokens" in counters else None
     if step is not None and str(step) != folder.name:
-        raise Damaged(f"{folder / RESUME} is of step {step}, and its folder says {folder.name}")
+        raise Damaged(f"{folder / RESUME} is of step {step}, but its folder is {folder.name}")
     trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in model.named_parameters() if parameter in trained and name not in states]
     if step and missing:
@@ -114,7 +119,7 @@ def load_checkpoint(
 
 @dataclass(frozen=True)
 class Manifest:
-    """What checkpoint.json says."""
+    """Contents of checkpoint.json; `files` maps file name to `bytes` and `sha256`."""
 
     step: int
     config_hash: str
@@ -122,9 +127,9 @@ class Manifest:
 
 
 def check_manifest(folder: Path, config_hash: str = "") -> Manifest | None:
-    """The manifest of a checkpoint folder, compared with the folder's name and the run's configuration.
+    """Read the manifest of a checkpoint folder, and compare it with the folder's name and the run's configuration hash.
 
-    None for a checkpoint of format 1, which has none. Raises Denied or Damaged.
+    None for a checkpoint of format 1, which has no manifest. Raises Denied or Damaged.
     """
     path = folder / MANIFEST
     try:
@@ -137,7 +142,7 @@ def check_manifest(folder: Path, config_hash: str = "") -> Manifest | None:
         for one in files.values()
     )
     if not known or type(values.get("step")) is not int or not isinstance(values.get("config_hash"), str):
-        raise Damaged(f"{path} is damaged: it does not say step, config_hash and files")
+        raise Damaged(f"{path} is damaged: it does not have valid step, config_hash and files")
     found = Manifest(values["step"], values["config_hash"], files)  # type: ignore[arg-type]
     if str(found.step) != folder.name:
         raise Damaged(f"the checkpoint in {folder} is of step {found.step}: it was copied under another step's name")
@@ -149,7 +154,7 @@ def check_manifest(folder: Path, config_hash: str = "") -> Manifest | None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a kill has left of a checkpoint that was being written; the caller holds the run's lock."""
+    """Remove the remains of a checkpoint whose writing was killed. The caller must hold the run's lock."""
     for path in folder.glob(".*.old"):
         target = folder / path.name[1:-4]
         with contextlib.suppress(OSError):
@@ -159,10 +164,11 @@ def tidy(folder: Path) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Write a file and force it to the disk; returns its size and SHA-256. Raises OSError."""
+    """Write a file and fsync it; returns its size and SHA-256. Raises OSError."""
     try:
         save_file(tensors, path)
     except SafetensorError as error:
+        # safetensors has the error number only in its text; callers need it to recognise a full disk.
         number = _OS_ERROR.search(str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
@@ -171,7 +177,7 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _read(folder: Path, name: str, manifest: Manifest | None) -> dict[str, Tensor]:
-    """The tensors of a file whose size and SHA-256 are as the manifest says. Raises Absent, Denied or Damaged."""
+    """The tensors of a file, after a check of size and SHA-256 against the manifest. Raises Absent, Denied or Damaged."""
     path = folder / name
     with open_regular(path) as file:
         if manifest is not None:
@@ -179,9 +185,9 @@ def _read(folder: Path, name: str, manifest: Manifest | None) -> dict[str, Tenso
             if expected is None:
                 raise Damaged(f"{folder / MANIFEST} does not name {name}")
             if os.fstat(file.fileno()).st_size != expected["bytes"]:
-                raise Damaged(f"{path} is damaged: it has another size than when it was written")
+                raise Damaged(f"{path} is damaged: its size differs from when it was written")
             if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                raise Damaged(f"{path} is damaged: its SHA-256 is another than when it was written")
+                raise Damaged(f"{path} is damaged: its SHA-256 differs from when it was written")
     try:
         return load_file(path)
     except OSError as error:
@@ -197,7 +203,7 @@ def _put(model: MTPTransformer, weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raises Damaged unless names, shapes and types are as expected, and all values finite."""
+    """Raises Damaged unless names, shapes and dtypes equal those of `expected` and all values are finite."""
     odd = sorted(found.keys() ^ expected.keys())
     if odd:
         kind = "no" if odd[0] in expected else "an unknown"
@@ -205,7 +211,7 @@ def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     for name, value in found.items():
         want = expected[name]
         if value.shape != want.shape or value.dtype != want.dtype:
-            raise Damaged(f"{path} is damaged or of another model: {name} is {_kind(value)} in place of {_kind(want)}")
+            raise Damaged(f"{path} is damaged or of another model: {name} is {_kind(value)} instead of {_kind(want)}")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise Damaged(f"{path} is damaged: {name} holds values that are not finite")
 
@@ -215,7 +221,7 @@ def _kind(value: Tensor) -> str:
 
 
 def _optimizer_states(tensors: Mapping[str, Tensor], model: MTPTransformer, path: Path) -> dict[str, dict[str, Tensor]]:
-    """The optimizer's state of each parameter that has one. Raises Damaged where it does not fit the parameter."""
+    """The optimizer's state by parameter name. Raises Damaged where a state does not fit its parameter."""
     parameters = dict(model.named_parameters())
     states: dict[str, dict[str, Tensor]] = {}
     for full, value in tensors.items():
@@ -233,7 +239,7 @@ def _optimizer_states(tensors: Mapping[str, Tensor], model: MTPTransformer, path
 
 
 def _optimizer_tensors(model: MTPTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    # Replicas that share an optimizer share its counter, and a file holds nothing twice: hence the clone.
+    # Replicas with one optimizer share its counter tensor, and safetensors rejects shared memory: hence the clone.
     return {
         f"optimizer/{name}/{key}": value.contiguous() if value.ndim else value.clone()
         for name, parameter in model.named_parameters()

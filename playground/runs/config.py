@@ -1,7 +1,7 @@
-"""`config.json`: read once at the border, compared with run.json, and handed on checked.
+"""`config.json`: read, checked and compared with run.json.
 
-`read_config_values` needs neither torch nor the run's task: runs of tasks that are not installed show too. `read_config` builds
-the whole configuration.
+`read_config_values` needs neither torch nor the run's task, so that runs of tasks that are not installed can be shown too.
+`read_config` builds the complete RunConfig.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ FILE = "config.json"
 
 
 def read_config_values(path: Path, record: RunRecord | None = None) -> dict[str, Any]:
-    """The configuration in a run's folder as plain values, every field of its model, optimizer and training present.
+    """The configuration in a run's folder as plain values, with every field of model, optimizer and training.
 
-    Raises Absent, Denied or Damaged; Damaged as well where it is not the configuration that run.json tells of.
+    Raises Absent, Denied or Damaged; Damaged also if it differs from `record`, the contents of run.json.
     """
     file = path / FILE
     try:
@@ -39,7 +39,7 @@ def read_config_values(path: Path, record: RunRecord | None = None) -> dict[str,
 
 
 def read_config(path: Path, record: RunRecord | None = None) -> RunConfig:
-    """The configuration in a run's folder. Raises as `read_config_values` does, and RunError for an unknown task."""
+    """The configuration in a run's folder. Raises Absent, Denied or Damaged, the last also for an unknown task."""
     values = read_config_values(path, record)
     try:
         return RunConfig.from_dict(values)
@@ -61,5 +61,5 @@ def _compare(values: dict[str, Any], steps: int, record: RunRecord, file: Path) 
         if ours != theirs:
             raise Damaged(
                 f"{file} is not the configuration that this run was trained with: its {name} is {ours!r}, and run.json says "
-                f"{theirs!r}; put the file back as it was, or train anew"
+                f"{theirs!r}; restore the file, or train again"
             )

@@ -1,4 +1,7 @@
-"""A new run's folder: there all at once, locked from its first moment on, and only directly inside the runs folder."""
+"""Creation of a new run's folder: it appears in one rename, is locked from that moment, and is a direct child of runs_dir.
+
+The files are first written into `.new-*/run`. The lock file is locked there and keeps its lock through the rename.
+"""
 
 import contextlib
 import dataclasses
@@ -21,15 +24,16 @@ from playground.runs.writing import sync_file, sync_folder, write_json
 from tasks.base import ReadsText, Task
 
 PREFIX = ".new-"
-"""What the names of folders begin with that are not complete yet."""
+"""Prefix of the names of folders that are not complete yet."""
 RUN = "run"
 MOST_TRIES = 5
 
 
 def run_folder(runs_dir: Path, run_id: str) -> Path:
-    """The folder of a run that does not exist yet.
+    """Path of the folder of a run that does not exist yet.
 
-    Raises ValueError for an id that is no plain name (it could lead out of the runs folder), RunError for one that is taken.
+    Raises ValueError for an id that is not a plain name (it could point outside of the runs folder), RunError for an id that
+    is taken.
     """
     check_name(run_id, "run id")
     path = runs_dir / run_id
@@ -39,9 +43,9 @@ def run_folder(runs_dir: Path, run_id: str) -> Path:
 
 
 def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) -> tuple[RunRecord, BaseFileLock]:
-    """Make a run's folder with its first files; returns the record as written, and the run's lock, which is held.
+    """Make a run's folder with its first files; returns the record as written, and the run's lock, already acquired.
 
-    Raises RunError when the name is taken, OSError when it cannot be written; then no folder is left.
+    Raises RunError when the name is taken, OSError when it cannot be written; no folder remains then.
     """
     run_folder(path.parent, path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,7 @@ def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) ->
         record = dataclasses.replace(record, files=_save_task(task, folder / TASK_FOLDER), folder=str(path.absolute()))
         write_json(folder / FILE, config.to_dict())
         write_json(folder / "run.json", record.to_dict())
-        folder.rename(path)  # fails for a folder that another process has made in the meantime
+        folder.rename(path)  # fails if another process has made it in the meantime
         sync_folder(path.parent)
     except BaseException as error:
         lock.release()
@@ -65,14 +69,17 @@ def make_folder(path: Path, config: RunConfig, record: RunRecord, task: Task) ->
 
 
 def _locked_folder(runs_dir: Path) -> tuple[Path, BaseFileLock]:
-    """A new folder with a locked folder `run` in it. Another process may remove it as long as it is empty or not locked."""
+    """A new folder that contains a locked folder `run`.
+
+    Another process (`remove_unfinished`) may remove it while it is empty or not locked; hence the check and several tries.
+    """
     for _ in range(MOST_TRIES):
         outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=runs_dir))
         lock: BaseFileLock | None = None
         try:
             (outer / RUN).mkdir()
             lock = acquire(outer / RUN)
-            if is_locked(outer / RUN):
+            if is_locked(outer / RUN):  # False: our lock is on a file that was deleted before we locked it
                 return outer, lock
         except (FileNotFoundError, Absent):
             pass
@@ -82,11 +89,11 @@ def _locked_folder(runs_dir: Path) -> tuple[Path, BaseFileLock]:
         if lock is not None:
             lock.release()
         shutil.rmtree(outer, ignore_errors=True)
-    raise RunError(f"folders in {runs_dir} vanish while they are made; does another program clean it?")
+    raise RunError(f"new folders in {runs_dir} disappear while they are made; does another program delete files there?")
 
 
 def _save_task(task: Task, folder: Path) -> dict[str, str]:
-    """Write what a task that reads files keeps in a run; SHA-256 by file name."""
+    """Write the files that a text task stores in a run (tokenizer, test set); returns SHA-256 by file name."""
     if not isinstance(task, ReadsText) or not task.data_hash:
         return {}
     folder.mkdir()
@@ -101,18 +108,18 @@ def _save_task(task: Task, folder: Path) -> dict[str, str]:
 
 
 def _umask(folder: Path) -> int:
-    """The umask, read off a folder that was made with it."""
+    """The umask, derived from a folder that was made with it: os.umask can only be read by changing it."""
     return ~folder.stat().st_mode & 0o777
 
 
 def remove_unfinished(runs_dir: Path) -> None:
-    """Remove folders of runs whose process ended while it made them: empty ones, and those whose lock no process holds.
+    """Remove unfinished folders of processes that ended while they made a run: empty ones, and those without a held lock.
 
-    One that holds anything that no run has is left alone.
+    A folder that contains anything other than files of a run is not changed.
     """
     for outer in runs_dir.glob(f"{PREFIX}*"):
         folder = outer / RUN
-        with contextlib.suppress(OSError, RunError):  # another process may be at work on it
+        with contextlib.suppress(OSError, RunError):  # another process may be using or removing it
             if outer.is_symlink() or not _holds_a_run_at_most(outer):
                 continue
             if (folder / LOCK).exists():
@@ -126,7 +133,7 @@ def remove_unfinished(runs_dir: Path) -> None:
 
 
 def _holds_a_run_at_most(outer: Path) -> bool:
-    """Whether nothing lies in a folder but the files of a run in the folder `run`."""
+    """True if a folder contains nothing except the files of a run in the folder `run`."""
     places = (path.relative_to(outer).as_posix() for path in outer.rglob("*"))
     return all(
         place == RUN or (place.startswith(f"{RUN}/") and is_own(outer / place, place.removeprefix(f"{RUN}/")))

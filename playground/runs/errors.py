@@ -1,10 +1,10 @@
-"""Errors of stored runs. Absent, not allowed to be read, and damaged are three different sentences."""
+"""Errors of stored runs: absent, not permitted to be read, and damaged are three different errors."""
 
 from pathlib import Path
 
 
 class RunError(ValueError):
-    """A run that is missing, cannot be read, or does not allow what was asked. The message says which file and why."""
+    """A run that is missing, cannot be read, or does not allow the operation. The message says which file and why."""
 
 
 class Absent(RunError):
@@ -12,15 +12,15 @@ class Absent(RunError):
 
 
 class Denied(RunError):
-    """A file that exists and that this user may not read or write."""
+    """A file that exists, but that this user may not read or write."""
 
 
 class Damaged(RunError):
-    """A file that exists and does not hold what it should hold."""
+    """A file that exists, but whose contents are not valid."""
 
 
 def reading_error(path: Path, error: OSError) -> RunError:
-    """The error for a file that the operating system did not let us read."""
+    """The RunError for an OSError raised while reading `path`."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Absent(f"{path} is missing")
     if isinstance(error, PermissionError):

@@ -1,7 +1,7 @@
-"""Which process works on a run: locks that the operating system releases when their holder ends, however it ends.
+"""Locks of runs. The operating system releases a lock when the process that holds it ends, even if it is killed.
 
-`.lock` is held while a run is trained, `.probing.lock` while probes write into it, both while it is removed. Whether a run is
-in training is decided by its lock alone: process ids are used again, and clocks are set.
+`.lock` is held while a run is trained, `.probing.lock` while probes write into it, both while it is removed. Only the lock
+decides whether a run is in training: process ids are reused, and clocks can be changed.
 """
 
 import contextlib
@@ -22,19 +22,20 @@ LOCK = ".lock"
 PROBING = ".probing.lock"
 PROBED = "is being probed by another process; wait for it"
 PATIENCE = 0.3
-"""Seconds to wait for a lock: `is_locked` holds one for an instant while it looks."""
+"""Seconds to wait for a lock, because `is_locked` itself holds it for a moment while it tests it."""
 
 
 def acquire(path: Path) -> BaseFileLock:
-    """Take the training lock of the run in folder `path`. Raises RunError when another process (or another call) holds it."""
+    """Acquire the training lock of the run in folder `path`. Raises RunError when another process or call holds it."""
     return _acquire(path, LOCK, "is being trained by another process; wait for it, or stop it")
 
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the run in folder `path` for training. Raises RunError as `acquire` does, and when it is probed elsewhere.
+    """Hold the training lock of the run in folder `path`. Raises RunError when it is trained or probed elsewhere.
 
-    Each of training and probing takes its own lock first and looks at the other's then, so that never both go on.
+    Training and probing each acquire their own lock first and then test the other's. In the opposite order both could see a
+    free lock and run at once.
     """
     with acquire(path):
         if is_locked(path, PROBING):
@@ -44,7 +45,7 @@ def run_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def probing_lock(path: Path) -> Iterator[None]:
-    """Hold the run in folder `path` while probes write into it. Raises RunError when it is trained or probed elsewhere."""
+    """Hold the probing lock of the run in folder `path`. Raises RunError when it is trained or probed elsewhere."""
     with _acquire(path, PROBING, PROBED):
         if is_locked(path):
             raise RunError(f"run {path.name} is being trained by another process; wait for it, or stop it")
@@ -53,15 +54,15 @@ def probing_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_lock(path: Path) -> Iterator[None]:
-    """Hold the run in folder `path` against training and probing alike."""
+    """Hold both locks of the run in folder `path`, against training and probing. Raises RunError when one is held."""
     with acquire(path), _acquire(path, PROBING, PROBED):
         yield
 
 
 def is_locked(path: Path, name: str = LOCK) -> bool:
-    """Whether a process holds the lock now: for `.lock`, whether the run is being trained."""
+    """True if a process holds the lock now; for `.lock` this means that the run is being trained."""
     file = path / name
-    if fcntl is None:  # the library's lock creates the file, so look first
+    if fcntl is None:  # FileLock would create the file, so test first that it exists
         return file.exists() and not _can_lock(file)
     try:
         handle = file.open("rb")
@@ -69,6 +70,7 @@ def is_locked(path: Path, name: str = LOCK) -> bool:
         return False
     with handle:
         try:
+            # Shared, so that two processes that test at the same time do not see each other's test as a holder.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
@@ -76,7 +78,10 @@ def is_locked(path: Path, name: str = LOCK) -> bool:
 
 
 def holder(path: Path, pid: int, name: str = LOCK) -> psutil.Process | None:
-    """The process `pid` if it holds the lock (`.lock`: if it trains the run in folder `path`); None where that is unsure."""
+    """The process `pid` if it has the lock file open (`.lock`: if it trains the run in folder `path`).
+
+    None if that cannot be confirmed; the id may belong to another process by now.
+    """
     try:
         process = psutil.Process(pid)
         file = str((path / name).resolve())
@@ -91,7 +96,7 @@ def _acquire(path: Path, name: str, why: str) -> BaseFileLock:
         lock.acquire(timeout=PATIENCE, poll_interval=0.02)
     except Timeout:
         raise RunError(f"run {path.name} {why}") from None
-    except FileExistsError as error:  # from the library: the folder vanished while it looked for it
+    except FileExistsError as error:  # raised by filelock if the folder disappears meanwhile
         raise Absent(f"{path} vanished") from error
     except OSError as error:
         raise reading_error(path / name, error) from error

@@ -1,7 +1,7 @@
-"""`metrics.jsonl`: the rows that training writes, read into columns of numbers, so that size costs little memory.
+"""`metrics.jsonl`: the rows that training writes, read into compact columns of numbers to save memory.
 
-A row is of kind "train" (losses) or "eval" (test loss per offset, scores), says where it stands (step, tokens, seconds), and
-holds numbers, or null for what was not finite. Needs no torch.
+A row is of kind "train" (losses) or "eval" (test loss per offset, scores). It has step, tokens and seconds; all values are
+numbers, or null where a value was not finite. Needs no torch.
 """
 
 import itertools
@@ -33,19 +33,19 @@ KINDS = ("train", "eval")
 KIND = pd.CategoricalDtype(list(KINDS))
 MOST_NAMES = 2000
 MOST_VALUES = 10**8
-"""Of a table: rows times columns."""
+"""Bound of the size of a table: rows times columns."""
 CHUNK = 4096
-"""Rows that are checked at once."""
+"""Number of rows that are checked at once."""
 Columns = Mapping[str, Any] | pd.DataFrame
-"""Rows by the names of their columns: arrays, or a table, from which a column takes ten times as long where rows are few."""
+"""Columns by name: a mapping of arrays, or a table (with few rows, access to a table's column is ten times as slow)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """The rows of one run, and the lines that could not be read. Of rows of one kind and step the later one stands."""
+    """The rows of one run, and the lines that could not be read. Of rows with equal kind and step, the last one counts."""
 
     columns: Mapping[str, Any]
-    """`kind`, `step` (ascending), `tokens`, `seconds`, then an array for each other name, NaN where a row does not have it."""
+    """`kind`, `step` (ascending), `tokens`, `seconds`, then an array for each other name, NaN where a row lacks it."""
     bad: tuple[BadLine, ...] = ()
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Metrics:
 
 
 class _Columns:
-    """Rows taken apart into columns, each a compact array."""
+    """Rows collected as columns, each a compact array."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -68,7 +68,10 @@ class _Columns:
         self.names = {"kind", *self.whole, *self.others}
 
     def add(self, rows: Sequence[dict[str, Any]]) -> bool:
-        """Append rows if all of them are good, which is found out by columns: three times as fast as row by row."""
+        """Append rows if all of them are valid; False, and nothing appended, otherwise.
+
+        The check is by column, which is three times as fast as row by row.
+        """
         names = dict.fromkeys(itertools.chain.from_iterable(rows))
         if self.problem(names.keys(), len(rows)):
             return False
@@ -91,14 +94,14 @@ class _Columns:
         return True
 
     def problem(self, names: Set[str], rows: int) -> str:
-        """What is said of so many rows with these names where they are too much, or nothing."""
+        """Error text if the table would be too large with `rows` further rows that have these names; else empty."""
         count = len(self.names | names)
         if count > MOST_NAMES:
             return "it has too many names"
         return f"at most {MOST_VALUES:,} values are read" if (self.count + rows) * count > MOST_VALUES else ""
 
     def arrays(self) -> dict[str, Any]:
-        """The columns; of rows of one kind and step the later one stands, and steps ascend."""
+        """The columns, sorted by step; of rows with equal kind and step, only the last one."""
         kinds, steps = np.frombuffer(self.kinds, np.int8), np.frombuffer(self.whole["step"], np.int64)
         columns: dict[str, Any] = {"kind": pd.Categorical.from_codes(kinds, dtype=KIND)}
         columns |= {name: np.frombuffer(column, np.int64) for name, column in self.whole.items()}
@@ -114,7 +117,7 @@ class _Columns:
 
 
 def _fill(column: "array[float]", count: int) -> None:
-    """NaN for rows that do not have the column."""
+    """Pad a column with NaN up to `count` rows, for rows that lack it."""
     if len(column) < count:
         column.frombytes(np.full(count - len(column), np.nan).tobytes())
 
@@ -124,7 +127,7 @@ def _are_counts(values: list[Any]) -> bool:
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
-    """Values of a column, NaN for None; None where one is no finite number."""
+    """The values of a column with NaN for None; None if a value is not a finite number."""
     types = set(map(type, values))
     if not types <= {float, NoneType} and not all(value is None or is_number(value) for value in values):
         return None
@@ -133,12 +136,12 @@ def _numbers(values: list[Any]) -> NDArray[np.float64] | None:
 
 
 def of_kind(columns: Columns, kind: str) -> NDArray[np.bool_]:
-    """Which rows are of a kind."""
+    """Mask `[row]`: True for rows of a kind."""
     return np.asarray(columns["kind"] == kind, dtype=bool)
 
 
 def numbers_of(columns: Columns, name: str, kind: str) -> NDArray[np.float64] | None:
-    """A column in the rows of a kind, NaN where there is no number; None where there is no such column of numbers."""
+    """A column, in the rows of one kind, NaN where there is no number; None if there is no such column of numbers."""
     if name not in columns or name == "kind":
         return None
     values = columns[name]
@@ -147,11 +150,11 @@ def numbers_of(columns: Columns, name: str, kind: str) -> NDArray[np.float64] | 
 
 
 NO_METRICS = Metrics(_Columns().arrays())
-"""Of a run that has measured nothing."""
+"""The metrics of a run without rows."""
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The rows in the file `path`; none where it is missing. Raises Denied, or Damaged for no regular file."""
+    """The rows in the file `path`; none if it is missing. Raises Denied, or Damaged if it is not a regular file."""
     columns, bad = _Columns(), list[BadLine]()
     lines = ((number, line) for number, line in numbered_lines(path) if line.strip())
     while chunk := list(itertools.islice(lines, CHUNK)):
@@ -165,7 +168,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def _add_good(columns: _Columns, chunk: Sequence[tuple[int, bytes]], bad: list[BadLine]) -> None:
-    """Append the good ones of numbered lines, and add the others to `bad`."""
+    """Append the valid lines of a chunk, and add the others to `bad`."""
     good: list[dict[str, Any]] = []
     for number, line in chunk:
         row, problem = parse_line(line, _problem)
@@ -180,7 +183,7 @@ def _add_good(columns: _Columns, chunk: Sequence[tuple[int, bytes]], bad: list[B
 
 
 def _problem(row: dict[str, Any]) -> str:
-    """What is wrong with a row, or nothing."""
+    """Error text for an invalid row; empty for a valid one."""
     if row.get("kind") not in KINDS:
         return "its kind is neither train nor eval"
     if problem := position_problem(row):

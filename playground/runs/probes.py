@@ -1,4 +1,4 @@
-"""What probes measured, in a run: `probes/<name>.jsonl`, one line a step. Needs no torch."""
+"""Stored results of probes: `probes/<name>.jsonl` in a run's folder, one line per step. Needs no torch."""
 
 import dataclasses
 import json
@@ -18,26 +18,26 @@ FOLDER = "probes"
 
 
 def probe_file(run: Path, name: str) -> Path:
-    """Where the results of one probe are stored."""
+    """Path of the results of one probe."""
     return run / FOLDER / f"{name}.jsonl"
 
 
 def probe_files(run: Path) -> list[Path]:
-    """The files of all probes of a run that have measured anything."""
+    """The files of all probes that have stored results in a run."""
     return sorted((run / FOLDER).glob("*.jsonl"))
 
 
 def store_result(run: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
-    """Add what a probe measured at one step, after the steps before it."""
+    """Append the result of a probe at one step; steps must ascend."""
     path = probe_file(run, name)
     path.parent.mkdir(exist_ok=True)
     append_line(path, {"step": step, "tokens": tokens} | result.to_dict())
 
 
 def insert_result(run: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
-    """Put what a probe measured at one step where it belongs, in place of what stood there for that step.
+    """Insert the result of a probe at its place by step; it replaces earlier results of that step.
 
-    The file is replaced in one step: a reader sees the old lines or the new. Lines that cannot be read are kept.
+    The file is replaced atomically: a reader sees the old lines or the new ones. Lines that cannot be read are kept.
     """
     path = probe_file(run, name)
     path.parent.mkdir(exist_ok=True)
@@ -48,13 +48,14 @@ def insert_result(run: Path, name: str, result: Result, *, step: int, tokens: in
 
 
 Line = tuple[bytes, dict[str, Any] | None]
-"""A line with its newline, and its row; None for one that cannot be read."""
+"""A line with its newline, and its row, or None if it cannot be read."""
 
 
 def split_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> tuple[list[Line], list[Line]]:
-    """The lines of a .jsonl file whose rows belong, and the others; a line without a row goes with the one before it.
+    """Split a .jsonl file into the lines for whose row `belongs` is True, and the others.
 
-    What a kill has left of a last line counts to the others. A missing file has no lines.
+    A line that cannot be read goes with the line before it. A last line that was cut by a kill goes to the others. A missing
+    file has no lines.
     """
     parts: tuple[list[Line], list[Line]] = ([], [])
     try:
@@ -76,7 +77,7 @@ def split_lines(path: Path, belongs: Callable[[dict[str, Any]], bool]) -> tuple[
 
 @dataclass(frozen=True)
 class Stored(Generic[ResultT]):
-    """What a probe stored, and the lines that could not be read."""
+    """Stored results of a probe, and the lines that could not be read."""
 
     history: History[ResultT]
     bad: tuple[BadLine, ...] = ()
@@ -85,11 +86,11 @@ class Stored(Generic[ResultT]):
 def read_history(
     run: Path, name: str, result: type[ResultT], model: Mapping[str, Any] | None = None, steps: int | None = None
 ) -> Stored[ResultT]:
-    """The results of one probe along training; none where it has not run.
+    """The results of one probe during training; empty if it has not run.
 
-    `model`, the fields of the run's ModelConfig, says which heads and offsets there can be, `steps` how many steps the run has.
-    Every line is checked: types, sizes, and that all have the same ones. Of two lines of one step the later stands. Raises
-    Denied, or Damaged for no regular file.
+    `model` (fields of the run's ModelConfig) bounds the heads and offsets, `steps` the steps. Every line is checked: types,
+    sizes, and that all lines have equal sizes. Of two lines of one step, the later one counts. Raises Denied, or Damaged if the
+    file is not a regular file.
     """
     reader, bad = _Reader(result, model, steps), list[BadLine]()
     for row in iterate_lines(probe_file(run, name), reader.problem, bad):
@@ -100,7 +101,7 @@ def read_history(
 
 
 class _Reader(Generic[ResultT]):
-    """Rows of one probe's file as results, all of one shape."""
+    """Converts the rows of one probe's file to results, and checks that all have one shape."""
 
     def __init__(self, result: type[ResultT], model: Mapping[str, Any] | None, steps: int | None) -> None:
         self.result, self.steps = result, steps
@@ -110,11 +111,11 @@ class _Reader(Generic[ResultT]):
         self.found: dict[int, tuple[int, Any]] = {}
 
     def problem(self, row: dict[str, Any]) -> str:
-        """What is wrong with a row, or nothing; then `last` is its result."""
+        """Error text for an invalid row; empty for a valid one, whose result is then in `last`."""
         if wrong := position_problem(row):
             return wrong
         if self.steps is not None and row["step"] > self.steps:
-            return f"it is of step {row['step']}, and the run has {self.steps}"
+            return f"it is of step {row['step']}, and the run has {self.steps} steps"
         self.last = self.result.from_dict(row)
         if self.model is not None and (wrong := _misfit(self.last, self.model)):
             return wrong
@@ -129,7 +130,7 @@ VARYING = ("batch", "row", "draw", "position", "ablated", "component")
 
 
 def _names(result: Result) -> dict[str, Any]:
-    """What the axes of a result are called: layers and heads."""
+    """The labels on the axes of a result: layers, heads and the like, by field name."""
     fields = ("layers", "heads", "senders", "receivers", "sites", "targets")
     return {name: getattr(result, name) for name in fields if hasattr(result, name) and name in result.dims}
 
@@ -143,7 +144,7 @@ def _known(model: Mapping[str, Any]) -> ModelConfig | None:
 
 
 def _misfit(result: Result, model: ModelConfig) -> str:
-    """Which layer, head or offset of a result the model does not have; nothing where all are known."""
+    """Error text for a layer, head or offset of a result that the model does not have; empty if there is none."""
     layers = set(model.attention_layers)
     for value in vars(result).values():
         for item in value if isinstance(value, tuple) else ():

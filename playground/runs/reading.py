@@ -1,4 +1,4 @@
-"""Reading stored files: the border at which everything in a run's folder is checked, so that nothing further in has to check.
+"""Reading stored files. Everything in a run's folder is checked here, so that the rest of the code can rely on it.
 
 Only regular files of bounded size are read (never a pipe or a device), as strict JSON: UTF-8, finite numbers, bounded nesting.
 """
@@ -22,7 +22,7 @@ MOST_BYTES = 4 * 2**20
 MOST_LINE_BYTES = 64 * 2**20
 """Longest line of a .jsonl file that is read; a longer one counts as damaged."""
 MOST_BAD = 10_000
-"""Bad lines of a file that are counted."""
+"""Most bad lines of a file that are counted."""
 MOST_NUMBER = 2**62
 """Largest count in a stored file (steps, tokens, bytes)."""
 MOST_TEXT = 20_000
@@ -30,19 +30,20 @@ MOST_TEXT = 20_000
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading. Raises Absent, Denied or Damaged (for a pipe, a device or a folder as well)."""
+    """Open a regular file for reading. Raises Absent, Denied or Damaged (also for a pipe, a device or a folder)."""
     try:
+        # O_NONBLOCK: opening a named pipe would otherwise wait for a writer, possibly forever.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as error:
         raise reading_error(path, error if isinstance(error, OSError) else OSError(str(error))) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise Damaged(f"{path} is no regular file")
+        raise Damaged(f"{path} is not a regular file")
     return os.fdopen(handle, "rb")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises Absent, Denied, or Damaged for everything that is no such object."""
+    """The JSON object in a file. Raises Absent, Denied, or Damaged if the contents are not a JSON object."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
@@ -62,21 +63,20 @@ def sha256_of(path: Path) -> str:
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, in a few words, for text that is none."""
+    """Parse a JSON object. Raises ValueError, with a short text, for anything else."""
     try:
         decoded = text.decode("utf-8")
-        if decoded.startswith(
-            "{"
-        ):  # what `decode` does without looking for white space: a file may have a million lines
+        # For the usual line, skip `decode`'s search for white space: a file may have a million lines.
+        if decoded.startswith("{"):
             values, end = _DECODER.raw_decode(decoded)
             if decoded[end:] not in ("\n", ""):
                 values = _DECODER.decode(decoded)
         else:
             values = _DECODER.decode(decoded)
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is no UTF-8") from error
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON (line {error.lineno}, column {error.colno})") from error
+        raise ValueError(f"it is not JSON (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except ValueError as error:  # an integer of thousands of digits
@@ -87,31 +87,31 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
-# Made once: for small objects making a decoder takes as long as using it.
+# Made once: for small objects, making a decoder takes as long as using it.
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line of a .jsonl file that cannot be read; it is skipped, counted and told, and kept in the file."""
+    """A line of a .jsonl file that cannot be read; it is skipped, counted and reported, and stays in the file."""
 
     number: int
-    """Counted from 1."""
+    """Line number, from 1."""
     problem: str
 
 
 Check = Callable[[dict[str, Any]], str]
-"""What is wrong with a row, in a few words; empty for a good one."""
+"""Returns a short error text for an invalid row, an empty text for a valid one."""
 
 
 def iterate_lines(path: Path, check: Check, bad: list[BadLine], start: int = 0) -> Iterator[dict[str, Any]]:
-    """The good rows of a .jsonl file in order; bad lines are added to `bad`. A missing file has no rows.
+    """The valid rows of a .jsonl file in order; bad lines are added to `bad`. A missing file has no rows.
 
-    A last line without a newline that is no row is being written, or was cut by a kill: it is left out and not counted.
-    `start` is a byte offset at which a line begins. Raises Denied, or Damaged for no regular file.
+    A last line without a newline that is not valid is either being written or was cut by a kill: it is skipped and not counted.
+    `start` is a byte offset at which a line begins. Raises Denied, or Damaged if the file is not a regular file.
     """
     for number, line in numbered_lines(path, start):
         row, problem = parse_line(line, check)
@@ -122,13 +122,16 @@ def iterate_lines(path: Path, check: Check, bad: list[BadLine], start: int = 0) 
 
 
 def note_bad(bad: list[BadLine], number: int, line: bytes, problem: str) -> None:
-    """Add a bad line to `bad`: a whole one, and not after `MOST_BAD`, since junk may have a hundred million lines."""
+    """Add a bad line to `bad` if it ends with a newline and `bad` has fewer than MOST_BAD entries, to bound the memory."""
     if line.endswith(b"\n") and len(bad) < MOST_BAD:
         bad.append(BadLine(number, problem))
 
 
 def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers, as `iterate_lines` reads them."""
+    """The lines of a file with their numbers from 1; none if the file is missing. `start` is a byte offset.
+
+    Raises Denied, or Damaged if the file is not a regular file.
+    """
     try:
         file = open_regular(path)
     except Absent:
@@ -139,7 +142,7 @@ def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_line(line: bytes, check: Check) -> tuple[dict[str, Any] | None, str]:
-    """The row of a line, or None and what is wrong with it; an empty line has neither."""
+    """The row of a line and "", or None and an error text; None and "" for an empty line."""
     if not line.strip():
         return None, ""
     try:
@@ -151,7 +154,7 @@ def parse_line(line: bytes, check: Check) -> tuple[dict[str, Any] | None, str]:
 
 
 def _bounded_lines(file: BufferedReader) -> Iterator[bytes]:
-    """Lines with their newline; of one that is too long only its end is kept, which is no JSON."""
+    """Lines with their newline; a line that is too long is replaced by "too long", which is not JSON."""
     while line := file.readline(MOST_LINE_BYTES):
         too_long = False
         while len(line) == MOST_LINE_BYTES and not line.endswith(b"\n"):
@@ -161,7 +164,7 @@ def _bounded_lines(file: BufferedReader) -> Iterator[bytes]:
 
 
 def position_problem(row: dict[str, Any]) -> str:
-    """What is wrong with where a row says that it stands: `step` and `tokens` are counts."""
+    """Error text unless `step` and `tokens` of a row are counts; empty if they are."""
     for name in ("step", "tokens"):
         value = row.get(name)
         if type(value) is not int or not 0 <= value <= MOST_NUMBER:
@@ -170,18 +173,18 @@ def position_problem(row: dict[str, Any]) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; True is none."""
+    """True if a value is a finite number and not a bool."""
     kind = type(value)
     return (kind is float and math.isfinite(value)) or (kind is int and -MOST_NUMBER <= value <= MOST_NUMBER)
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a string of bounded length without half characters, which nothing could write out."""
+    """True if a value is a string of bounded length without lone surrogates, which no stream can encode."""
     return isinstance(value, str) and len(value) <= MOST_TEXT and is_whole(value)
 
 
 def read_bad_lines(path: Path) -> list[BadLine]:
-    """The lines of a .jsonl file that are no rows. Raises Denied, or Damaged for no regular file."""
+    """The bad lines of a .jsonl file. Raises Denied, or Damaged if the file is not a regular file."""
     bad: list[BadLine] = []
     for _ in iterate_lines(path, position_problem, bad):
         pass
@@ -189,8 +192,8 @@ def read_bad_lines(path: Path) -> list[BadLine]:
 
 
 def bad_lines(path: Path, bad: Sequence[BadLine]) -> str:
-    """What is said of lines that cannot be read."""
+    """Message about lines that cannot be read."""
     one = len(bad) == 1
     count = f"{len(bad):,} or more" if len(bad) >= MOST_BAD else f"{len(bad):,}"
     lines = f"line {bad[0].number}" if one else f"{count} lines, the first of them {bad[0].number},"
-    return f"{path}: {lines} cannot be read and {'is' if one else 'are'} left out ({bad[0].problem})"
+    return f"{path}: {lines} cannot be read and {'is' if one else 'are'} skipped ({bad[0].problem})"

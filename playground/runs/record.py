@@ -1,4 +1,4 @@
-"""`run.json`: what a run is, where it stands, and what it came to. Needs no torch to read."""
+"""`run.json`: the identity, status, progress and final scores of a run. Reading it needs no torch."""
 
 import dataclasses
 import itertools
@@ -19,14 +19,15 @@ from playground.runs.lock import is_locked
 from playground.runs.reading import MOST_NUMBER, is_number, is_text, read_json
 
 Status = Literal["running", "finished", "stopped", "failed", "interrupted"]
-"""`interrupted` is never written: a run that says running, but that no process trains, is read as interrupted."""
+"""`interrupted` is never written: a run with status `running` that no process trains is read as interrupted."""
 FORMAT = 2
-"""Version of the run format that is written. Format 1 has no checksums, and keeps nothing of a task that reads files."""
+"""Version of the run format that is written. Format 1 has no checksums, and stores no files of text tasks."""
 AWAY_SECONDS = 600.0
+"""Seconds after its last update for which a run of another machine counts as alive."""
 
 
 def default_runs_dir() -> Path:
-    """Where runs are stored unless told otherwise: PLAYGROUND_RUNS_DIR, or `runs` in the current folder."""
+    """Default folder of stored runs: PLAYGROUND_RUNS_DIR, or `runs` in the current folder."""
     return Path(os.environ.get("PLAYGROUND_RUNS_DIR") or "runs")
 
 
@@ -37,7 +38,7 @@ class RunRecord:
     run: str
     """The run's id, and the name of its folder."""
     format: int = 1
-    """Version of the run format; runs stored before there were versions do not say it."""
+    """Version of the run format; the oldest runs have no such key."""
     status: Status
     reason: str = ""
     """Why a run stopped or failed."""
@@ -48,22 +49,22 @@ class RunRecord:
     future_heads: FutureHeads = "independent"
     """Type of the future heads (playground/config/future_heads.py)."""
     base: str = ""
-    """Id of the run on whose frozen trunk the further future heads were trained; empty for those trained from the start."""
+    """Id of the run on whose frozen trunk the further future heads were trained; empty without a base."""
     base_config_hash: str = ""
     base_step: int = 0
     """Step of the base's weights."""
     seed: int
     config_hash: str
     steps: int
-    """Steps to train in all."""
+    """Total number of steps to train."""
     step: int = 0
-    """Steps trained."""
+    """Steps trained so far."""
     tokens: int = 0
     """Input tokens seen."""
     seconds: float = 0.0
     """Training time, without evaluations and checkpoints, over all sessions of the run."""
     probe_seconds: float = 0.0
-    """Time that the probes took along training, being made ready included; not part of `seconds`."""
+    """Time of the probes during training, their preparation included; not part of `seconds`."""
     tokens_per_second: float = 0.0
     created: float = 0.0
     updated: float = 0.0
@@ -84,21 +85,21 @@ class RunRecord:
     """Name of the device, such as `cpu (2 threads)` or `NVIDIA H200`."""
     threads: int = 0
     replicas: int = 1
-    """How many runs the process trained side by side; `seconds` and `tokens_per_second` are of this run among them."""
+    """Number of runs that the process trained side by side; `seconds` and `tokens_per_second` are this run's share."""
     processes: int = 1
-    """How many processes shared the training (docs/several-gpus.md)."""
+    """Number of processes that shared the training (docs/guides/several-gpus.md)."""
     peak_memory: int = 0
-    """Most bytes that the process held, on the GPU where it trained on one; 0 where that is not known."""
+    """Peak memory of the process in bytes, of GPU memory if it trained on a GPU; 0 if unknown."""
     matmul_flops: float = 0.0
-    """Floating-point operations a second of a large matrix product, measured on the device before training; 0: not measured."""
+    """FLOPs per second of a large matrix product, measured on the device before training; 0 if not measured."""
     data_hash: str = ""
-    """Tells whether a task that reads files still reads the same text; empty for the others."""
+    """Fingerprint of the text of a task that reads files; empty for other tasks."""
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the files in the folder `task`: what the run keeps of a task that reads files."""
+    """SHA-256 by name of the files in the folder `task`, which a text task stores in the run."""
     metrics_sha256: str = ""
-    """Of metrics.jsonl when the run finished; nothing is written to it after that."""
+    """SHA-256 of metrics.jsonl when the run finished; nothing is written to it after that."""
     commit: str = ""
-    """Version of the code, where it lies in a git checkout; `+` behind it means uncommitted changes."""
+    """Commit of the code if it is in a git checkout; a `+` at the end means uncommitted changes."""
     versions: dict[str, str] = field(default_factory=dict)
 
     folder: str = ""
@@ -106,15 +107,15 @@ class RunRecord:
 
     @property
     def alive(self) -> bool:
-        """Whether a process trains this run now: whether its lock is held. A lock held on another machine may not be seen
-        here, so a run of another host also counts as alive for ten minutes after it was last written."""
+        """True if a process trains this run now, that is, if its lock is held. A lock held on another machine may not be
+        visible here, so a run of another host also counts as alive for AWAY_SECONDS after its last update."""
         if self.folder and is_locked(Path(self.folder)):
             return True
         return self.host != socket.gethostname() and abs(time.time() - self.updated) < AWAY_SECONDS
 
     @property
     def state(self) -> Status:
-        """The status, with `interrupted` for a run that no process trains."""
+        """The stored status, or `interrupted` for a run with status `running` that no process trains."""
         return "interrupted" if self.status == "running" and not self.alive else self.status
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,9 +126,9 @@ class RunRecord:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunRecord":
-        """Read what `to_dict` wrote; keys of a later version are left out.
+        """Read what `to_dict` wrote; unknown keys, of a later version, are ignored.
 
-        Raises ValueError, naming the field, when one is missing, has another type, or is out of range.
+        Raises ValueError, naming the field, when one is missing, has a wrong type, or is out of range.
         """
         known = {item.name: item for item in dataclasses.fields(cls) if item.name != "folder"}
         needed = (item.name for item in known.values() if _is_needed(item))
@@ -145,7 +146,7 @@ class RunRecord:
 
 
 def parse_record(path: Path) -> RunRecord:
-    """The record in the file `path`. A run goes by the name of its folder, also when that was copied or renamed.
+    """The record in the file `path`. The run's id is the name of its folder, also after the folder was copied or renamed.
 
     Raises Absent, Denied or Damaged.
     """
@@ -161,7 +162,7 @@ def parse_record(path: Path) -> RunRecord:
 
 
 def this_process() -> dict[str, Any]:
-    """The fields of a record that say which process writes it."""
+    """The fields of a record that identify the process that writes it."""
     return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
 
 
@@ -179,7 +180,7 @@ def _is_needed(item: "dataclasses.Field[Any]") -> bool:
 
 
 def _problem(name: str, value: Any) -> str:
-    """What is wrong with the value of a field, or nothing."""
+    """Error text for an invalid value of a field; empty for a valid one."""
     if name == "scores":
         is_list = isinstance(value, list | tuple) and len(value) <= MOST_ENTRIES and all(map(_is_score, value))
         return "" if is_list else "it must be a list of scores with name, chance, ceiling, unit and higher_is_better"
@@ -203,7 +204,7 @@ def _problem(name: str, value: Any) -> str:
 
 
 def _is_score(value: Any) -> bool:
-    """Whether a value is a stored ScoreInfo."""
+    """True if a value is a stored ScoreInfo."""
     if not isinstance(value, dict) or value.keys() != _SCORE_HINTS.keys():
         return False
     texts = (part for part in value.values() if isinstance(part, str))

@@ -1,4 +1,4 @@
-"""Removing a stored run: the files that a run is made of, and no others, while no process works on it."""
+"""Removal of a stored run: only files that belong to a run are deleted, and only while no process uses it."""
 
 import contextlib
 import os
@@ -20,19 +20,19 @@ _OWN = re.compile(
     """,
     re.VERBOSE,
 )
-"""What a run's folder holds, as paths within it; beside these its lines and the files of its task, which it names."""
+"""Paths within a run's folder that belong to the run, besides its .jsonl files and the files of its task."""
 TASK_FILES = ("tokenizer.json", "test_set.safetensors", "test_windows.safetensors")
-"""What tasks keep in a run; a run also names its own."""
+"""Files that tasks store in a run, besides those that the run's record names."""
 _LINES = re.compile(r"(probes|set-aside)/[^/]+\.jsonl")
 
 
 def removable(run: Run, runs_dir: Path, *, force: bool = False) -> None:
-    """Raises RunError for what may not be removed: a folder that is not a direct child of the runs folder, a link, and a run
-    that is trained. Whether it is trained its lock decides; one that another machine trained last needs `force`.
+    """Raises RunError for a run that must not be removed: a folder that is not a direct child of the runs folder, a symbolic
+    link, a run that is being trained or probed (its locks decide), and without `force` a run last trained on another machine.
     """
     path = run.path
     if path.is_symlink():
-        raise RunError(f"{path} is a link; remove the run in the folder where it lies")
+        raise RunError(f"{path} is a link; remove the run at its real path")
     if path.resolve().parent != runs_dir.resolve() or path.name.startswith("."):
         raise RunError(f"{path} is not a folder directly in {runs_dir}, and only those are removed; write a run id")
     record = read_record(path)
@@ -41,14 +41,15 @@ def removable(run: Run, runs_dir: Path, *, force: bool = False) -> None:
 
 
 def remove_run(run: Run, runs_dir: Path | None = None, *, force: bool = False) -> list[str]:
-    """Delete the files of a run; returns the paths within its folder that are not a run's, which are kept.
+    """Delete the files of a run; returns the paths within its folder that do not belong to a run, which are kept.
 
-    Raises RunError as `removable` does (`runs_dir` is by default the folder that holds it), and Denied.
+    Raises RunError for a run that must not be removed (see `removable`; `runs_dir` is by default the parent folder), and Denied
+    for a folder that this user may not change.
     """
     removable(run, run.path.parent if runs_dir is None else runs_dir, force=force)
     try:
         with sole_lock(run.path):
-            record = read_record(run.path)
+            record = read_record(run.path)  # again, under the lock: the run may have been trained since
             _check_away(record, force=force)
             kept = _remove_files(run.path, record)
             for name in (LOCK, PROBING):
@@ -63,15 +64,16 @@ def remove_run(run: Run, runs_dir: Path | None = None, *, force: bool = False) -
 def _check_away(record: RunRecord, *, force: bool) -> None:
     if record.status == "running" and record.host != socket.gethostname() and not force:
         raise RunError(
-            f"run {record.run} was last trained on another machine ({record.host}), whose locks may not be seen here; remove "
-            "it there, or write --force when you know that it has ended"
+            f"run {record.run} was last trained on another machine ({record.host}), whose locks may not be visible here; "
+            "remove it there, or write --force if you know that it has ended"
         )
 
 
 def _remove_files(root: Path, record: RunRecord) -> list[str]:
-    """Delete what belongs to a run, run.json last, so that a removal cut short can be repeated; the other paths.
+    """Delete the files that belong to a run; returns the other paths.
 
-    Raises Denied before anything is deleted, where something could not be.
+    run.json is deleted last, so that an interrupted removal can be repeated. Raises Denied before anything is deleted if a
+    folder may not be changed.
     """
     own, kept = _sorted_out(root, record)
     for folder in {path.parent for path in own} | {root.parent}:
@@ -82,7 +84,7 @@ def _remove_files(root: Path, record: RunRecord) -> list[str]:
     last = root / "run.json"
     for path in own:
         if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):  # it holds something that is kept
+            with contextlib.suppress(OSError):  # not empty: it contains something that is kept
                 path.rmdir()
         elif path != last and path.name not in (LOCK, PROBING):
             path.unlink()
@@ -91,7 +93,7 @@ def _remove_files(root: Path, record: RunRecord) -> list[str]:
 
 
 def _sorted_out(root: Path, record: RunRecord) -> tuple[list[Path], list[str]]:
-    """What belongs to a run, the contents of a folder before it, and the other paths. Raises Denied for what cannot be read."""
+    """Paths that belong to a run, contents before their folder, and the other paths. Raises Denied for unreadable folders."""
 
     def refuse(error: OSError) -> None:
         raise reading_error(Path(error.filename or root), error)
@@ -110,9 +112,9 @@ def _sorted_out(root: Path, record: RunRecord) -> tuple[list[Path], list[str]]:
 
 
 def is_own(path: Path, within: str, task_files: Collection[str] = ()) -> bool:
-    """Whether what lies at `within` in a run's folder is a part of the run.
+    """True if `path`, at `within` in a run's folder, belongs to the run.
 
-    Files of lines may have any name: those that hold a row of numbers with its step are a run's.
+    A .jsonl file in `probes` or `set-aside` may have any name: it belongs to the run if it is empty or has a row with a step.
     """
     if _OWN.fullmatch(within) or (
         within.startswith("task/") and within.removeprefix("task/") in {*TASK_FILES, *task_files}

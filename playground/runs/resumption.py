@@ -1,4 +1,4 @@
-"""What becomes of a run's lines when it goes on from an earlier step: they are set aside until they have been written again."""
+"""Lines of metrics and probes after the step from which a run resumes: moved to `set-aside` until they are written again."""
 
 import contextlib
 from collections.abc import Mapping
@@ -15,31 +15,31 @@ SET_ASIDE = "set-aside"
 
 
 def lines_files(run: Path) -> list[Path]:
-    """The files of a run that lines are appended to."""
+    """The files of a run to which lines are appended."""
     return [run / METRICS, *probe_files(run)]
 
 
 def check_layout(run: Path) -> None:
-    """Raises Damaged where something else stands in the place of a folder or file that a training writes to."""
+    """Raises Damaged if a folder that training writes to is not a folder, or a file is not a regular file."""
     for name in (FOLDER, SET_ASIDE, "checkpoints"):
         path = run / name
         if (path.exists() or path.is_symlink()) and not path.is_dir():
-            raise Damaged(f"{path} is no folder; remove it")
+            raise Damaged(f"{path} is not a folder; remove it")
     for path in lines_files(run):
         with contextlib.suppress(Absent):
             open_regular(path).close()
 
 
 def set_lines_aside(run: Path, step: int) -> None:
-    """Move the lines after `step` of metrics and probes into the folder `set-aside`, so that a resumed run writes them once.
+    """Move the lines after `step` of metrics and probes into the folder `set-aside`, because a resumed run writes them again.
 
-    They are in one place or the other at any moment, and stay there until the run has finished. Lines that cannot be read stay
-    with the line before them.
+    They stay there until the run has finished. Lines that cannot be read stay with the line before them.
     """
     for path in lines_files(run):
         kept, later = split_lines(path, lambda row: row["step"] <= step)
         if not later:
             continue
+        # Copy and fsync first, then remove from the original: a kill in between duplicates lines, but never loses any.
         aside = run / SET_ASIDE / path.name
         aside.parent.mkdir(exist_ok=True)
         with aside.open("ab") as file:
@@ -49,7 +49,7 @@ def set_lines_aside(run: Path, step: int) -> None:
 
 
 def drop_set_aside(run: Path) -> None:
-    """Remove the lines that were set aside and have been written again; lines that cannot be read stay there."""
+    """Remove the lines in `set-aside` that have been written again; lines that cannot be read stay there."""
     folder = run / SET_ASIDE
     if not folder.is_dir():
         return
@@ -67,12 +67,12 @@ def drop_set_aside(run: Path) -> None:
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, int]:
-    """Which row of a file it is."""
+    """Identity of a row within its file: kind and step."""
     return str(row.get("kind", "")), row["step"]
 
 
 def sync_lines(run: Path) -> None:
-    """Force all appended lines to the disk: before a checkpoint that counts on them."""
+    """Fsync all appended lines. Must run before a checkpoint, which relies on them when the run resumes."""
     for path in lines_files(run):
         if path.exists():
             sync_file(path)

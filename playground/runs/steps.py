@@ -1,4 +1,4 @@
-"""At which steps a run has stored weights. Needs no torch."""
+"""The steps at which a run has stored weights. Needs no torch."""
 
 import os
 import re
@@ -12,10 +12,10 @@ _STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def stored_steps(folder: Path, name: str = "") -> list[int]:
-    """Steps of a folder of checkpoints, ascending: all, or those that hold a file `name`; none where the folder is missing.
+    """Steps in a checkpoints folder, ascending: all, or those with a file `name`; none if the folder is missing.
 
-    Whether the files are whole is checked when they are opened. A step whose folder may not be looked into counts: what may not
-    be read is not absent. Raises Denied for a folder of checkpoints that may not be read.
+    The files are checked only when they are opened. A step whose folder this user may not read is included, because it is not
+    absent. Raises Denied if the checkpoints folder may not be read.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]
@@ -27,7 +27,7 @@ def stored_steps(folder: Path, name: str = "") -> list[int]:
 
 
 def may_be_read(folder: Path) -> bool:
-    """Whether a folder of checkpoints is missing or open to this user: one call to the system, for pages of many runs."""
+    """True if a checkpoints folder is missing or readable by this user; one system call, for pages with many runs."""
     return os.access(folder, os.R_OK | os.X_OK) or not folder.exists()
 
 
@@ -41,5 +41,5 @@ def _may_exist(path: Path) -> bool:
 
 
 def resumable(folder: Path) -> list[int]:
-    """Steps of a folder of checkpoints that hold what a run needs to go on, ascending."""
+    """Steps in a checkpoints folder from which a run can resume, ascending."""
     return stored_steps(folder, RESUME)

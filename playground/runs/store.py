@@ -1,11 +1,11 @@
-"""Reading stored runs. Listing them reads two small JSON files a run, and no torch.
+"""Reading stored runs. Listing them reads two small JSON files per run and does not import torch.
 
 runs/<id>/config.json      the whole configuration
           run.json         status, versions, device, times, final scores (playground/runs/record.py)
           metrics.jsonl    rows of kind "train" (losses) and "eval" (test loss per offset, scores)
-          probes/<name>.jsonl  what a probe measured, one line a step
-          task/            what a task that reads files keeps: tokenizer, test set
-          checkpoints/<step>/  weights, and what a resumed run needs (playground/runs/checkpoint.py)
+          probes/<name>.jsonl  results of a probe, one line per step
+          task/            files that a text task stores: tokenizer, test set
+          checkpoints/<step>/  weights, and the state for resuming (playground/runs/checkpoint.py)
 """
 
 import os
@@ -38,16 +38,16 @@ TASK_FOLDER = "task"
 
 @dataclass(frozen=True)
 class BrokenRun:
-    """A folder that looks like a run and cannot be read as one."""
+    """A folder in a runs folder that cannot be read as a run, with the reason."""
 
     path: Path
     problem: str
 
 
 class Run:
-    """One stored run. Everything is read from its folder when first asked for, and checked then.
+    """One stored run. Everything is read from its folder at first use, and checked then.
 
-    `text` is where the text of a task that reads files lies now, where it is no longer where the configuration says.
+    `text` is the present path of the text of a text task, if it is no longer where the configuration says.
     """
 
     def __init__(self, path: Path | str, record: RunRecord | None = None, *, text: str | None = None) -> None:
@@ -61,15 +61,15 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The configuration the run was trained with. Raises Damaged where it is not the one that run.json tells of."""
+        """The configuration the run was trained with. Raises Damaged if it differs from what run.json says."""
         return read_config(self.path, self.record)
 
     @cached_property
     def task(self) -> "Task":
-        """The task, with what the run keeps of it. Its text is read only by what needs it, and must be the text as it was.
+        """The task, opened with the files that the run stores of it. Its text is read only when needed, and must be unchanged.
 
-        Raises RunError where the run keeps nothing and the text has changed or is missing; `Run(path, text=...)` names a text
-        that was moved.
+        Raises RunError if the run stores no files and the text has changed or is missing; `Run(path, text=...)` gives the path
+        of a text that was moved.
         """
         from tasks.registry import open_task
 
@@ -82,7 +82,7 @@ class Run:
             raise RunError(f"the task of run {self.id} cannot be opened: {error}") from error
 
     def saved_task(self) -> Path | None:
-        """The folder of what the run keeps of its task, compared with its checksums; None where it keeps nothing."""
+        """The folder of the files that the run stores of its task, checked against their SHA-256; None without files."""
         folder = self.path / TASK_FOLDER
         if not self.record.files:
             return None
@@ -90,13 +90,13 @@ class Run:
             if "/" in name or name.startswith("."):
                 raise Damaged(f"{self.path / 'run.json'} is damaged: '{name}' names no file of the task")
             if sha256_of(folder / name) != expected:
-                raise Damaged(f"{folder / name} is damaged: its SHA-256 is another than when it was written")
+                raise Damaged(f"{folder / name} is damaged: its SHA-256 differs from when it was written")
         return folder
 
     @property
     def metrics(self) -> pd.DataFrame:
         """All rows so far. `kind` is "train" (columns step, tokens, seconds, lr, grad_norm, loss_1, .., loss_n) or
-        "eval" (step, tokens, seconds, test_loss_1, .., and one column a score)."""
+        "eval" (step, tokens, seconds, test_loss_1, .., and one column per score)."""
         return self.read_metrics().table
 
     def read_metrics(self) -> Metrics:
@@ -105,21 +105,21 @@ class Run:
 
     @property
     def attention(self) -> AttentionHistory:
-        """Attention scores of every head on random repeats, at every step they were measured so far."""
+        """Attention scores of every head on random repeats, at every step at which they were measured."""
         return self.history("attention", AttentionScores)
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
-        """What a probe measured along training, such as `run.history("composition", Composition)`; empty if it did not run."""
+        """Results of a probe during training, such as `run.history("composition", Composition)`; empty if it did not run."""
         return self.read_history(probe, result).history
 
     def read_history(self, probe: str, result: type[ResultT]) -> Stored[ResultT]:
-        """What a probe measured along training, and the lines that cannot be read."""
+        """Results of a probe during training, and the lines that cannot be read."""
         model = read_config_values(self.path, self.record)["model"]
         return read_history(self.path, probe, result, model, self.record.steps)
 
     @property
     def problems(self) -> list[str]:
-        """What of the run cannot be read and is left out, a sentence for each file."""
+        """Parts of the run that cannot be read and are skipped, one sentence per file."""
         found: list[str] = []
         for path in (self.path / METRICS, *probe_files(self.path)):
             try:
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def lacks(self) -> str:
-        """What the run does not hold since an older version stored it; empty for a run of the present format."""
+        """What is missing from the run because an older version stored it; empty for a run of the present format."""
         if self.record.format >= FORMAT:
             return ""
         text = ", and without its tokenizer and test set, so that it needs its text" if self.record.data_hash else ""
@@ -148,14 +148,14 @@ class Run:
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which weights are stored, ascending; whether they are whole is checked when a model is opened."""
+        """Steps with stored weights, ascending; the files are checked only when a model is opened."""
         return stored_steps(self.path / "checkpoints")
 
     def model(self, step: int | None = None) -> "MTPTransformer":
-        """The model at a stored step (the last one by default), on the CPU, with the patterns that it was trained with clamped.
+        """The model at a stored step (the last one by default), on the CPU, with the clamped patterns of its training.
 
-        Raises RunError when there is no checkpoint at that step, naming the others, and Denied or Damaged, naming the others
-        too, when its weights cannot be read.
+        Raises RunError when there is no checkpoint at that step, and Absent, Denied or Damaged when its weights cannot be read;
+        the message names the other steps.
         """
         from playground.model.clamp import apply_clamp
         from playground.runs.checkpoint import load_model
@@ -189,7 +189,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def load_run(path: Path | str, *, text: str | None = None) -> Run:
-    """Open a stored run by its folder; `text` is where its task's text lies now, if it was moved.
+    """Open a stored run by its folder; `text` is the present path of its task's text, if it was moved.
 
     Raises RunError when there is none, or it cannot be read.
     """
@@ -204,9 +204,9 @@ def check_run(path: Path) -> RunRecord:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders in a runs folder that could be runs, by name: hidden ones and links to nowhere are left out.
+    """The folders in a runs folder that may be runs, sorted by name, without hidden ones and broken links.
 
-    None where `root` does not exist. Raises RunError when it is a file, or may not be read.
+    Empty if `root` does not exist. Raises RunError when it is a file, or may not be read.
     """
     try:
         with os.scandir(root) as entries:
@@ -221,7 +221,7 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
-    """All runs of a folder, oldest first, and the folders in it that cannot be read as runs.
+    """All runs in a folder, oldest first, and the folders in it that cannot be read as runs.
 
     Raises RunError when `runs_dir` is a file, or may not be read.
     """
@@ -236,7 +236,7 @@ def list_runs(runs_dir: Path | str) -> tuple[list[Run], list[BrokenRun]]:
 
 
 def find_run(name: str, runs_dir: Path | str, *, text: str | None = None) -> Run:
-    """A run by its id, by the unique beginning of its id, or by the path of its folder.
+    """Find a run by its id, by a unique prefix of its id, or by the path of its folder.
 
     Raises RunError, naming the nearest id, when there is none.
     """
@@ -257,7 +257,7 @@ def find_run(name: str, runs_dir: Path | str, *, text: str | None = None) -> Run
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.is_dir()  # the listing says so itself, except of links
+        return entry.is_dir()  # no system call, except for links
     except OSError:
         return False
 
@@ -266,7 +266,7 @@ def _exists(path: Path) -> bool:
     try:
         path.stat()
     except PermissionError:
-        return True  # reading it says that it may not be read
+        return True  # it exists; reading it raises Denied
     except (OSError, ValueError):
         return False
     return True

@@ -1,7 +1,7 @@
-"""Writing stored files: replaced whole or appended to, and on the disk before anything depends on them.
+"""Writing stored files: atomic replacement or appended lines, on the disk before anything depends on them.
 
-A file that is replaced is written beside the old one, forced to the disk (fsync) and renamed; then its folder is forced.
-Lines are appended without that, and forced with the next checkpoint (docs/reliability.md says what a power cut can take).
+A replaced file is first written under a temporary name in its folder and fsynced, then renamed, then the folder is fsynced.
+Lines are appended without fsync; the next checkpoint fsyncs them (docs/explanation/reliability.md: effects of a power cut).
 """
 
 import contextlib
@@ -15,17 +15,18 @@ import psutil
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Replace a JSON file in one step: a reader sees the old contents or the new, never a part."""
+    """Replace a JSON file atomically: a reader sees the old contents or the new, never a part. Raises OSError."""
     replace_file(path, [json.dumps(values, indent=1, allow_nan=False).encode() + b"\n"])
 
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Replace a file by the given bytes in one step. When that fails (a full disk), the old file stays as it was."""
+    """Replace a file atomically by the given bytes. Raises OSError (such as a full disk); the old file is unchanged then."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.writelines(parts)
             file.flush()
+            # Before the rename: otherwise a power cut could leave the new name with empty contents.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -36,7 +37,7 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what `replace_file` left in a folder when its process was killed: files that name a process that is gone."""
+    """Remove temporary files of `replace_file` whose process, named in the file name, no longer exists."""
     for path in folder.glob(".*.tmp"):
         pid = path.name.rpartition(".tmp")[0].rpartition(".")[2]
         if pid.isdecimal() and not psutil.pid_exists(int(pid[:9])):
@@ -45,7 +46,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
-    """Add one JSON line. A line that a kill or a full disk has cut before is ended first, so that it spoils no other."""
+    """Append one JSON line. If the file ends in a line that was cut by a kill, that line is ended first. Raises OSError."""
     line = json.dumps(values, allow_nan=False).encode() + b"\n"
     with path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
@@ -54,7 +55,7 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
         try:
             _write_all(file.fileno(), line)
         except OSError:
-            os.ftruncate(file.fileno(), end)  # no half lines where the disk is full
+            os.ftruncate(file.fileno(), end)  # no partial line after a full disk
             raise
 
 
@@ -64,7 +65,7 @@ def _write_all(handle: int, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Force a file's contents to the disk."""
+    """Fsync a file's contents. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -73,6 +74,6 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Force a folder's list of names to the disk, where the system can."""
+    """Fsync a folder's entries, where the operating system supports it; a rename is durable only after this."""
     with contextlib.suppress(OSError):
         sync_file(path)

@@ -1,4 +1,4 @@
-"""One training on several processes (crew.py): the gradients, counts and weights that they share.
+"""One training on several processes (process_group.py): the gradients, counts and weights that they share.
 
 Every process holds the model (or, sharded, a part of it) and goes through its own rows of each step's batch. The n-token loss
 is a mean over the targets of all rows, so the numbers of targets are added up first; each process then has its share of the

@@ -1,4 +1,4 @@
-"""The training loop. It knows a model, a source of batches and a list of callbacks; everything else is a callback."""
+"""The training loop: models, a source of batches for each, and observers that run after each step."""
 
 import contextlib
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from playground.config import RunConfig
 from playground.model.stack import Stack
@@ -15,6 +14,7 @@ from playground.training.base import freeze_base
 from playground.training.freeze import freeze_heads
 from playground.training.optim import learning_rate, make_optimizer
 from playground.training.step import Learner, make_step
+from playground.training.step_result import StepResult
 from tasks.base import Batch
 
 Sample = Callable[[], Batch]
@@ -51,12 +51,13 @@ class TrainState:
     step: int = 0
     tokens: int = 0
     clock: Clock = field(default_factory=Clock)
-    pending: list[Tensor] = field(default_factory=list)
-    """Losses `[offset]` and, last, the gradient norm of each step since the last logged row."""
+    pending: list[StepResult] = field(default_factory=list)
+    """Of each step since the last logged row."""
     lr: float = 0.0
 
 
-Callback = Callable[[TrainState], None]
+Observer = Callable[[], None]
+"""Runs after each step: logging, evaluation, probes, checkpoints."""
 
 
 def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Generator) -> TrainState:
@@ -79,48 +80,32 @@ class Member:
 
 
 def fit(
-    state: TrainState,
-    sample: Sample,
-    config: RunConfig,
-    callbacks: Sequence[Callback] = (),
-    should_stop: Callable[[], bool] = lambda: False,
-) -> TrainState:
-    """Train for `config.steps` or until `should_stop()`; after each step every callback sees the state.
-
-    `sample()` draws the next batch, from `state.generator`. Nothing here waits for the device.
-    """
-
-    def after_step() -> None:
-        for callback in callbacks:
-            callback(state)
-
-    fit_together([Member(state=state, sample=sample, config=config)], after_step, should_stop)
-    return state
-
-
-def fit_together(
     members: Sequence[Member],
-    after_step: Callable[[], None] = lambda: None,
+    observers: Sequence[Observer] = (),
     should_stop: Callable[[], bool] = lambda: False,
     stack: Stack | None = None,
 ) -> None:
-    """Train several models of one shape side by side, each as `fit` would train it alone, up to rounding.
+    """Train one model, or several of one shape side by side, for `config.steps` steps or until `should_stop()`.
 
-    What may differ between their configurations are the seed and the optimizer's settings. They stand at the same step.
-    `stack` joins their models, where that has been done already.
+    Each member trains as it would alone, up to rounding. Their configurations may differ in the seed and the optimizer's
+    settings, and they have done the same number of steps. Observers run after each step, in their order. `stack` joins the
+    models, where that has been done already. The loop itself never waits for the device.
     """
     config, states = members[0].config, [member.state for member in members]
+    if states[0].step >= config.steps:
+        return
     learners = [
         Learner(model=one.state.model, optimizer=one.state.optimizer, optim=one.config.optim) for one in members
     ]
-    step = make_step(learners, config, stack) if states[0].step < config.steps else None
-    while step is not None and states[0].step < config.steps and not should_stop():
+    step = make_step(learners, config, stack)
+    while states[0].step < config.steps and not should_stop():
         for member in members:
             member.state.lr = learning_rate(member.state.step, config.steps, member.config.optim)
         batches = [member.sample() for member in members]
-        read = step(batches, [state.lr for state in states])
-        for state, batch, row in zip(states, batches, read.unbind(), strict=True):
+        result = step(batches, [state.lr for state in states])
+        for state, batch, own in zip(states, batches, result.unbind(), strict=True):
             state.step += 1
             state.tokens += batch.tokens.numel()
-            state.pending.append(row)
-        after_step()
+            state.pending.append(own)
+        for observe in observers:
+            observe()

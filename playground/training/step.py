@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from playground.config import OptimConfig, RunConfig
 from playground.model.stack import Stack, clip_rows, norms_of_rows
 from playground.model.transformer import MTPTransformer
-from playground.training.crew import present_crew
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
 from playground.training.loss import LOSS, Losses, Weights, target_counts
 from playground.training.optim import join_optimizers, own_counters
+from playground.training.process_group import current_process_group
+from playground.training.step_result import StepResult, loss_names
 from tasks.base import Batch
 
 WARM_UP = 3
@@ -40,8 +41,8 @@ class Learner:
     optim: OptimConfig
 
 
-Step = Callable[[Sequence[Batch], Sequence[float]], Tensor]
-"""From a batch and a learning rate for each replica: its losses of all offsets and, last, the norm that `clip_by` names."""
+Step = Callable[[Sequence[Batch], Sequence[float]], StepResult]
+"""From a batch and a learning rate for each replica: the losses `[replica, loss]` and the norm that `clip_by` names."""
 
 
 def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> Step:
@@ -52,7 +53,7 @@ def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | Non
     """
     step = PlainStep(learners, config, stack)
     on_cuda = learners[0].model.W_E.device.type == "cuda"
-    return GraphedStep(step) if on_cuda and config.train.graphs and present_crew() is None else step
+    return GraphedStep(step) if on_cuda and config.train.graphs and current_process_group() is None else step
 
 
 class PlainStep:
@@ -67,8 +68,9 @@ class PlainStep:
         self.device = learners[0].model.W_E.device
         self.loss = loss = LOSS[config.train.backward]
         self.weights: Weights = config.train.offset_weights
+        self.names = loss_names(self.model.n_future)
         self.shared: SharedLoss | None = None
-        if present_crew() is not None:
+        if current_process_group() is not None:
             if self.stack is not None:
                 raise ValueError("several models are trained by one process; train one, or start without torchrun")
             weighted = functools.partial(loss, weights=self.weights)
@@ -88,7 +90,7 @@ class PlainStep:
         self.layers = Compiled(self.model) if compiled else None
         self.clip_rows = torch.compile(clip_rows, dynamic=False) if compiled else clip_rows
 
-    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
+    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> StepResult:
         self.set_rates(rates)
         return self.run(joined(batches))
 
@@ -99,7 +101,7 @@ class PlainStep:
         for optimizer, rate in zip(self.optimizers, rates, strict=False):
             set_learning_rate(optimizer, rate)
 
-    def run(self, batch: Batch) -> Float[Tensor, "replica offset_and_norm"]:
+    def run(self, batch: Batch) -> StepResult:
         """The step on rows of all replicas, with the learning rates that are set."""
         self._zero_grad()
         if self.by_part is None:
@@ -113,7 +115,7 @@ class PlainStep:
             norms_R = self._clip(torch.where(self.by_part, part_R, self._norms()))
         for optimizer in self.optimizers:
             optimizer.step()
-        return torch.cat([losses_RK, norms_R[:, None]], dim=1)
+        return StepResult(names=self.names, losses=losses_RK, grad_norm=norms_R)
 
     def _norms(self) -> Float[Tensor, " replica"]:
         """Of the gradients so far, for each replica."""
@@ -177,9 +179,9 @@ class GraphedStep:
         self.stream = torch.cuda.Stream(step.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.batch: Batch
-        self.read: Tensor
+        self.read: StepResult
 
-    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> Float[Tensor, "replica offset_and_norm"]:
+    def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> StepResult:
         self.step.set_rates(rates)
         if self.done < WARM_UP:
             self.done += 1
@@ -193,7 +195,7 @@ class GraphedStep:
         self.graph.replay()
         return self.read.clone()
 
-    def _warm_up(self, batch: Batch) -> Tensor:
+    def _warm_up(self, batch: Batch) -> StepResult:
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             read = self.step.run(batch)

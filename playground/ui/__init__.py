@@ -1,1 +1,1 @@
-"""The Streamlit pages and what they share. Pages choose and place; numbers and figures come from below."""
+"""The Streamlit pages and their shared parts. Pages choose and place; numbers and figures come from lower packages."""

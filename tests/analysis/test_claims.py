@@ -136,4 +136,4 @@ def test_what_was_chosen_from_what_is_said(rows):
     known = experiments(config(1, 0.001), config(1, 0.002), config(2, 0.001))
     kept = best_rates(known, rows((50, 0.9, 0), (40, 0.9, 0), (30, 0.9, 0)))
     note = best_rate_note(known, kept)
-    assert note.endswith("n = 1: 0.002 of 0.001, 0.002; n = 2, layers: 0.001.") and "for a claim" in note
+    assert note.endswith("n = 1: 0.002 of 0.001, 0.002; n = 2, layers: 0.001.") and "a claim needs" in note

@@ -62,8 +62,8 @@ def clock(page: Any) -> Any:
 
 
 def test_every_forward_can_be_looked_at(page: Any) -> None:
-    expect(page.get_by_text("both ways wrote")).to_contain_text(
-        "the same 9 tokens, speculative decoding in 2 forwards in place of 8."
+    expect(page.get_by_text("plain and speculative decoding wrote")).to_contain_text(
+        "the same 9 tokens, the latter in 2 forwards in place of 8."
     )
     players = page.locator(".dt-tree")
     expect(players).to_have_count(1)
@@ -75,7 +75,7 @@ def test_every_forward_can_be_looked_at(page: Any) -> None:
     expect(speculative.locator(".dt-word.dt-later")).to_have_count(4)
     page.get_by_role("button", name="Next forward").click()
     expect(clock(page)).to_have_text("forward 2 of 8")
-    expect(page.get_by_text("All 9 tokens, after 2 forwards behind the prefill.")).to_be_visible()
+    expect(page.get_by_text("All 9 tokens, after 2 forwards after the prefill.")).to_be_visible()
     expect(page.get_by_text("After 2 of its 8 forwards: 3 of 9 tokens.")).to_be_visible()
     page.locator(".dt-text").first.locator(".dt-word").nth(5).click()
     expect(clock(page)).to_have_text("forward 5 of 8")
@@ -100,7 +100,7 @@ def test_refused_drafts_are_struck_out_beside_the_run_that_accepts_all(page: Any
     expect(refused.locator(".dt-unreached")).to_have_count(2)
     expect(refused.locator(".dt-refused b")).to_have_css("text-decoration-line", "line-through")
     expect(page.locator(".dt-said").nth(1)).to_contain_text(
-        re.compile(r"Refused: offset 2’s ‘\d+’; offset 1 said ‘\d+’ instead")
+        re.compile(r"Refused: offset 2’s ‘\d+’; offset 1 predicted ‘\d+’ instead")
     )
     settled(page)
     page.set_viewport_size({"width": 820, "height": 900})

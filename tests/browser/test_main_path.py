@@ -229,7 +229,7 @@ def test_a_training_is_stopped_and_goes_on(page: Any, runs: Path, app_server: Ap
 
     first = next(run for run in found if run.record.n_future == 1)
     page.get_by_role("button", name=f"Resume {first.id} from step {first.record.step:,}").click()
-    expect(page.get_by_text("Going on: loading PyTorch takes a few seconds.")).to_be_visible()
+    expect(page.get_by_text("Resuming: loading PyTorch takes a few seconds.")).to_be_visible()
     expect(page.get_by_role("button", name=f"Stop {first.id}")).to_be_visible(timeout=TRAINING)
     page.get_by_role("button", name=f"Stop {first.id}").click()
     expect(page.get_by_role("button", name=f"Resume {first.id} from step")).to_be_visible(timeout=TRAINING)

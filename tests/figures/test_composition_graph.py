@@ -84,7 +84,7 @@ def test_what_was_stored_before_has_one_band_and_says_so():
     )
     assert strongest_edges(before, "k") == [(T01, F12, 0.3)]
     figure = composition_figure(before, scores())
-    assert any("99% of random matrices give: stored before (0.060)" in text for text in texts(figure))
+    assert any("99% of random matrices give (older stored result) (0.060)" in text for text in texts(figure))
     (unseen,) = [trace for trace in figure.data if trace.mode == "markers"]
     assert "strongest sender" not in unseen.hovertext[0]
 

@@ -80,7 +80,7 @@ def test_layers_go_upwards_and_both_rows_of_tokens_are_named() -> None:
     assert list(layout.xaxis.ticktext) == ["the", "cat", "sat", "the", plain("<end>")]
     assert list(layout.xaxis2.ticktext) == ["cat", "sat", "<b>the</b>", plain("<end>"), ""]
     assert (layout.xaxis2.side, layout.xaxis2.overlaying, layout.xaxis2.matches) == ("top", "x", "x")
-    assert texts(figure) == ["<b>n = 2</b><br>offset 1", "next token:", "model is at:"]
+    assert texts(figure) == ["<b>n = 2</b><br>offset 1", "next token:", "input token:"]
     assert "2 ahead:" in texts(lens_figure([reading(offset=2)]))
 
 

@@ -40,8 +40,8 @@ def test_tokens_are_the_labels_of_both_axes_even_when_they_repeat():
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         assert list(axis.ticktext) == TOKENS
         assert list(axis.tickvals) == [0, 1, 2, 3, 4]
-    assert figure.layout.xaxis.title.text == "key: the token looked at"
-    assert figure.layout.yaxis.title.text == "query: the token that looks"
+    assert figure.layout.xaxis.title.text == "key: the attended token"
+    assert figure.layout.yaxis.title.text == "query: the attending token"
     assert list(figure.layout.yaxis.range) == [4.5, -0.5]
     assert list(figure.layout.xaxis.range) == [-0.5, 4.5]
 
@@ -50,8 +50,8 @@ def test_the_hover_text_names_both_tokens():
     map_ = pattern_figure(uniform(), TOKENS).data[0]
     pairs = np.asarray(map_.customdata)
     assert pairs[2, 1].tolist() == ["sat", "cat", 2, 1]
-    assert "at '%{customdata[0]}' (position %{customdata[2]})" in map_.hovertemplate
-    assert "looks at '%{customdata[1]}' (position %{customdata[3]})" in map_.hovertemplate
+    assert "query '%{customdata[0]}' (position %{customdata[2]})" in map_.hovertemplate
+    assert "attends to '%{customdata[1]}' (position %{customdata[3]})" in map_.hovertemplate
 
 
 def test_targets_are_framed_at_their_query_and_key():
@@ -63,7 +63,7 @@ def test_targets_are_framed_at_their_query_and_key():
         np.testing.assert_array_equal(centres, [[1, 3], [2, 4]])
         np.testing.assert_array_equal(np.ptp(corners, axis=1), np.ones((2, 2)))
     assert rim.line.width > frame.line.width and not rim.showlegend
-    assert frame.name == "where an ideal induction head looks"
+    assert frame.name == "where an ideal induction head attends"
 
 
 @pytest.mark.parametrize("marked", [None, np.zeros((5, 5), dtype=bool)], ids=["none given", "none on this row"])

@@ -85,7 +85,7 @@ def test_the_drafts_of_settings(values, paths):
             {"tree": TREES["siblings"]},
             "3 candidates of an offset, and the vocabulary has 2",
         ),
-        ({}, {"stop": (3, 11)}, r"stop token 11 is none of the model's 0 \.\. 10"),
+        ({}, {"stop": (3, 11)}, r"stop token 11 is not one of the model's 0 \.\. 10"),
         ({}, {"stop": (-1,)}, "stop token -1"),
     ],
 )
@@ -108,7 +108,7 @@ def test_settings_that_a_model_cannot_serve_are_refused(model, values, message):
         ([], {}, "there are no prompts; write at least one"),
         ([[]], {}, "^the prompt is empty; write at least one token"),
         ([[1], []], {}, "^prompt 2 is empty"),
-        ([[1, 11]], {}, "^the prompt has token 11 at place 2, and the model knows 0 to 10"),
+        ([[1, 11]], {}, "^the prompt has token 11 at place 2, and the model has 0 to 10"),
         ([[1], [-1, 2]], {}, "^prompt 2 has token -1 at place 1"),
         (
             [[1] * 13],

@@ -73,11 +73,11 @@ def test_tables_are_walks_along_the_parents(ends):
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (((),), r"\(\) is no path of ranks; write ranks from 0 on"),
-        (((-1,),), r"\(-1,\) is no path of ranks"),
-        (((0,), (0, -2)), r"\(0, -2\) is no path of ranks"),
+        (((),), r"\(\) is not a path of ranks; write ranks from 0 on"),
+        (((-1,),), r"\(-1,\) is not a path of ranks"),
+        (((0,), (0, -2)), r"\(0, -2\) is not a path of ranks"),
         (((0, 0),), r"has the draft \(0, 0\) and not \(0,\), which it continues"),
-        (((0, 0), (0,)), r"write that before"),
+        (((0, 0), (0,)), r"which it continues"),
         (((0,), (1, 0)), r"not \(1,\)"),
         (((0,), (0,)), r"has the draft \(0,\) twice"),
     ],

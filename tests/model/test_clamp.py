@@ -101,9 +101,7 @@ def test_later_layers_need_the_tokens_of_their_rows_where_the_pattern_depends_on
     z = model.trunk(tokens)
     expected = model.future_resid(z, 1)
     model.trunk(random_tokens(rows=2, seed=1))
-    with pytest.raises(
-        ValueError, match=r"ran on 3 rows of 7 tokens.*are \(2, 12\); pass the layer's rows through model.embed"
-    ):
+    with pytest.raises(ValueError, match=r"ran on 3 rows of 7 tokens.*\(2, 12\).*model.embed"):
         model.future_resid(z[1:, :7], 1)
     model.embed(tokens[1:, :7])
     torch.testing.assert_close(model.future_resid(z[1:, :7], 1), expected[1:, :7])
@@ -111,7 +109,7 @@ def test_later_layers_need_the_tokens_of_their_rows_where_the_pattern_depends_on
 
 
 def test_a_layer_before_any_tokens_is_refused_too():
-    with pytest.raises(ValueError, match=r"are \(0, 0\)"):
+    with pytest.raises(ValueError, match=r"\(0, 0\)"):
         clamped(forbid_induction=("all",)).future_resid(torch.zeros(1, 5, 16), 1)
 
 
@@ -142,7 +140,7 @@ def test_a_name_that_chooses_nothing_is_refused_with_those_that_do(name):
 
 
 def test_a_head_forced_to_two_things_is_refused():
-    with pytest.raises(ValueError, match=r"both name head blocks.0.1; leave it out of one"):
+    with pytest.raises(ValueError, match=r"both name head blocks.0.1"):
         ClampConfig(force_previous_token=("blocks.0.1",), force_induction=("all",)).check(small_config())
 
 

@@ -149,7 +149,7 @@ def test_a_head_that_reads_tokens_asks_for_them(kind):
     z = model.trunk(tokens)
     torch.testing.assert_close(model.future_resid(z, 1), model.future_resid(z, 1, tokens))
     with pytest.raises(
-        ValueError, match=f"the {kind} future head of offset 2 reads the tokens up to 1 ahead as well; hand in tokens"
+        ValueError, match=f"the {kind} future head of offset 2 also reads the tokens up to 1 ahead; pass tokens"
     ):
         model.future_resid(z, 2)
 

@@ -163,7 +163,7 @@ def test_a_model_without_a_trunk_has_no_senders():
     ("options", "says"),
     [
         ({"senders": [Head("blocks.7", 0)]}, "there is no head blocks.7.0 .* write one of blocks.0.0"),
-        ({"receivers": [Head("future_heads.1", 0)]}, "on the way to this offset's logits"),
+        ({"receivers": [Head("future_heads.1", 0)]}, "on the path to this offset's logits"),
         ({"offset": 2}, "the pairs are made for offset 1"),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_large_background_makes_the_effect_linear():
         ((FIRST,), {"offset": 3}, "offset is 3, and the model predicts the offsets 1 to 2"),
         ((FIRST,), {"offset": 0}, "offset is 0"),
         ((FIRST, FUTURE), {"offset": 1}, r"future_heads\.1\.1 does not lead to offset 1; write offset=2"),
-        ((FIRST,), {"tokens": [11]}, "no token 11"),
+        ((FIRST,), {"tokens": [11]}, "unknown token 11"),
     ],
 )
 def test_what_cannot_be_is_refused(path, arguments, message):

@@ -176,7 +176,7 @@ def test_distance_0_and_standard_positions_turn_nothing():
         (lambda model: qk_circuit(model, TRUNK, query_path=(TRUNK,)), "both read the same stream"),
         (lambda model: qk_circuit(model, FUTURE, distance=12), "distance is 12; write 0 to 11"),
         (lambda model: qk_circuit(model, FUTURE, distance=-1), "distance is -1; write 0 to 11"),
-        (lambda model: ov_circuit(model, (TRUNK,), tokens=[0, 11]), "no token 11; write tokens from 0 to 10"),
+        (lambda model: ov_circuit(model, (TRUNK,), tokens=[0, 11]), "unknown token 11; write tokens from 0 to 10"),
         (lambda model: ov_circuit(model, (TRUNK,), tokens=[]), "a circuit of 0 tokens"),
         (
             lambda model: ov_circuit(model, (TRUNK,), tokens=[2, 1, 2]),

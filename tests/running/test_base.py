@@ -228,7 +228,7 @@ def test_clamped_patterns_of_the_base_stay_and_frozen_heads_of_it_no_longer_matt
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    ({"n_future": 1}, "the next token's future head is the base's, which stays as it is; write n_future=2 or more"),
+    ({"n_future": 1}, "write n_future=2 or more"),
     ({"future_heads": "linear"}, "linear future heads cannot stand on a base: .* write one of independent, causal, "
                                  "sequential, hydra, medusa_linear, medusa_mlp"),
     ({"future_heads": "anticausal", "n_future": 2}, "anticausal future heads cannot stand on a base"),
@@ -273,8 +273,8 @@ def test_bases_without_their_last_weights_are_refused(copied, gone):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"n_future": 2}, "predicts 2 tokens; write a run of n_future 1"),
-        ({"future_heads": "linear"}, "has linear future heads, and those on a base need a layer for offset 1"),
+        ({"n_future": 2}, "predicts 2 tokens; write a run with n_future 1"),
+        ({"future_heads": "linear"}, "has linear future heads, .* need a layer for offset 1"),
     ],
 )
 def test_models_that_are_no_base(model, message, tmp_path):
@@ -289,11 +289,11 @@ def test_a_base_that_is_not_there_or_another_than_before(copied):
     folder = copied.path.parent
     with pytest.raises(RunError, match=r"there is no run 'bass' in .*; did you mean 'base'"):
         train(dataclasses.replace(config, base=BaseConfig(run="bass")), folder)
-    with pytest.raises(ValueError, match="base names no run; write its id or the path of its folder"):
+    with pytest.raises(ValueError, match="base names no run"):
         BaseConfig(run="")
     change(copied, "config.json", seed=9)
     settle(copied.path)
-    with pytest.raises(RunError, match="base run base is another now than the one that this configuration was made on"):
+    with pytest.raises(RunError, match="base run base is not the run that this configuration"):
         train(config, folder)
     assert [path.name for path in folder.iterdir()] == ["base"]
 

@@ -20,7 +20,7 @@ from playground.commands import resume_line
 from playground.config import ModelConfig, OptimConfig, RunConfig, TrainConfig
 from playground.running.runner import NonFiniteLoss, resume, train
 from playground.torchrun import here, launched
-from playground.training.crew import ProcessFailed
+from playground.training.process_group import ProcessFailed
 from tasks.induction import InductionConfig
 from tests.running.test_runner import same_numbers
 from tests.several_processes import free_port, like_torchrun, on_processes

@@ -47,7 +47,7 @@ CASES = {
     "another n's": (of("n"), "has losses of 1 offsets, and the run predicts 2"),
     "cut short": (lines(lambda rows: rows[:3]), "lines are lost"),
     "its end cut off": (lines(lambda rows: rows[:-1]), "has changed since the run finished"),
-    "empty": (lines(lambda _rows: []), "is missing or has no rows, and run.json tells of step 20; lines are lost"),
+    "empty": (lines(lambda _rows: []), "is missing or has no rows, and run.json says step 20; lines are lost"),
     "missing": (lambda path, _others: path.unlink(), "is missing or has no rows"),
     "doubled": (lines(lambda rows: rows + rows), "has changed since the run finished"),
     "reversed": (lines(lambda rows: rows[::-1]), "has changed since the run finished"),

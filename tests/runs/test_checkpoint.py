@@ -227,7 +227,7 @@ def test_a_checkpoint_copied_under_the_name_of_another_step_is_not_believed(tmp_
         with pytest.raises(Damaged, match="is of step 7: it was copied under another step's name"):
             load()
     (tmp_path / "14" / MANIFEST).unlink()
-    with pytest.raises(Damaged, match="is of step 7, and its folder says 14"):
+    with pytest.raises(Damaged, match="is of step 7, but its folder is 14"):
         load_checkpoint(tmp_path / "14", *fresh())
 
 
@@ -253,7 +253,7 @@ def test_one_changed_byte_is_noticed(tmp_path, name, place):
 def test_a_file_cut_short_is_noticed_with_and_without_checksums(tmp_path, name, length):
     path = stored(tmp_path) / name
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(Damaged, match=f"{name} is damaged: it has another size"):
+    with pytest.raises(Damaged, match=f"{name} is damaged: its size differs"):
         load_both(tmp_path / "7")
     (tmp_path / "7" / MANIFEST).unlink()
     with pytest.raises(Damaged, match=f"{name} is damaged"):
@@ -264,9 +264,9 @@ WEIGHT_CHANGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] 
     "NaN": (lambda t: t["unembed.weight"].fill_(torch.nan), "unembed.weight holds values that are not finite"),
     "another type": (
         lambda t: t.update({"unembed.weight": t["unembed.weight"].half()}),
-        "is float16 .* in place of float32",
+        "is float16 .* instead of float32",
     ),
-    "another shape": (lambda t: t.update({"unembed.weight": t["unembed.weight"][:1].clone()}), "in place of"),
+    "another shape": (lambda t: t.update({"unembed.weight": t["unembed.weight"][:1].clone()}), "instead of"),
     "one missing": (lambda t: t.pop("unembed.weight"), "it has no tensor unembed.weight"),
     "one more": (lambda t: t.update(more=torch.zeros(1)), "it has an unknown tensor more"),
 }

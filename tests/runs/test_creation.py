@@ -82,7 +82,7 @@ def test_a_folder_that_vanishes_while_it_is_made_is_made_again(make, tmp_path, m
 
     monkeypatch.setattr(creation, "acquire", lambda path: (path.rmdir(), acquire(path.parent / "gone"))[1])
     monkeypatch.setattr(creation, "is_locked", lambda _path: False)
-    with pytest.raises(RunError, match="vanish while they are made"):
+    with pytest.raises(RunError, match="disappear while they are made"):
         make("two")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
 

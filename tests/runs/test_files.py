@@ -286,11 +286,11 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("pipe", "folder"):
         for read in (read_json, any_lines, read_metrics):
-            with pytest.raises(Damaged, match=f"{name} is no regular file"):
+            with pytest.raises(Damaged, match=f"{name} is not a regular file"):
                 read(tmp_path / name)
     with pytest.raises(Damaged):
         read_json(tmp_path / "loop")
-    with pytest.raises(Damaged, match="is no regular file"):
+    with pytest.raises(Damaged, match="is not a regular file"):
         read_json(Path("/dev/zero"))
 
 

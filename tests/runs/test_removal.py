@@ -126,7 +126,7 @@ def test_the_command_says_what_it_removed_and_what_it_kept(tmp_path, capsys):
     path = write_run(tmp_path, steps=40)
     (path / "notes.txt").write_text("mine")
     assert main(["runs", "rm", path.name, "--runs-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().err == f"removed {path.name}; kept in {path}, since they are not the run's: notes.txt\n"
+    assert capsys.readouterr().err == f"removed {path.name}; kept in {path}, not part of the run: notes.txt\n"
     assert contents(path) == ["notes.txt"]
 
 

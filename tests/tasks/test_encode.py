@@ -146,16 +146,16 @@ def test_the_separator_is_the_end_of_a_real_story(corpus: Task) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("induction", "1 2 64", "word 3, '64', is no token of this task; near it are '"),
-        ("induction", "one", "word 1, 'one', is no token of this task; some that it has are '0', '1', '2'"),
-        ("polynomial", "| + neg 9", "word 4, '9', is no token of this task; some that it has are '0', '1', '2'"),
+        ("induction", "1 2 64", "word 3, '64', is no token of this task; similar tokens are '"),
+        ("induction", "one", "word 1, 'one', is no token of this task; some of its tokens are '0', '1', '2'"),
+        ("polynomial", "| + neg 9", "word 4, '9', is no token of this task; some of its tokens are '0', '1', '2'"),
         ("polynomial", "| - 1", "word 2, '-', is no token"),
-        ("polynomial", "| negg", "word 2, 'negg', is no token of this task; near it are 'neg'"),
-        ("stories", "Borin met Mirra.", "word 3, 'Mirra', is no token of this task; near it are 'Mira'"),
-        ("stories", "Borin, hugge Mira", "word 3, 'hugge', is no token of this task; near it are 'hugged'"),
+        ("polynomial", "| negg", "word 2, 'negg', is no token of this task; similar tokens are 'neg'"),
+        ("stories", "Borin met Mirra.", "word 3, 'Mirra', is no token of this task; similar tokens are 'Mira'"),
+        ("stories", "Borin, hugge Mira", "word 3, 'hugge', is no token of this task; similar tokens are 'hugged'"),
         ("stories", "Borin; Mira", "word 2, ';', is no token of this task"),
         ("stories", "borin", "word 1, 'borin', is no token of this task"),
-        ("stories", "MARKET", "word 1, 'MARKET', is no token of this task; near it are 'market'"),
+        ("stories", "MARKET", "word 1, 'MARKET', is no token of this task; similar tokens are 'market'"),
         ("bytes", "ab\ud800", "character 3 of the text is half a character; write whole ones"),
     ],
 )

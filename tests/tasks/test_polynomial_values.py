@@ -126,7 +126,9 @@ def test_rows_with_known_values(notation: Any, text: str, known: dict[int, list[
 )
 def test_what_is_no_expression_is_shown_up_to_where_it_fails(notation: Any, text: str, until: str) -> None:
     config = PolynomialConfig(prime=7, coefficients=2, notation=notation)
-    with pytest.raises(ValueError, match=re.escape(f"'{until}' begins no expression in {notation} notation")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"'{until}' is not the beginning of an expression in {notation} notation")
+    ):
         intermediate_values(_tokens(config, text), config.grammar)
 
 

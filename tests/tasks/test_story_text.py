@@ -53,7 +53,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert read_stories("~/a.txt") == read_stories("~") == ["one", "two"]
-    with pytest.raises(ValueError, match="names the home of a user that is not known here"):
+    with pytest.raises(ValueError, match="home of a user that is unknown"):
         read_stories("~no-such-user/a.txt")
 
 

@@ -126,13 +126,11 @@ def test_more_text_than_is_read_is_refused_before_it_is_read(folder: Path, monke
         file.truncate(text_files.MOST_BYTES + 1)
     for read in (read_stories, lambda path: load_corpus(path, None, 0.5)):
         for path in (folder, folder / "large.txt"):
-            with pytest.raises(
-                ValueError, match=r"holds more than 8,000,000,000 bytes .*; write the path of less text"
-            ):
+            with pytest.raises(ValueError, match=r"has more than 8,000,000,000 bytes"):
                 read(str(path))
     (folder / "large.txt").unlink()
     monkeypatch.setattr(text_files, "MOST_BYTES", 50)
-    with pytest.raises(ValueError, match="holds more than 50 bytes"):
+    with pytest.raises(ValueError, match="has more than 50 bytes"):
         read_stories(str(folder))
     assert len(read_stories(str(folder), 2)) == 2  # the first file alone is read
 

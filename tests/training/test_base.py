@@ -7,12 +7,13 @@ from playground.config import BaseConfig, ClampConfig, OptimConfig, RunConfig, T
 from playground.config.base import fits_base
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base, is_further, start_on_base
-from playground.training.loop import fit, start_state
+from playground.training.loop import start_state
 from playground.training.loss import LOSS, n_token_losses
 from playground.training.optim import make_optimizer
 from tasks.base import Batch
 from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, make_batch, random_tokens, small_config, small_model
+from tests.training.support import fit_one, rows
 
 FITTING = [kind for kind in FUTURE_HEADS if fits_base(kind)]
 ZERO_AT_FIRST = ("medusa_linear", "medusa_mlp", "hydra")
@@ -145,10 +146,10 @@ def test_training_moves_the_further_heads_and_nothing_else(kind):
     )
     model, batch = on_base(kind), batch_with_documents()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = fit(start_state(model, config, torch.Generator().manual_seed(0)), lambda: batch, config)
+    state = fit_one(start_state(model, config, torch.Generator().manual_seed(0)), lambda: batch, config)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     held = (".attn.qkv.weight", ".attn.out.weight")  # of the heads that the clamp freezes
     assert moved == {name for name in before if is_further(name) and not name.endswith(held)}
-    losses = torch.stack(state.pending)
+    losses = rows(state)
     assert torch.equal(losses[0, 0], losses[2, 0])
     assert losses[2, 1:3].sum() < losses[0, 1:3].sum()

@@ -12,13 +12,14 @@ from playground.config.flops import training_flops_per_token
 from playground.model.transformer import MTPTransformer
 from playground.running.presets import make_config
 from playground.running.runner import train
-from playground.training.loop import fit, start_state
+from playground.training.loop import start_state
 from playground.training.loss import LOSS
 from playground.training.sampler import Sampler
 from playground.training.step import Learner, PlainStep
 from tasks.base import Batch, seeded_generator
 from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, make_batch, random_tokens, small_config, small_model
+from tests.training.support import fit_one
 
 CONTROLS = get_args(Control)
 ON_THE_PATH = [kind for kind in FUTURE_HEADS if kind != "anticausal"]
@@ -53,7 +54,7 @@ def test_detached_leaves_the_next_tokens_path_the_gradients_of_n_1(n_future, kin
 
 
 def test_detached_is_refused_where_other_heads_lie_on_the_next_tokens_path():
-    with pytest.raises(ValueError, match="anticausal future heads lie on it"):
+    with pytest.raises(ValueError, match="with anticausal future heads it runs through them"):
         small_config(n_future=2, control="detached", future_heads="anticausal")
     assert small_config(n_future=1, control="detached", future_heads="anticausal").n_trunk_layers == 2
 
@@ -159,12 +160,12 @@ def test_a_part_without_weight_is_nothing_to_clip_by():
     config = tiny(2, offset_weights=(0.0, 1.0))
     with pytest.raises(ValueError, match="clip_by 'next_token' with weight 0 for offset 1"):
         dataclasses.replace(config, optim=dataclasses.replace(config.optim, clip_by="next_token"))
-    with pytest.raises(ValueError, match="on a base offset 1 does not learn"):
+    with pytest.raises(ValueError, match="on a base offset 1 is not trained"):
         dataclasses.replace(tiny(2, offset_weights=(1.0, 0.0)), base=BaseConfig(run="x"))
 
 
 def stepped(clip_by: str, n_future: int, seeds=(0,), **changes) -> tuple[torch.Tensor, list[MTPTransformer]]:
-    """What a step of one model, or of several side by side, reads, and the models after it."""
+    """Losses and norm `[replica, loss and norm]` of a step of one model, or of several side by side, and the models after it."""
     config = tiny(n_future, **changes).resolve(d_vocab=12, n_ctx=16)
     optim = dataclasses.replace(config.optim, clip=0.05, clip_by=clip_by, warmup_steps=0)
     config = dataclasses.replace(config, optim=optim)
@@ -175,7 +176,9 @@ def stepped(clip_by: str, n_future: int, seeds=(0,), **changes) -> tuple[torch.T
     learners = [Learner(model=state.model, optimizer=state.optimizer, optim=optim) for state in states]
     step = PlainStep(learners, config)
     batches = [make_batch(random_tokens(rows=4, length=16, d_vocab=12, seed=seed)) for seed in seeds]
-    return step(batches, [1e-3] * len(seeds)), [state.model for state in states]
+    result = step(batches, [1e-3] * len(seeds))
+    values = torch.cat([result.losses, result.grad_norm[:, None]], dim=1)
+    return values, [state.model for state in states]
 
 
 def norm_of_next_token(n_future: int, seed: int = 0, **changes) -> float:
@@ -221,4 +224,4 @@ def test_fit_takes_the_steps_of_the_control():
     config = tiny(2, "flops", steps=40).resolve(d_vocab=12, n_ctx=16)
     state = start_state(MTPTransformer(config.model, seeded_generator(0)), config, seeded_generator(0))
     batch = make_batch(random_tokens(rows=4, length=16, d_vocab=12))
-    assert fit(state, lambda: batch, config).step == config.steps < 40
+    assert fit_one(state, lambda: batch, config).step == config.steps < 40

@@ -13,16 +13,17 @@ from torch import Tensor
 from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
-from playground.training.crew import joined, present_crew
 from playground.training.distributed import copy_from_first, put_together
-from playground.training.loop import TrainState, fit, start_state
+from playground.training.loop import TrainState, start_state
 from playground.training.loss import target_counts
+from playground.training.process_group import current_process_group, joined
 from playground.training.step import Learner, PlainStep
 from tasks.base import Batch, seeded_generator
 from tasks.polynomial import PolynomialConfig
 from tasks.registry import make_task
 from tests.cases import make_batch, random_tokens, small_config, small_model
 from tests.several_processes import on_processes
+from tests.training.support import fit_one, rows
 
 SIZE, STEPS, ROWS = 2, 20, 8
 
@@ -71,7 +72,7 @@ def _batches(rank: int) -> list[Batch]:
 def _train(config: RunConfig, batches: list[Batch]) -> TrainState:
     model = apply_clamp(MTPTransformer(config.model, seeded_generator(1)), config.clamp)
     drawn = iter(batches)
-    return fit(start_state(model, config, seeded_generator(0)), lambda: next(drawn), config)
+    return fit_one(start_state(model, config, seeded_generator(0)), lambda: next(drawn), config)
 
 
 def _together(first: Batch, second: Batch) -> Batch:
@@ -104,7 +105,7 @@ def _process(rank: int, folder: Path) -> None:
 
 def _save(state: TrainState, model: MTPTransformer, optimizer: torch.optim.Optimizer, path: Path) -> None:
     moments = {f"moment of {name}": optimizer.state[one]["exp_avg"] for name, one in model.named_parameters()}
-    save_file({"read": torch.stack(state.pending), **_whole(model), **moments}, path)
+    save_file({"read": rows(state), **_whole(model), **moments}, path)
 
 
 def _whole(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -175,8 +176,8 @@ def test_weights_and_optimizer_are_copied_from_the_first_process(folder):
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_one_process_alone_is_no_crew():
-    assert present_crew() is None
+def test_one_process_alone_is_no_group():
+    assert current_process_group() is None
     step = PlainStep(
         [Learner(model=(model := small_model()), optimizer=torch.optim.AdamW(model.parameters()), optim=OptimConfig())],
         _config(),

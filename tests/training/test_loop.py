@@ -11,11 +11,12 @@ from playground.config import ClampConfig, FutureHeads, OptimConfig, RunConfig, 
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.training.evaluation import evaluate, evaluating
-from playground.training.loop import Clock, Member, fit, fit_together, start_state
+from playground.training.loop import Clock, Member, fit, start_state
 from playground.training.optim import learning_rate, make_optimizer
 from tasks.base import seeded_generator
 from tasks.induction import Induction, InductionConfig
 from tests.cases import make_batch, random_tokens, small_config, small_model
+from tests.training.support import fit_one, rows
 
 
 def _config(**train) -> RunConfig:
@@ -38,28 +39,29 @@ def test_each_step_is_one_optimizer_step_on_one_batch():
         drawn.append(make_batch(random_tokens(seed=len(drawn))))
         return drawn[-1]
 
-    state = fit(_start(config), sample, config, [lambda state: seen.append((state.step, state.tokens, state.lr))])
+    state = fit_one(_start(config), sample, config, [lambda state: seen.append((state.step, state.tokens, state.lr))])
     assert len(drawn) == state.step == 5
     assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5]
     assert [tokens for _, tokens, _ in seen] == [36, 72, 108, 144, 180]
     assert [lr for _, _, lr in seen] == [learning_rate(step, 5, config.optim) for step in range(5)]
-    assert all(row.shape == (3,) for row in state.pending)  # two offsets and the gradient norm
+    assert all(one.names == ("loss_1", "loss_2") and one.losses.shape == (2,) for one in state.pending)
+    assert all(one.grad_norm.shape == () and one.grad_norm > 0 for one in state.pending)
 
 
 def test_the_loss_falls_on_a_batch_seen_again_and_again():
     config = _config(steps=40)
     batch = make_batch(random_tokens())
-    state = fit(_start(config), lambda: batch, config)
-    assert state.pending[-1][:2].sum() < 0.7 * state.pending[0][:2].sum()
+    state = fit_one(_start(config), lambda: batch, config)
+    assert state.pending[-1].losses.sum() < 0.7 * state.pending[0].losses.sum()
 
 
 @pytest.mark.parametrize("backward", ["per_head", "one_graph"])
 def test_both_backward_ways_train_alike(backward):
     config = _config(backward=backward)
-    state = fit(_start(config), lambda: make_batch(random_tokens()), config)
+    state = fit_one(_start(config), lambda: make_batch(random_tokens()), config)
     reference = _config(backward="one_graph")
-    other = fit(_start(reference), lambda: make_batch(random_tokens()), reference)
-    torch.testing.assert_close(state.pending[-1], other.pending[-1], rtol=1e-4, atol=1e-5)
+    other = fit_one(_start(reference), lambda: make_batch(random_tokens()), reference)
+    torch.testing.assert_close(rows(state)[-1], rows(other)[-1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", [{"accumulate": 3}, {"recompute": True}, {"accumulate": 3, "recompute": True}], ids=str)
@@ -71,8 +73,8 @@ def test_saving_memory_does_not_change_what_is_learnt(way):
     for train in ({}, way):
         config = _config(**train)
         sample = lambda: make_batch(random_tokens(), loss_mask=mask)  # noqa: E731
-        states.append(fit(_start(config), sample, config))
-    torch.testing.assert_close(torch.stack(states[1].pending), torch.stack(states[0].pending), rtol=1e-4, atol=1e-6)
+        states.append(fit_one(_start(config), sample, config))
+    torch.testing.assert_close(rows(states[1]), rows(states[0]), rtol=1e-4, atol=1e-6)
     for ours, theirs in zip(states[1].model.parameters(), states[0].model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
@@ -93,8 +95,8 @@ def _losses_on_a_gpu(config: RunConfig, replicas: int) -> torch.Tensor:
         tokens = [random_tokens(seed=10 * seed + step) for step in range(config.train.steps)]
         batches = iter([make_batch(rows).to("cuda") for rows in tokens])
         members.append(Member(state=state, sample=batches.__next__, config=config))
-    fit_together(members)
-    return torch.stack([torch.stack(member.state.pending) for member in members])
+    fit(members)
+    return torch.stack([rows(member.state) for member in members])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -136,7 +138,7 @@ def test_recorded_steps_of_every_kind_of_training(case, replicas, compiled):
 def test_stopping_is_asked_before_every_step():
     config = _config()
     answers = iter([False, False, True])
-    assert fit(_start(config), lambda: make_batch(random_tokens()), config, (), lambda: next(answers)).step == 2
+    assert fit_one(_start(config), lambda: make_batch(random_tokens()), config, (), lambda: next(answers)).step == 2
 
 
 def test_gradients_are_clipped():
@@ -152,7 +154,7 @@ def test_gradients_are_clipped():
         original()
 
     model.optimizer.step = step
-    fit(model, lambda: make_batch(random_tokens()), config)
+    fit_one(model, lambda: make_batch(random_tokens()), config)
     assert norms[0] <= 1.1e-12
 
 

@@ -12,10 +12,11 @@ from playground.model.clamp import apply_clamp
 from playground.model.layers import Attention
 from playground.model.stack import Stack
 from playground.training.base import start_on_base
-from playground.training.loop import Member, TrainState, fit, fit_together, start_state
+from playground.training.loop import Member, TrainState, fit, start_state
 from playground.training.step import Learner, PlainStep
 from tasks.induction import Induction, InductionConfig
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, random_tokens, small_config, small_model
+from tests.training.support import fit_one, rows
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
@@ -56,9 +57,9 @@ def trained(configs: list[RunConfig]) -> tuple[list[TrainState], list[TrainState
     alone = []
     for config in configs:
         state, member = start(config)
-        alone.append(fit(state, member.sample, config))
+        alone.append(fit_one(state, member.sample, config))
     together = [start(config) for config in configs]
-    fit_together([member for _, member in together])
+    fit([member for _, member in together])
     return alone, [state for state, _ in together]
 
 
@@ -66,7 +67,7 @@ def assert_equal(alone: list[TrainState], together: list[TrainState], **toleranc
     tolerance = tolerance or {"rtol": 1e-3, "atol": 1e-5}
     for one, other in zip(alone, together, strict=True):
         assert (one.step, one.tokens, one.lr) == (other.step, other.tokens, other.lr)
-        torch.testing.assert_close(torch.stack(other.pending), torch.stack(one.pending), **tolerance)
+        torch.testing.assert_close(rows(other), rows(one), **tolerance)
         for (name, ours), theirs in zip(other.model.named_parameters(), one.model.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
         for ours, theirs in zip(other.model.parameters(), one.model.parameters(), strict=True):
@@ -141,8 +142,8 @@ def test_further_heads_on_frozen_bases():
             started.append(Member(state=state, sample=sample, config=config))
         states.append(started)
     for member in states[0]:
-        fit(member.state, member.sample, member.config)
-    fit_together(states[1])
+        fit_one(member.state, member.sample, member.config)
+    fit(states[1])
     assert_equal([member.state for member in states[0]], [member.state for member in states[1]])
 
 
@@ -152,23 +153,25 @@ def test_one_that_diverges_leaves_the_others_alone():
     together = [start(config) for config in configs]
     with torch.no_grad():
         together[1][0].model.blocks[0].attn.qkv.weight.fill_(torch.nan)
-    fit_together([member for _, member in together])
+    fit([member for _, member in together])
     states = [state for state, _ in together]
-    assert not torch.stack(states[1].pending).isfinite().any()
+    assert not rows(states[1]).isfinite().any()
     assert_equal([alone[0], alone[2]], [states[0], states[2]])
 
 
 @pytest.mark.parametrize("together_first", [True, False])
 def test_models_may_be_trained_together_and_alone_in_turn(together_first):
     configs = [configuration(seed) for seed in range(REPLICAS)]
-    alone = [fit(state, member.sample, member.config) for state, member in map(start, configs)]
+    alone = [fit_one(state, member.sample, member.config) for state, member in map(start, configs)]
     states, members = zip(*map(start, configs), strict=True)
     for number, last in enumerate((4, 7, 10)):
         if (number % 2 == 0) == together_first:
-            fit_together(members, should_stop=lambda last=last: states[0].step == last)
+            fit(members, should_stop=lambda last=last: states[0].step == last)
         else:
             for state, member in zip(states, members, strict=True):
-                fit(state, member.sample, member.config, should_stop=lambda last=last, state=state: state.step == last)
+                fit_one(
+                    state, member.sample, member.config, should_stop=lambda last=last, state=state: state.step == last
+                )
     assert_equal(alone, list(states))
 
 

@@ -120,7 +120,7 @@ def test_what_failed_and_what_goes_on(hostile: Path) -> None:
     app = open_app().run()
     app.session_state["watched"] = ["job-1", f"{NAME} 3", f"{NAME} 5"]
     said = assert_shown_as_itself(app.run())
-    assert f"did not start. {SHOWN}" in said and f"It failed: {SHOWN}." in said
+    assert f"did not start. {SHOWN}" in said and f"This training failed: {SHOWN}." in said
     assert f"Resume {plain(NAME + ' 5')} from step 60" in labels(app, "button")
 
 

@@ -155,7 +155,7 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         "1 stopped",
         {
             "train": ["1 run not finished", "Resume induction-cpu-n1-layers-s0"],
-            "compare": ["A cross is where a seed ended early"],
+            "compare": ["A cross marks where a seed ended early"],
             "heads": [FORMATION],
             "lens": [NO_WEIGHTS],
         },
@@ -195,8 +195,8 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         "1 training",
         {
             "train": ["step 0 of 700", "The first figures appear with the first evaluation."],
-            "compare": ["1 run is training: the first evaluation comes within moments.", "Look again"],
-            "heads": ["1 run is training: the first evaluation comes within moments.", "Look again"],
+            "compare": ["1 run is training: the first evaluation follows within seconds.", "Look again"],
+            "heads": ["1 run is training: the first evaluation follows within seconds.", "Look again"],
             "lens": ["1 run is training", "Look again"],
         },
     ),
@@ -213,9 +213,9 @@ SAYS: dict[Callable[[Path], None], tuple[str, dict[str, list[str]]]] = {
         "1 folder not readable",
         {
             "train": ["Train 2 models"],
-            "compare": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
-            "heads": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
-            "lens": [NO_RUNS, "1 folder there cannot be read; the side bar lists them."],
+            "compare": [NO_RUNS, "1 folder there cannot be read; the sidebar lists them."],
+            "heads": [NO_RUNS, "1 folder there cannot be read; the sidebar lists them."],
+            "lens": [NO_RUNS, "1 folder there cannot be read; the sidebar lists them."],
         },
     ),
     several_tasks: (

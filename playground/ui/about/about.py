@@ -1,4 +1,4 @@
-"""About: what n-token prediction is, the words used here, and what to try first."""
+"""About: what n-token prediction is, a glossary, and what to try first."""
 
 import streamlit as st
 
@@ -14,19 +14,19 @@ WORDS = {
     "trunk": "The layers that all offsets share. They read the tokens so far, once.",
     "future head": "One transformer layer that takes the trunk's output and predicts one offset. There are n of them, side "
     "by side. At inference all but the first can be dropped.",
-    "head": "An attention head, inside a layer: it decides which earlier tokens a position looks at.",
+    "head": "An attention head, inside a layer: it decides which earlier tokens a position attends to.",
     "control": CONTROL_HELP,
-    "induction head": "An attention head that finds the earlier occurrence of the current token and looks at what came "
-    "after it. With it a model repeats what it has seen once.",
-    "chance and ceiling": "What a guess reaches that needs nothing of the thing measured, such as one among the tokens of the "
-    "row, and what a perfect model reaches. A model that has not even learned to guess so is below chance.",
-    "previous-token head": "An attention head that looks at the token before. An induction head in a later layer reads there "
-    "what came before each token, and so finds the place it needs.",
-    "k-ahead head": "Like an induction head, but it looks k tokens after the earlier occurrence, as offset k needs.",
-    "composition": "How much of what one head writes a later head reads, as its query (Q), key (K) or value (V).",
-    "ablation": "Taking a head's output out of the model, by putting its mean in its place, to see what depended on it.",
-    "null band": "What a head's score reaches by accident: its 99th percentile when the targets are moved.",
-    "t50": "Training tokens until a score has gone half of the way from chance to ceiling, for good.",
+    "induction head": "An attention head that finds the earlier occurrence of the current token and attends to the token that "
+    "followed it. With it a model can repeat a sequence that it has seen once.",
+    "chance and ceiling": "Chance is the score of a guess without the measured ability, such as a random token of the row; the "
+    "ceiling is the score of a perfect model. A model that has not yet learned to guess like this is below chance.",
+    "previous-token head": "An attention head that attends to the token before. An induction head in a later layer reads its "
+    "output, which token came before each position, and so finds the earlier occurrence.",
+    "k-ahead head": "Like an induction head, but it attends to the k-th token after the earlier occurrence, as offset k needs.",
+    "composition": "How much of the output of one head a later head reads, as its query (Q), key (K) or value (V).",
+    "ablation": "Removing a head's output from the model, by replacing it with its mean, to see what depends on it.",
+    "null band": "The score that a head reaches by chance: the 99th percentile of its score when the targets are moved.",
+    "t50": "Training tokens until a score is half of the way from chance to ceiling, and stays there.",
 }
 
 
@@ -54,27 +54,27 @@ def _what_it_is() -> None:
         "copying and at step-by-step problems, and can write several tokens per step."
     )
     st.markdown(
-        "Why that happens is open. One guess: to foresee the token after next, a model must pass information along "
-        "from earlier tokens, which is what an induction head does. This playground trains models small enough to watch "
-        "while they learn, on tasks whose answers are known, and sets n-token beside next-token training."
+        "Why that happens is an open question. One hypothesis: to predict the token after next, a model must carry information "
+        "from earlier tokens forward, which is what an induction head does. This playground trains small models on tasks whose "
+        "answers are known, shows what forms inside them while they learn, and compares n-token with next-token training."
     )
 
 
 def _what_to_try() -> None:
     st.subheader("What to try first", anchor=False)
     st.markdown(
-        "**1.** Train on the task Induction, as it is preset: a next-token and a 2-token model, a minute or two."
+        "**1.** Train on the task Induction with its preset settings: a next-token and a 2-token model, a minute or two."
     )
     st.page_link(TRAIN, label="Go to Train", icon=":material/play_arrow:")
-    st.markdown("**2.** See which one learned to repeat first, and what each offset's loss did.")
+    st.markdown("**2.** See which model learned to repeat first, and how the loss of each offset changed.")
     st.page_link(COMPARE, label="Go to Compare", icon=":material/stacked_line_chart:")
     st.markdown(
-        "**3.** See when each head formed, read what the strongest induction head looks at, and switch it off: what does "
-        "the model no longer know?"
+        "**3.** See when each head formed and what the strongest induction head attends to. Then switch it off: what can the "
+        "model no longer predict?"
     )
     st.page_link(HEADS, label="Go to Heads", icon=":material/grid_view:")
     st.markdown(
-        "**4.** Read the model layer by layer: where does the next token, and the one after it, become readable?"
+        "**4.** Read the model layer by layer: after which layer can the next token, and the one after it, be predicted?"
     )
     st.page_link(LENS, label="Go to Lens", icon=":material/layers:")
 

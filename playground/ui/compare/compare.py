@@ -1,4 +1,4 @@
-"""Compare: stored runs side by side, by task: score, loss of each offset, when it crossed half way, a table, downloads."""
+"""Compare: stored runs of one task together: score, loss of each offset, half-way crossing, a table, downloads."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -40,22 +40,22 @@ Draw = Callable[[], go.Figure | None]
 MOST_REASONS = 3
 MOST_NAMED = 4
 ENOUGH_SEEDS = 8
-"""For a claim: six times are the least that have a 95% interval of their median, and some runs never get there."""
+"""Seeds that a claim needs: a 95% interval of the median needs six times, and some runs never cross."""
 
 
 BEST_RATE = (
-    "Of the learning rates that a model was trained at, the one with the earliest median t50 over seeds; where none has a "
-    "median, the one with the best mean score, on the seeds that ended at all rates; a failed one counts as the worst."
+    "Of the learning rates that a model was trained at, the one with the earliest median t50 over seeds; if no rate has a "
+    "median, the one with the best mean score. Only seeds that ended at all rates count; a failed one counts as the worst."
 )
 
 
 def main() -> None:
     """Draw the page."""
     st.title("Compare")
-    st.markdown("Next-token training (n = 1) beside n-token training: what each learned, and when.")
+    st.markdown("Next-token training (n = 1) compared with n-token training: what each learned, and when.")
     store = read_store(default_runs_dir())
     if not store.runs:
-        no_runs(store, "This page sets runs side by side once there are some.")
+        no_runs(store, "This page compares runs.")
         return
     task = choose_task(store)
     of_task = [run for run in store.runs if run.record.task == task]
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[list[StoredRun], Mapping[str, Group]]:
-    """Where a model was trained at several learning rates, the choice to see each at its best alone."""
+    """If a model was trained at several learning rates, offer to show only each model's best rate."""
     experiments = experiments_of(runs)
     if not several_rates(experiments):
         return runs, groups
@@ -92,7 +92,7 @@ def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[
 
 
 def _verdict(chosen: Chosen) -> None:
-    """The comparison in a sentence for each model."""
+    """The comparison in one sentence per model."""
     found = chosen.crossings
     info = next(iter(score_infos(chosen.runs).values()), None)
     if info is None or not found:
@@ -101,7 +101,7 @@ def _verdict(chosen: Chosen) -> None:
     lines = [
         f"Half way from chance ({info.chance:.3g}) to {'ceiling' if info.higher_is_better else 'floor'} "
         f"({info.ceiling:.3g}) in **{plain(readable(info.name))}**, that is {aim:.3g} ({plain(info.unit)}), "
-        "is crossed for good:"
+        "is crossed and not left again:"
     ]
     failed = failed_seeds(chosen)
     for label in dict.fromkeys(item.label for item in found):
@@ -112,7 +112,7 @@ def _verdict(chosen: Chosen) -> None:
 
 
 def _rests_on(chosen: Chosen) -> list[str]:
-    """Under which controls and at which learning rates the runs that count were trained, and what that can show."""
+    """Sentences on the controls and learning rates of the counted runs, and on the conclusions that these allow."""
     counted = [run for run in chosen.runs if run.id in chosen.counted]
     flops = [run.record for run in counted if run.record.control == "flops" and run.record.n_future > 1]
     notes = control_notes(chosen.groups[run.id] for run in counted)
@@ -123,7 +123,7 @@ def _rests_on(chosen: Chosen) -> list[str]:
 
 
 def _not_counted(failed: Sequence[int]) -> str:
-    """Seeds that are left out, since leaving them out in silence would flatter the rest."""
+    """The failed seeds, in words: leaving them out without a word would make the other seeds look better."""
     if not failed:
         return ""
     more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
@@ -136,7 +136,7 @@ def _not_counted(failed: Sequence[int]) -> str:
 
 
 def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
-    """When a model's runs got half way; each that has not is known for its own tokens alone."""
+    """When the runs of a model got half way; a run that has not is only known to need more than its own tokens."""
     (low, high), name = median_bounds(group), plain(label)
     missed = [item for item in group if item.tokens is None]
     several = len(group) > 1
@@ -155,7 +155,7 @@ def _verdict_line(label: str, group: Sequence[Crossing]) -> str:
 
 
 def _seen(missed: Sequence[Crossing]) -> str:
-    """How many tokens runs have seen, from the fewest to the most."""
+    """Tokens seen by runs, from the fewest to the most."""
     fewest, most = (short(end(item.seen for item in missed)) for end in (min, max))
     return most if fewest == most else f"{fewest} to {most}"
 
@@ -163,7 +163,7 @@ def _seen(missed: Sequence[Crossing]) -> str:
 @st.fragment
 @guarded
 def _figures(chosen: Chosen, task: str) -> None:
-    """The figures and what changes them; a fragment, so that another axis draws neither the tables nor the verdict again."""
+    """The figures and their controls, as a fragment: changing an axis reruns neither the tables nor the verdict."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         axis = st.segmented_control(
             "Horizontal axis", ["tokens", "steps"], default="tokens", required=True, key="axis", persist_state="session"
@@ -188,7 +188,7 @@ def _figures(chosen: Chosen, task: str) -> None:
         lambda: draw_crossings(chosen.crossings, look.style),
         f"{task}-t50",
         look,
-        "One dot a run; an open arrow is a run that has not got there yet and is known to need more. The bar is the "
+        "One dot per run; an open arrow is a run that has not got there yet and needs more tokens than that. The bar is the "
         "median over seeds.",
     )
     if task == "bytes":
@@ -213,7 +213,7 @@ def _clipping(chosen: Chosen, task: str, x: X, look: Look) -> None:
         f"{task}-{CLIPPING[what]}",
         look,
         "A gradient larger than clip is scaled down to it. The sum over more offsets is larger and is scaled down more often: "
-        "--clip-by next_token holds the next token's part alone against clip.",
+        "--clip-by next_token compares only the next token's part of the gradient with clip.",
     )
 
 
@@ -237,7 +237,7 @@ def _losses(chosen: Chosen, task: str, x: str, look: Look) -> None:
 
 
 def _section(title: str, draw: Draw, name: str, look: Look, says: str = "") -> None:
-    """A figure under its title, with its download; nothing at all when there is nothing to draw."""
+    """A figure under its title, with its download; nothing if there is nothing to draw."""
     figure = draw()
     if figure is None:
         return
@@ -286,7 +286,7 @@ def _table(chosen: Chosen) -> None:
 
 
 def _bands(chosen: Chosen) -> str:
-    """What lines and bands of the curves are, and which models have few seeds."""
+    """Explains lines and bands of the curves, and lists the models with few seeds."""
     seeds = chosen.seeds()
     early = Counter(
         chosen.groups[run.id].label
@@ -299,12 +299,12 @@ def _bands(chosen: Chosen) -> str:
     if several:
         notes.append(
             "Thin lines are single seeds, bold lines their mean; a band is the 95% t interval of the mean over seeds at each "
-            "point, which holds where values are spread normally: of runs that either learn or do not, look at the single ones."
+            "point. It assumes normally distributed values: where a run either learns or does not, look at the single seeds."
         )
     if chosen.most_lines() > MOST_LINES:
         notes.append(
-            f"Of each model at most {MOST_LINES} single seeds are drawn as lines, spread evenly over all of them; means, "
-            "bands, t50 and the tables are over all."
+            f"At most {MOST_LINES} single seeds of a model are drawn as lines, spread evenly over all of them; means, "
+            "bands, t50 and the tables use all seeds."
         )
     if few:
         counts = "; ".join(f"{plain(label)}: {count}" for label, count in few[:MOST_NAMED])
@@ -313,25 +313,29 @@ def _bands(chosen: Chosen) -> str:
         notes.append(f"{here}: a claim needs at least {ENOUGH_SEEDS}.")
     if early:
         notes.append(
-            "A cross is where a seed ended early; from there on the mean is a thinner line over the seeds left. "
+            "A cross marks where a seed ended early; from there on the mean is a thinner line over the remaining seeds. "
             "Such runs do not count for t50, unless there are no others."
         )
     if max(early.values(), default=0) > MOST_PARTS:
-        notes.append(f"Of more than {MOST_PARTS} seeds that ended early, several may leave the mean together.")
+        notes.append(
+            f"Of more than {MOST_PARTS} seeds that ended early, several may be dropped from the mean at one step."
+        )
     return " ".join(notes)
 
 
 def _left_out(runs: Sequence[StoredRun]) -> None:
-    """Which stored measurements cannot be read, and so stand in no figure."""
+    """Lists the stored measurements that cannot be read, and so are in no figure."""
     problems = [f"{run.id}: {problem}" for run in runs for problem in run.problems]
     for problem in problems[:MOST_REASONS]:
         st.caption(plain(problem))
     if len(problems) > MOST_REASONS:
-        st.caption(f"and {plural(len(problems) - MOST_REASONS, 'more file')} that cannot be read whole")
+        st.caption(
+            f"and {plural(len(problems) - MOST_REASONS, 'more file')} that can be read only in part or not at all"
+        )
 
 
 def _failed(runs: Sequence[StoredRun]) -> None:
-    """Which of the runs failed."""
+    """Lists the runs that failed."""
     notes: list[str] = []
     failed = [run for run in runs if run.record.state == "failed"]
     for run in failed[:MOST_REASONS]:

@@ -17,7 +17,7 @@ NOT_REACHED = "not reached"
 
 
 def comparison(run: StoredRun) -> Comparison:
-    """`compare_run`, remembered; the status is always fresh, since a process can end without writing."""
+    """`compare_run`, cached; the state is always read fresh, since a process can end without writing."""
     row, state = _row(run), run.record.state
     return row if row.status == state else dataclasses.replace(row, status=state)
 
@@ -28,7 +28,7 @@ def _row(run: StoredRun) -> Comparison:
 
 
 def t50_text(row: Comparison) -> str:
-    """The token count of the crossing, or that it was not reached; a dash when nothing has been measured."""
+    """The token count of the crossing, or that it was not reached; a dash if nothing has been measured."""
     if row.t50_tokens is not None:
         return short(row.t50_tokens)
     return NOT_REACHED if row.score is not None else "-"
@@ -39,7 +39,7 @@ def _known(value: float | None) -> str:
 
 
 def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.DataFrame:
-    """The table on the page, one row a run."""
+    """The table on the page, one row per run."""
     return pd.DataFrame(
         {
             "model": [visible(groups[row.run].label, MOST) for row in rows],
@@ -64,14 +64,14 @@ def shown_table(rows: Sequence[Comparison], groups: Mapping[str, Group]) -> pd.D
 
 
 def table_csv(rows: Sequence[Comparison]) -> str:
-    """All figures of the table as CSV; `t50` says whether half way was reached."""
+    """All numbers of the table as CSV; `t50` says whether half way was reached."""
     table = pd.DataFrame([row.to_dict() for row in rows])
     table["t50"] = ["reached" if row.t50_tokens is not None else NOT_REACHED for row in rows]
     return table.to_csv(index=False)
 
 
 def metrics_csv(runs: Sequence[StoredRun]) -> str:
-    """Every stored row of the runs' metrics as CSV, with what tells the runs apart in front."""
+    """Every stored row of the runs' metrics as CSV, with columns that identify the run in front."""
     frames: list[pd.DataFrame] = []
     for run in runs:
         frame = run.metrics.copy()

@@ -1,4 +1,4 @@
-"""The figures of the Compare page, from chosen runs: each function gives a figure, or None when there is nothing to draw."""
+"""The figures of the Compare page, from chosen runs: each function returns a figure, or None if there is nothing to draw."""
 
 import dataclasses
 import re
@@ -29,7 +29,7 @@ BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The runs on the page, their groups, and which of them count for t50 and for scores at the end."""
+    """The runs on the page, their groups, and which runs count in t50 and in final scores."""
 
     runs: Sequence[StoredRun]
     groups: Mapping[str, Group]
@@ -37,18 +37,18 @@ class Chosen:
 
     @cached_property
     def averaged(self) -> set[str]:
-        """Ids of the runs in the mean of a curve: those counted, and of each other seed its newest run as far as it went."""
+        """Ids of the runs in the mean of a curve: the counted runs, and for every other seed its newest run."""
         newest: dict[tuple[Group, int], str] = {}
         for run in sorted(self.runs, key=lambda run: run.id in self.counted):
             newest[self.groups[run.id], run.record.seed] = run.id
         return set(newest.values())
 
     def seeds(self) -> dict[str, int]:
-        """How many seeds stand behind the curves of each group, by its label."""
+        """Number of seeds in the curves of each group, by the group's label."""
         return dict(Counter(self.groups[run.id].label for run in self.runs if run.id in self.averaged))
 
     def most_lines(self) -> int:
-        """How many runs the largest group has of those that are in its mean, or of the others."""
+        """Number of runs in the largest group, where runs in the mean and other runs are counted separately."""
         return max(Counter((self.groups[run.id].label, run.id in self.averaged) for run in self.runs).values())
 
     @cached_property
@@ -75,26 +75,26 @@ class Chosen:
         return found
 
     def marked(self, curves: Sequence[Curve | None]) -> list[Curve]:
-        """Curves that are there, told whether they are part of the mean."""
+        """The curves that are not None, with `in_mean` set."""
         there = [curve for curve in curves if curve is not None]
         return [curve if curve.run in self.averaged else dataclasses.replace(curve, in_mean=False) for curve in there]
 
 
 def score_infos(runs: Sequence[StoredRun]) -> dict[str, ScoreInfo]:
-    """All scores of the runs by name, headline first; scores for each m are left to their own figure."""
+    """All scores of the runs by name, headline first; without the scores for each m, which have a figure of their own."""
     infos = {info.name: info for run in runs for info in run.record.scores}
     return {name: info for name, info in infos.items() if not BY_OPERATIONS.fullmatch(name)}
 
 
 def draw_score(chosen: Chosen, name: str, x: X, style: Style) -> go.Figure | None:
-    """One score with every distinct chance and ceiling among the runs."""
+    """One score, with every distinct chance and ceiling of the runs."""
     curves = chosen.marked([_score(run, chosen.groups[run.id], run.record.state, name) for run in chosen.runs])
     infos = [info for run in chosen.runs for info in run.record.scores if info.name == name]
     return score_figure(curves, infos, x=x, style=style) if curves and infos else None
 
 
 def draw_losses(chosen: Chosen, kind: str, x: X, style: Style) -> go.Figure | None:
-    """Loss of each offset, on the test set or while training."""
+    """Loss of each offset, on the test set or during training."""
     curves = _losses(chosen, kind, 1.0)
     quantity = "test loss" if kind == "eval" else "training loss"
     return loss_figure(curves, quantity=quantity, x=x, style=style) if curves else None
@@ -107,20 +107,20 @@ def draw_bits(chosen: Chosen, x: X, style: Style) -> go.Figure | None:
 
 
 CLIPPING = {"share of clipped steps": "clipped", "gradient norm": "grad_norm"}
-"""Columns of the rows of training, by what they are called on the page."""
+"""Column of the training rows, by its name on the page."""
 
 
 def draw_clipping(chosen: Chosen, what: str, x: X, style: Style) -> go.Figure | None:
-    """How often gradients were scaled down, or how large they were before."""
+    """Share of clipped steps, or gradient norm before clipping."""
     curves = chosen.marked(
         [_clipping(run, chosen.groups[run.id], run.record.state, CLIPPING[what]) for run in chosen.runs]
     )
-    share = (-0.02, 1.02) if CLIPPING[what] == "clipped" else None  # bands of few seeds reach beyond what is possible
+    share = (-0.02, 1.02) if CLIPPING[what] == "clipped" else None  # intervals of few seeds can reach beyond 0 and 1
     return curves_figure(curves, y_title=what, x=x, y_range=share, style=style) if curves else None
 
 
 def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
-    """Exact match by number of operations: final values, or the newest of a run that is not finished."""
+    """Exact match by number of operations: final values, or the newest ones of an unfinished run."""
     rows: list[ByOperations] = []
     chance: dict[int, float] = {}
     for run in chosen.runs:
@@ -146,7 +146,7 @@ def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
 
 
 def failed_seeds(chosen: Chosen) -> dict[str, list[int]]:
-    """By group label, the seeds of which a run failed and none counts: they stand in no mean, median or share."""
+    """By group label, the seeds of which a run failed and none counts: they are in no mean, median or share."""
     of_group = {run.id: (chosen.groups[run.id].label, run.record.seed) for run in chosen.runs}
     counted = {of_group[run] for run in chosen.counted}
     failed = {of_group[run.id] for run in chosen.runs if run.record.state == "failed"} - counted
@@ -154,7 +154,7 @@ def failed_seeds(chosen: Chosen) -> dict[str, list[int]]:
 
 
 def draw_crossings(found: Sequence[Crossing], style: Style) -> go.Figure | None:
-    """The crossings, a row for each group."""
+    """The crossing times, one row per group."""
     return crossing_figure(found, style=style) if found else None
 
 
@@ -170,24 +170,24 @@ def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
 
 @remembered
 def _score(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
-    """The curve of a score. It tells the state of its run, which can change without a file of it."""
+    """The curve of a score. `_state` is in the cache key: the run's state can change while its files do not."""
     return score_curve(run.record, run.columns, group, name)
 
 
 @remembered
 def _clipping(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
-    """As `_score`."""
+    """The curve of a clipping quantity. `_state` is in the cache key, as in `_score`."""
     return clipping_curve(run.record, run.columns, group, name)
 
 
 @remembered
 def _losses_of(run: StoredRun, group: Group, _state: str, kind: str, scale: float) -> list[Curve]:
-    """The curve of each offset. They tell the state of their run, which can change without a file of it."""
+    """The curve of each offset. `_state` is in the cache key: the run's state can change while its files do not."""
     return loss_curves(run.record, run.columns, group, kind=kind, scale=scale)
 
 
 def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]:
-    """Exact match by m of one run; what chance gives is written into `chance`."""
+    """Exact match by m of one run; also fills `chance` with the chance for each m."""
     values: dict[int, float] = {}
     metrics = run.columns
     for info in run.record.scores:

@@ -1,4 +1,4 @@
-"""What the page Decode is asked to do: which runs, which prompt, how tokens are chosen and drafted."""
+"""Controls of the page Decode: runs, prompt, drafts, and how tokens are chosen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ MOST_NEW_TOKENS = 512
 NODES, MOST_NODES = 16, 64
 DRAFTS = {"chain": "One per offset", "tree": "A tree"}
 DRAFTS_HELP = (
-    "**One per offset**: each future head from offset 2 on proposes its favourite, a chain. **A tree**: several candidates per "
-    "offset, so that a second or third choice can be accepted too; all of them are verified in the same forward."
+    "**One per offset**: each future head from offset 2 on drafts its likeliest token; together they form a chain. **A tree**: "
+    "several candidates per offset, so that a second or third choice can be accepted too; one forward verifies all of them."
 )
 CHOICES = {"greedy": "Likeliest (greedy)", "sampled": "Drawn at random"}
 TYPICAL_HELP = (
-    "Also accepts drafts that are merely probable enough (Cai et al. 2024): more of them are accepted, and the text no longer "
+    "Also accepts drafts that are merely probable enough (Cai et al. 2024). More drafts are accepted, but the text no longer "
     "has the distribution of plain decoding."
 )
 SLIDE_HELP = (
-    "When the context is full its older half is forgotten, and the model goes on with the rest. Off: decoding ends where the "
+    "When the context is full its older half is dropped, and decoding goes on with the rest. Off: decoding ends where the "
     "context does."
 )
 
@@ -49,7 +49,7 @@ class Shown:
 
     @property
     def cached(self) -> bool:
-        """Whether it can be decoded with a cache; attention that is clamped needs the whole context every time."""
+        """Whether it can be decoded with a KV cache; clamped attention needs the whole context in every forward."""
         from playground.runs.store import read_config
 
         return not read_config(self.run.path).clamp.changes_patterns
@@ -57,13 +57,13 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to decode, for all models on the page."""
+    """Decoding settings, for all models on the page."""
 
     new_tokens: int
     speculative: int
-    """K; a model with fewer offsets uses all that it has."""
+    """K: the offsets 2 .. K draft; a model with fewer offsets uses all that it has."""
     nodes: int | None
-    """Tokens of a tree, which reaches as far as it pays; None drafts one token per offset."""
+    """Tokens of a tree, with a depth chosen from acceptance rates; None: one draft per offset."""
     sampling: Sampling
     seed: int
     typical: bool
@@ -71,7 +71,7 @@ class Settings:
 
 
 def choose_models(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> list[Shown]:
-    """One or two models; the page says why one cannot be opened."""
+    """One or two models; the page says why a model cannot be opened."""
     newest_first = list(runs)[::-1]
     names = {run.id: run_name(run, groups[run.id]) for run in newest_first}
     by_id = {run.id: run for run in newest_first}
@@ -99,7 +99,7 @@ def choose_models(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> lis
 
 
 def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
-    """The prompt of each model, from its own task; None where the text is no prompt, and a sentence says why."""
+    """The prompt of each model, encoded by its own task; None if the text is no valid prompt, and the page says why."""
     task = shown[0].loaded.task
     place = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     source = place.segmented_control(
@@ -112,7 +112,7 @@ def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
             key=f"decode-text-{task.config.name}",
             height=88,
             persist_state="session",
-            help="As this task writes its tokens. Change it, then press Ctrl + Enter.",
+            help="Write it as this task writes its tokens; start from the example. Then press Ctrl + Enter.",
         )
         return _typed(shown, text)
     most = n_samples(task, MOST_SAMPLES)
@@ -124,20 +124,20 @@ def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
         key="decode-sample",
         persist_state="session",
         width=160,
-        help=f"The first {most} rows of the test set, each up to the first token that the task scores, or half of it. "
-        "Minus and plus go to the previous and the next one.",
+        help=f"The first {most} rows of the test set, each cut before the first token that the task scores, or at half. "
+        "Minus and plus go to the previous and the next row.",
     )
     prompts = [sample_prompt(item.loaded.task, int(number) - 1) for item in shown]
     if len(set(prompts)) > 1:
         st.info(
-            "The tasks of these two runs are configured differently, so that each continues a row of its own.",
+            "The tasks of these two runs are configured differently, so each run continues a row of its own.",
             icon=":material/info:",
         )
     return list(prompts)
 
 
 def choose_settings(shown: Sequence[Shown]) -> Settings:
-    """Length, drafts and the choice of tokens."""
+    """Controls for length, drafts and the choice of tokens."""
     most = max(item.n_future for item in shown)
     task = shown[0].loaded.task
     place = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
@@ -165,14 +165,14 @@ def choose_settings(shown: Sequence[Shown]) -> Settings:
 
 
 def room(item: Shown, prompt: Sequence[int], settings: Settings) -> int:
-    """New tokens that fit: as many as are wanted when the context slides, and none behind a prompt that is too long."""
+    """New tokens that fit: the wanted number if the context slides; none if the prompt is too long."""
     if settings.slide:
         return settings.new_tokens
     return max(0, min(settings.new_tokens, item.loaded.model.n_ctx + 1 - len(prompt)))
 
 
 def config_for(item: Shown, settings: Settings, new_tokens: int) -> DecodingConfig:
-    """What `generate` is told for one model."""
+    """The settings of `generate` for one model."""
     speculative = min(settings.speculative, item.n_future)
     tree = None
     if speculative > 1 and settings.nodes is not None:
@@ -221,7 +221,7 @@ def _typed(shown: Sequence[Shown], text: str) -> list[tuple[int, ...] | None]:
 
 
 def _choose_drafts(place: DeltaGenerator, most: int) -> tuple[int, int | None]:
-    """K, and the size of the tree if there is to be one."""
+    """K, and the size of the tree, or None for one draft per offset."""
     drafts = place.segmented_control(
         "Drafts",
         list(DRAFTS),
@@ -241,18 +241,18 @@ def _choose_drafts(place: DeltaGenerator, most: int) -> tuple[int, int | None]:
             key="decode-nodes",
             persist_state="session",
             width=160,
-            help="The token written last and its drafts, all fed in one forward. The tree is the one that accepts most behind "
-            f"{TREE_PROMPTS} test prompts.",
+            help="The token written last and its drafts, all in the input of one forward. The tree is the one with the highest "
+            f"acceptance on {TREE_PROMPTS} test prompts.",
         )
         return most, int(nodes)
     speculative = place.segmented_control(
-        "Furthest offset that drafts, K",
+        "Largest drafting offset, K",
         list(range(2, most + 1)),
         default=most,
         required=True,
         key=f"decode-k-{most}",
         persist_state="session",
-        help="The offsets 2 to K draft, and a forward writes 1 to K tokens. A run with fewer offsets uses all it has.",
+        help="The offsets 2 to K draft, and a forward writes 1 to K tokens. A run with fewer offsets uses all that it has.",
     )
     return int(speculative or most), None
 
@@ -289,7 +289,7 @@ def _choose_sampling(*, drafting: bool) -> tuple[Sampling, int, bool]:
         key="decode-top-k",
         persist_state="session",
         width=130,
-        help="Only the k likeliest tokens are drawn from; 0 is all.",
+        help="Only the k likeliest tokens are drawn from; 0: all tokens.",
     )
     top_p = place.number_input(
         "Top-p",
@@ -300,7 +300,7 @@ def _choose_sampling(*, drafting: bool) -> tuple[Sampling, int, bool]:
         key="decode-top-p",
         persist_state="session",
         width=130,
-        help="Only the likeliest tokens that together reach this probability are drawn from; 1 is all.",
+        help="Only the likeliest tokens that together reach this probability are drawn from; 1: all tokens.",
     )
     seed = place.number_input("Seed", 0, 9999, 0, key="decode-seed", persist_state="session", width=130)
     typical = drafting and place.toggle(

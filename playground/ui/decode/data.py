@@ -1,7 +1,7 @@
-"""What the page Decode draws, computed from a loaded model: prompts, both ways of decoding, how fast each was, trees.
+"""Computations of the page Decode on a loaded model: prompts, plain and speculative decoding, their speed, draft trees.
 
-Loads PyTorch, and that only when something is computed. What was decoded is kept beside the model, so that a rerun of the page
-that asks for the same again costs nothing.
+Imports PyTorch only when something is computed. Decodings are cached per model, so that a rerun of the page with unchanged
+settings computes nothing.
 """
 
 import dataclasses
@@ -22,58 +22,58 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_KEPT = 32
-"""Decodings kept beside each model, the newest ones."""
+"""Decodings cached per model; the newest are kept."""
 NEW_TOKENS = 48
 REPEATS, PATIENCE = 3, 0.7
-"""Both ways are timed in turns, so often where one turn takes no more than so many seconds, and once where it does."""
+"""Timing repeats, plain and speculative in alternation; only one repeat if the first takes more than PATIENCE seconds."""
 TREE_PROMPTS = 16
-"""A tree is chosen by how often candidates are right behind so many test prompts."""
+"""Test prompts on which the acceptance of candidates is measured, to choose a tree."""
 _kept: WeakKeyDictionary[Any, OrderedDict[Any, Any]] = WeakKeyDictionary()
-"""By model: what is computed from one lives as long as it does."""
+"""Cached values by model: dropped together with the model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """One prompt, decoded by one model plainly and, where it has drafts, speculatively."""
+    """One prompt decoded by one model: plainly and, if the model drafts, speculatively."""
 
     plain: Decoding
     speculative: Decoding | None
     speed: DecodingSpeed | None
-    """None without drafts, or where the prefill has written all that was wanted."""
+    """None without drafts, or if the prefill wrote all wanted tokens."""
     parts_at: int | None
-    """First new token at which greedy outputs differ; None where they are the same, and for sampled text."""
+    """Index of the first new token at which greedy outputs differ; None if they are equal, and for sampled text."""
     gap: float | None
-    """There, how far the two likeliest tokens of plain decoding lie apart, in logits: near 0 is a tie that rounding decides."""
+    """Difference of plain decoding's two largest logits at that token: near 0 is a tie that rounding decides."""
 
 
 def sample_prompt(task: "Task", number: int) -> tuple[int, ...]:
-    """The beginning of a row of the test set: up to the first token that the task scores; where it scores all, half the row."""
+    """The beginning of a test row, up to the first token that the task scores; half the row if the task scores all tokens."""
     from playground.running.decoding import task_prompts
 
     return tuple(task_prompts(task, number + 1)[-1])
 
 
 def usual_length(task: "Task") -> int:
-    """New tokens that are written unless told otherwise: an answer where the task has answers."""
+    """Default number of new tokens: the length of an answer if the task has answers."""
     from playground.running.decoding import default_new_tokens
 
     return min(NEW_TOKENS, default_new_tokens(task))
 
 
 def n_samples(task: "Task", most: int) -> int:
-    """How many rows the test set has, or `most`."""
+    """Number of rows in the test set, at most `most`."""
     return len(task.test_batch(most).tokens)
 
 
 def reads_joined(task: "Task", tokens: Sequence[int]) -> bool:
-    """Whether the task writes tokens without spaces between them, as bytes are written and words are not."""
+    """True if the task writes tokens without spaces between them (bytes), False if with spaces (words)."""
     pairs = list(zip(tokens, tokens[1:], strict=False))
     joined = [task.decode(pair) == task.decode(pair[:1]) + task.decode(pair[1:]) for pair in pairs]
     return sum(joined) > len(joined) / 2 if joined else False
 
 
 def token_strings(task: "Task", decodings: Sequence[Decoding]) -> dict[int, str]:
-    """Every token of these decodings as text, drafts included."""
+    """Every token of these decodings and their drafts as text, by token id."""
     rows = [row for decoding in decodings for row in decoding.decoded]
     used = {token for row in rows for token in (*row.prompt, *row.tokens)}
     steps: list[DecodingStep] = [step for row in rows for step in row.steps]
@@ -87,7 +87,7 @@ def token_strings(task: "Task", decodings: Sequence[Decoding]) -> dict[int, str]
 def decode(
     loaded: Loaded, prompt: tuple[int, ...], config: DecodingConfig, *, seed: int = 0, cached: bool = True
 ) -> Decoded:
-    """Decode a prompt both ways, several times in turns for the clock. Raises ValueError as `generate` does."""
+    """Decode a prompt plainly and speculatively, with repeats for the timing. Raises ValueError as `generate` does."""
     return _remembered(
         loaded, ("decoded", prompt, config, seed, cached), lambda: _decode(loaded, prompt, config, seed, cached)
     )
@@ -95,7 +95,7 @@ def decode(
 
 @one_at_a_time
 def tree_of(loaded: Loaded, nodes: int, *, cached: bool = True) -> Tree:
-    """The tree of `nodes` tokens, drafts and the one before them, that accepts most on continued test prompts."""
+    """The tree of `nodes` tokens (drafts and the token before them) with the highest acceptance on continued test prompts."""
 
     def choose() -> Tree:
         from playground.running.decoding import choose_tree, task_prompts

@@ -1,4 +1,4 @@
-"""Decode: a run continues a prompt, plainly and with its future heads drafting, forward by forward."""
+"""Decode: a run continues a prompt with plain and with speculative decoding, shown forward by forward."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ def main() -> None:
     st.title("Decode")
     st.markdown(
         "Let a run write. A model with further future heads can **draft**: they guess the tokens after the next one, the next "
-        "forward verifies all guesses at once, and those that offset 1 would have written itself are accepted. The text stays "
-        "that of plain decoding, in fewer forwards."
+        "forward checks all guesses at once, and those that equal offset 1's own choice are accepted. The text stays that of "
+        "plain decoding, in fewer forwards."
     )
     store = read_store(default_runs_dir())
     if not store.runs:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _alone(shown: Sequence[Shown]) -> None:
-    """What is drawn alone again when one of its own controls changes."""
+    """Everything below the choice of models, as a fragment: its controls redraw it alone."""
 
     @st.fragment
     @guarded

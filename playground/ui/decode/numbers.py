@@ -1,4 +1,4 @@
-"""How much speculative decoding saved on this prompt, and why: numbers with what they mean, and acceptance by offset."""
+"""Forwards and time that speculative decoding saved on this prompt, with explanations, and acceptance by offset."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from playground.ui.shared.text import plain
 from playground.ui.shared.words import plural
 
 FACT = 200
-"""Pixels for one number: four stand side by side on a wide page, two on a narrow one."""
+"""Width in pixels of one number: four fit side by side on a wide page, two on a narrow one."""
 
 
 def numbers_view(written: Sequence[Written]) -> None:
-    """Everything that was counted and timed, for the models that draft."""
+    """All counts and times, for the models that draft."""
     measured = [(one, speed) for one in written if (speed := one.decoded.speed) is not None]
     if not measured:
         return
-    st.subheader("What it saved", anchor=False)
+    st.subheader("Forwards and time saved", anchor=False)
     for one, speed in measured:
         _numbers(one, speed)
     st.caption(_timing(measured[0][1]))
@@ -36,10 +36,10 @@ def numbers_view(written: Sequence[Written]) -> None:
         for one, speed in measured
     ]
     st.caption(
-        "Bars: of the forwards in which all drafts before were accepted, the share in which a draft of offset k was too; "
-        "whiskers are 95% intervals, as if forwards were independent. Diamonds: at every position of the plain greedy text, "
-        "whatever came before, the share in which the favourite of offset k is the token that stands there. 1 is ideal. One "
-        "prompt is a small sample: `python -m playground generate RUN --benchmark` measures many."
+        "Bars: of the forwards in which all drafts before were accepted, the share in which the draft of offset k was too; "
+        "whiskers are 95% intervals, assuming independent forwards. Diamonds: the share of positions of the plain greedy text "
+        "at which the likeliest token of offset k is the token in the text, whatever came before. 1 is ideal. One prompt is a "
+        "small sample: `python -m playground generate RUN --benchmark` measures many."
     )
     above = st.container()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
@@ -72,7 +72,7 @@ def facts(speed: DecodingSpeed) -> list[tuple[str, str, str]]:
         (
             "Forwards",
             f"{speed.speculative_forwards}",
-            f"Times the model ran behind the prefill. Plain decoding: {speed.plain_forwards}.",
+            f"Runs of the model after the prefill. Plain decoding: {speed.plain_forwards}.",
         ),
         (
             "Tokens per forward",
@@ -82,30 +82,30 @@ def facts(speed: DecodingSpeed) -> list[tuple[str, str, str]]:
         (
             "Speed-up by parts",
             f"{speed.speedup_by_parts:.2f}×",
-            f"Tokens per forward over what a forward costs: {plural(speed.nodes, 'token')} at once took {relative:.2f} times "
-            "as long as one. It takes the measured speed-up apart and is no prediction of it.",
+            f"Tokens per forward over the cost of a forward: {plural(speed.nodes, 'token')} at once took {relative:.2f} times "
+            "as long as one. It decomposes the measured speed-up and does not predict it.",
         ),
         (
             "Measured speed-up",
             f"{speed.speedup:.2f}×",
-            f"Seconds of plain over seconds of speculative decoding, behind the prefill; {spread}. 1 is no gain.",
+            f"Seconds of plain over seconds of speculative decoding, after the prefill; {spread}. 1 is no gain.",
         ),
     ]
 
 
 def slower(speed: DecodingSpeed) -> str:
-    """Why fewer forwards did not save time."""
+    """Explains why fewer forwards did not save time."""
     relative = speed.speculative_seconds_per_forward / speed.plain_seconds_per_forward
     return (
         f"Fewer forwards, and still slower here: a forward that verifies and drafts takes {relative:.1f} times as long, and "
-        f"writes {speed.tokens_per_forward:.2f} tokens. Large models spend a forward on reading their weights, so that a few "
-        "tokens cost them about as much as one."
+        f"writes {speed.tokens_per_forward:.2f} tokens. Large models spend most of a forward on reading their weights, so a "
+        "few tokens cost them about as much as one."
     )
 
 
 def _timing(speed: DecodingSpeed) -> str:
     how = "with a cache" if speed.cached else "without a cache, because this run's attention is clamped"
     return (
-        f"Measured on {plain(speed.device)}, {plain(speed.dtype)}, {how}, one prompt at a time, both ways in turns. What else "
-        "this machine did meanwhile shows in the times, and not in the counts."
+        f"Measured on {plain(speed.device)}, {plain(speed.dtype)}, {how}, one prompt at a time, plain and speculative decoding "
+        "in alternation. Other programs on this machine change the times, but not the counts."
     )

@@ -24,12 +24,12 @@ export default function ({ data, parentElement }) {
 }
 """
 TIE = 1e-3
-"""Two logits so close are a tie: which is the larger depends on the order of additions."""
+"""Two logits closer than this are a tie: the order of floating-point additions decides which is larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What one model made of its prompt."""
+    """The decoded prompt of one model."""
 
     item: Shown
     config: DecodingConfig
@@ -37,7 +37,7 @@ class Written:
 
 
 def write_all(shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None], settings: Settings) -> list[Written]:
-    """Decode with every model that has a prompt; the page says why another cannot."""
+    """Decode with every model that has a prompt; the page says why a model is left out."""
     found: list[Written] = []
     for item, prompt, new_tokens in _with_room(shown, prompts, settings):
         config = config_for(item, settings, new_tokens)
@@ -50,7 +50,7 @@ def write_all(shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None],
 def _with_room(
     shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None], settings: Settings
 ) -> list[tuple[Shown, tuple[int, ...], int]]:
-    """The models whose context has room behind their prompt, and for how many new tokens. Says on the page what lacks room."""
+    """The models whose context has room after their prompt, and for how many new tokens; the page explains missing room."""
     fits = [
         (item, prompt, room(item, prompt, settings))
         for item, prompt in zip(shown, prompts, strict=True)
@@ -64,13 +64,13 @@ def _with_room(
     for n_ctx, length, new_tokens in short:
         if new_tokens:
             st.caption(
-                f"Behind this prompt of {plural(length, 'token')} a context of {n_ctx} has room for "
-                f"{plural(new_tokens, 'new token')}; with the sliding context it would go on."
+                f"After this prompt of {plural(length, 'token')} a context of {n_ctx} has room for "
+                f"{plural(new_tokens, 'new token')}; switch on the sliding context to continue beyond that."
             )
         else:
             st.warning(
                 f"This prompt has {plural(length, 'token')}, and the model's context is {n_ctx}: shorten it, or switch on the "
-                "sliding context, which keeps its end.",
+                "sliding context, which keeps the end of the prompt.",
                 icon=":material/edit:",
             )
     return [(item, prompt, new_tokens) for item, prompt, new_tokens in fits if new_tokens]
@@ -90,12 +90,12 @@ def text_view(written: Sequence[Written]) -> None:
         key="decoding-html",
         on_click="ignore",
         type="tertiary",
-        help="A page that works as this one does, in any browser, without a network.",
+        help="An interactive page like this one; it opens in any browser, without a network.",
     )
 
 
 def verdict(written: Written) -> str:
-    """Whether both ways of decoding agree, as one entry of a list."""
+    """Whether plain and speculative decoding agree, as one entry of a list."""
     title, found = plain(written.item.title), written.decoded
     alone = found.plain.decoded[0]
     if found.speculative is None:
@@ -115,28 +115,28 @@ def verdict(written: Written) -> str:
     if not written.config.sampling.is_greedy:
         return (
             f"**{title}**: speculative decoding took {saved}. Both texts are drawn from the same distribution; they differ "
-            "because the two ways use the random numbers differently."
+            "because plain and speculative decoding use random numbers differently."
         )
     if found.parts_at is None:
         same = plural(len(alone.tokens), "token")
-        return f"**{title}**: both ways wrote **the same {same}**, speculative decoding in {saved}."
+        return f"**{title}**: plain and speculative decoding wrote **the same {same}**, the latter in {saved}."
     gap = found.gap if found.gap is not None else float("nan")
     why = "a tie that rounding decides" if gap < TIE else "more than rounding explains: please report this"
     return (
-        f"**{title}**: the texts part at new token {found.parts_at + 1}, where the two likeliest tokens lie {gap:.1g} apart in "
-        f"logits, {why}. Speculative decoding took {saved}."
+        f"**{title}**: the texts differ from new token {found.parts_at + 1} on, where the two likeliest tokens are {gap:.1g} "
+        f"apart in logits: {why}. Speculative decoding took {saved}."
     )
 
 
 def drafts_title(config: DecodingConfig) -> str:
-    """What drafts, in a title."""
+    """The kind of drafts, in a title."""
     if config.tree is not None:
         return f"tree of {plural(len(config.tree.paths), 'draft')}"
     return f"K = {config.drafts.speculative}"
 
 
 def _texts(written: Written) -> list[ShownText]:
-    """Plain, and where there are drafts speculative."""
+    """The texts of one model: plain, and speculative if it drafts."""
     found, task = written.decoded, written.item.loaded.task
     both = [found.plain, *([] if found.speculative is None else [found.speculative])]
     strings = token_strings(task, both)

@@ -1,4 +1,4 @@
-"""Heads, fifth view: switches that take heads, MLPs and layers out, and what the model loses with them."""
+"""Heads, fifth view: switches that ablate heads, MLPs and layers, and the loss of accuracy without them."""
 
 from collections.abc import Mapping
 
@@ -32,20 +32,20 @@ from playground.ui.shared.words import duration, plural
 
 METHODS: tuple[AblationMethod, ...] = ("mean", "resample", "zero")
 METHOD_HELP = (
-    "What stands in for what is taken out. **mean**: its mean over the rows, position by position. **resample**: what it is "
-    "on another row. **zero**: nothing, which also takes away what is always there, and overstates."
+    "What replaces an ablated part. **mean**: its mean over the rows, position by position. **resample**: its value on "
+    "another row. **zero**: zero, which also removes what the part always adds, and so overstates the effect."
 )
 HELP = {
     "induction heads": f"At least {CLEAR} of the score on rows of the task, above the null band, and used by offset 1.",
     "previous-token heads": f"At least {CLEAR} of the score on rows of the task, above the null band.",
-    "random others": "As many as there are induction heads, or all there are, of those that nothing is named after: a control.",
+    "random others": "A control: as many heads as there are induction heads (or all that are left), of those in neither group.",
 }
 AT_ONCE = 1.0
-"""Seconds up to which `each part alone` is measured without being asked."""
+"""`Each part alone` is measured automatically if it takes at most this many seconds, else on request."""
 
 
 def ablation_view(shown: Shown) -> None:
-    """Choose what to take out; see accuracy, loss and predictions before and after."""
+    """Choose parts to ablate; shows accuracy, loss and predictions before and after."""
     found = choose_model(shown)
     if found is None:
         return
@@ -72,7 +72,7 @@ def ablation_view(shown: Shown) -> None:
 
 
 def named_heads(scores: AttentionScores, n_future: int, paths: Paths = ()) -> dict[str, tuple[Head, ...]]:
-    """Heads with a clear score of one kind that the offset in question uses, as playground/probes/knockout.py names them."""
+    """Heads with a clear score of one kind that offset 1 depends on, classified as in playground/probes/knockout.py."""
     named = {"induction heads": used_by(scores.strongest("prefix_matching", CLEAR), 1, paths)}
     for k in range(2, n_future + 1):
         named[f"{k}-ahead heads"] = used_by(scores.strongest(f"ahead_{k}", CLEAR), k, paths)
@@ -82,7 +82,7 @@ def named_heads(scores: AttentionScores, n_future: int, paths: Paths = ()) -> di
 
 
 def other_heads(scores: AttentionScores, n_future: int, offset: int, paths: Paths = ()) -> list[Head]:
-    """Heads that an offset uses and that nothing is named after."""
+    """Heads that an offset depends on and that are in no named group."""
     named = {head for heads in named_heads(scores, n_future, paths).values() for head in heads}
     return [head for head in used_by(scores.heads, offset, paths) if head not in named]
 
@@ -155,19 +155,19 @@ def _effect(
 
 def _control_text(parts: tuple[str, ...], controls: Mapping[int, AblationEffects]) -> str:
     if not parts:
-        return "Nothing is taken out: choose heads above."
+        return "Nothing is ablated: switch off heads above."
     if not controls:
-        return "For this choice there is no control of random other heads: none are left, or MLPs are out too."
+        return "There is no control for this choice: no other heads are left, or MLPs are ablated too."
     return (
-        f"Ticks: up to {DRAWS} draws of as many random other heads (fewer where not as many are left) that the offset uses "
-        "and nothing is named after. What goes beyond them is due to these heads."
+        f"Ticks: up to {DRAWS} draws of as many random other heads (fewer if not as many are left), of those that the "
+        "offset uses and that are in no group. An effect beyond the ticks is due to the chosen heads."
     )
 
 
 def _controls(
     loaded: Loaded, scores: AttentionScores, parts: tuple[str, ...], method: AblationMethod
 ) -> dict[int, AblationEffects]:
-    """By offset, as many random others of the heads that it uses; none where MLPs or whole layers are out too."""
+    """By offset, draws of as many random other heads that it depends on; none if MLPs or whole layers are ablated too."""
     heads = [head for head in scores.heads if str(head) in parts]
     found: dict[int, AblationEffects] = {}
     if len(heads) < len(parts):
@@ -198,14 +198,14 @@ def _predictions(loaded: Loaded, row: ChosenRow, parts: tuple[str, ...], method:
 
 
 def _at_target(predictions: np.ndarray, offset: int) -> np.ndarray:
-    """Predictions moved from the position that makes them to the token that they are about; -1 where there is none."""
+    """Predictions moved from the position that makes them to the position of the predicted token; -1 where there is none."""
     moved = np.full(len(predictions), -1, dtype=np.int64)
     moved[offset:] = predictions[: max(0, len(predictions) - offset)]
     return moved
 
 
 def _alone(run: StoredRun, step: int, loaded: Loaded, look: Look) -> None:
-    """Bars for every part, stored by the probe `ablation`, measured at once where that is fast, else when asked for."""
+    """Bars for every part: stored by the probe `ablation`, or measured now if that is fast, else on request."""
     effects = _stored_alone(run, step) or _measured_alone(run, step, loaded)
     if effects is None:
         return
@@ -221,8 +221,8 @@ def _alone(run: StoredRun, step: int, loaded: Loaded, look: Look) -> None:
         )
     st.caption(
         f"Each bar is one part replaced by its mean, all others in place, step {step:,}; 0 is no change, whiskers are the "
-        "standard deviation over batches. Parts that do the same work can stand in for one another: then each alone costs "
-        "little, and all of them together a lot."
+        "standard deviation over batches. Parts with the same function can replace one another: then each alone costs little, "
+        "and all of them together a lot."
     )
     figure = alone_figure(effects, offset or 1, style=look.style)
     chart(figure, "alone", look=look)

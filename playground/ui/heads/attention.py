@@ -1,4 +1,4 @@
-"""Heads, third view: attention at work on a row of tokens, several heads at once, and one head as a map."""
+"""Heads, third view: attention patterns on a row of tokens, for several heads together, and one head as a map."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ export default function ({ data, parentElement }) { drawAttention(parentElement.
 
 
 def attention_view(shown: Shown) -> None:
-    """Choose heads and a row; see what the heads look at."""
+    """Choose heads and a row; shows what the heads attend to."""
     found = choose_model(shown)
     if found is None:
         return
@@ -40,9 +40,9 @@ def attention_view(shown: Shown) -> None:
     scores = scores_at(run, step, loaded)
     heads = _choose_heads(run, scores)
     st.caption(
-        "Point at a token: the tokens that each head attends to from there are shaded by their weight, which sum to 1; the "
-        "four largest are written out. A dashed frame marks where an ideal induction head looks: at what followed the "
-        "earlier occurrences of the same token. Pale tokens come later, where no head can look."
+        "Point at a token: the tokens that each head attends to from there are shaded by their weights, which sum to 1; the "
+        "four largest are written out. A dashed frame marks where an ideal induction head attends: the tokens that "
+        "followed the earlier occurrences of this token. Pale tokens come later, and no head can attend to them."
     )
     data = attention_data(
         row.strings,
@@ -60,14 +60,14 @@ def attention_view(shown: Shown) -> None:
         key="attention-html",
         on_click="ignore",
         type="tertiary",
-        help="A page that works as this one does, in any browser, without a network.",
+        help="An interactive page like this one; it opens in any browser, without a network.",
     )
     st.subheader("One head as a map", anchor=False)
     _map(run, step, loaded, row, scores)
 
 
 def scores_at(run: StoredRun, step: int, loaded: Loaded) -> AttentionScores:
-    """Scores of the heads at a stored step: those stored at the last evaluation up to it, else measured now."""
+    """Scores of the heads at a stored step: those of the last evaluation up to it; measured now if there is none."""
     if has_probe(run, "task_attention") or has_probe(run, "attention"):
         history = best_scores(run)
         if history is not None:
@@ -77,7 +77,7 @@ def scores_at(run: StoredRun, step: int, loaded: Loaded) -> AttentionScores:
 
 
 def typical_heads(scores: AttentionScores) -> list[Head]:
-    """The strongest head of each kind: previous token, induction, and every k ahead that some head does."""
+    """The strongest head of each kind: previous token, induction, and every k-ahead kind that has a head."""
     names = [name for name in scores.names if name != "duplicate_token" and not name.startswith("back_")]
     best = [scores.strongest(name, least=0.1)[:1] for name in names]
     found = [head for heads in best for head in heads]
@@ -85,7 +85,7 @@ def typical_heads(scores: AttentionScores) -> list[Head]:
 
 
 def head_note(head: Head, scores: AttentionScores) -> str:
-    """What a head's scores are, those above their null bands first: each with its null band, beside the ideal."""
+    """A head's scores in words, those above their null bands first; each with its null band, then the ideal."""
     index = scores.heads.index(head)
     values = {
         name: (float(scores.score(name).ravel()[index]), float(scores.null(name).ravel()[index]))
@@ -108,7 +108,7 @@ def _choose_heads(run: StoredRun, scores: AttentionScores) -> list[Head]:
         format_func=lambda name: _option(Head.parse(name), scores),
         key=f"attention-heads-{run.id}",
         persist_state="session",
-        help="At first the strongest head of each kind.",
+        help="By default the strongest head of each kind.",
     )
     return [Head.parse(name) for name in chosen or options[:1]]
 
@@ -126,7 +126,7 @@ def _shown_head(head: Head, scores: AttentionScores, loaded: Loaded, row: Chosen
 
 
 def _start(row: ChosenRow) -> int:
-    """The token shown at first: the one before the last scored token, else the last that occurred before."""
+    """The token shown at first: the one before the last scored token, else the last one that occurred before."""
     scored = np.flatnonzero(np.array(row.scored[0]))
     if len(scored):
         return int(scored[-1]) - 1
@@ -140,7 +140,7 @@ def _component(data: dict[str, Any]) -> None:
 
 
 def _map(run: StoredRun, step: int, loaded: Loaded, row: ChosenRow, scores: AttentionScores) -> None:
-    """The pattern of one head, the strongest induction head first."""
+    """The attention pattern of one head, by default of the strongest induction head."""
     order = np.argsort(-np.nan_to_num(scores.prefix_matching), axis=None, kind="stable")
     heads = [str(scores.heads[index]) for index in order]
     name = st.selectbox(
@@ -154,8 +154,8 @@ def _map(run: StoredRun, step: int, loaded: Loaded, row: ChosenRow, scores: Atte
     )
     head = Head.parse(name)
     st.caption(
-        "Each row is a token that looks back; bright cells are what it looks at. Framed: where an ideal induction head "
-        "looks, with weight 1 in all the frames of a row together."
+        "Each row is a query token; bright cells are the tokens that it attends to. Framed: where an ideal induction head "
+        "attends, with a total weight of 1 in all frames of a row."
     )
     figure = pattern_figure(
         patterns(loaded, row.tokens)[head.layer][head.index],

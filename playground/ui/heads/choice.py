@@ -1,4 +1,4 @@
-"""Choices that the views of the Heads page share: the two runs, one of them, a stored step, a row of tokens."""
+"""Controls shared by the views of the Heads page: the two runs, one of them, a stored step, a row of tokens."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 64
 ROWS = 64
-"""Rows of the test set that can be looked at."""
+"""Number of test rows to choose from."""
 LONGEST_TITLE = 40
-"""A run whose settings take more letters to name goes by its id."""
+"""A run whose title would be longer than this, in letters, is called by its id."""
 SOURCES = {"test": "test row", "fresh": "fresh sample", "typed": "own tokens"}
 SOURCE_HELP = (
     "**test row**: a row of the task's fixed test set. **fresh sample**: drawn anew by number, as in training. "
@@ -31,22 +31,22 @@ SOURCE_HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenRow:
-    """A row of tokens that a model is run on."""
+    """A row of tokens on which a model is run."""
 
     tokens: tuple[int, ...]
     strings: tuple[str, ...]
     scored: tuple[tuple[bool, ...], ...]
-    """`[offset][position]`: tokens that the task scores at each offset; none where somebody typed the row."""
+    """`[offset][position]`: True for tokens that the task scores at each offset; all False in a typed row."""
     name: str
-    """What a figure calls it."""
+    """Name of the row in figures."""
     places: tuple[int, ...]
-    """The place of each token, by which tokens of different rows are compared (`Batch.alignment`)."""
+    """The place of each token, which aligns tokens of different rows (`Batch.alignment`)."""
     number: int = 0
-    """Its number in the test set, where it comes from there."""
+    """Its index in the test set; 0 for other rows."""
 
 
 def choose_shown(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Shown:
-    """One or two of the runs; the same one on both sides stands once."""
+    """One or two of the runs; the same run chosen twice is shown once."""
     left_column, right_column = st.columns(2)
     left, right = choose_two(runs, groups, (left_column, right_column))
     chosen = [left] if right is None or right.id == left.id else [left, right]
@@ -58,7 +58,7 @@ def choose_shown(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Show
 
 
 def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
-    """One of the runs, a stored step of it, and the model; a sentence, and None, when there is none to open."""
+    """One of the runs, a stored step of it, and the model; None, with a sentence on the page, if none can be opened."""
     having = {run.id: run for run in shown.runs if run.checkpoints}
     if not having:
         st.info(
@@ -90,7 +90,7 @@ def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
 
 
 def choose_row(run: StoredRun, loaded: Loaded) -> ChosenRow | None:
-    """A row of the test set, a fresh one, or what somebody types; a sentence, and None, when that is no row."""
+    """A row of the test set, a fresh sample, or a typed row; None, with a sentence on the page, if the text is invalid."""
     task = run.record.task
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         source = st.segmented_control(
@@ -110,7 +110,7 @@ def choose_row(run: StoredRun, loaded: Loaded) -> ChosenRow | None:
                 key=f"row-text-{task}",
                 persist_state="session",
                 width=480,
-                help="Words of the task's vocabulary, as its rows show them.",
+                help="Words of the task's vocabulary, written as its rows show them.",
             )
             return _typed(loaded, text)
         if source == "fresh":
@@ -153,7 +153,7 @@ def _own_places(loaded: Loaded, tokens: list[int]) -> tuple[int, ...]:
 
 
 def _example(loaded: Loaded) -> str:
-    """The beginning of the first test row, as something to change."""
+    """The beginning of the first test row, as an example to change."""
     row = _test_row(loaded, 0)
     return loaded.task.decode(row.tokens[:24])
 
@@ -171,7 +171,7 @@ def _fresh(loaded: Loaded, number: int) -> ChosenRow:
 
 
 def _row(loaded: Loaded, batch: "Batch", number: int, name: str) -> ChosenRow:
-    """One row of a batch, without padding, cut to what can be read."""
+    """One row of a batch, without padding, cut to the largest readable length."""
     from tasks.targets import IGNORED, score_targets
 
     row = batch.rows(number, number + 1)

@@ -1,4 +1,4 @@
-"""Heads, fourth view: which head reads what which earlier head writes, as a graph, at any measured step."""
+"""Heads, fourth view: which heads read the output of which earlier heads, as a graph, at any measured step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,17 +25,18 @@ from playground.ui.shared.models import load_stored
 from playground.ui.shared.text import MOST, plain
 
 KIND_HELP = (
-    "What the receiving head makes of it. **K**: where it looks, through its keys: an induction head reads from a "
-    "previous-token head what came before each token. **Q**: where it looks, through its queries. **V**: what it passes on."
+    "How the receiving head uses the sender's output. **K**: as keys, which decide where it attends: an induction head "
+    "reads the token before each position from a previous-token head. **Q**: as queries, which also decide that. **V**: "
+    "as what it copies."
 )
 
 PANEL = 400
-"""Pixels of a graph beside another one; on a narrow page they stand below one another."""
+"""Width of a graph in pixels; on a narrow page the graphs are below one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What one run's graph shows."""
+    """The content of one run's graph."""
 
     composition: Composition
     scores: AttentionScores
@@ -75,10 +76,11 @@ def composition_view(shown: Shown) -> None:
     if step is None:
         return
     st.caption(
-        "Tokens flow upwards. A line says that the upper head reads what the lower one writes, more than the same two heads "
-        "would in 99 of 100 random rotations between them; about one pair in a hundred has a line by chance. Wider means more, "
-        "blue into the trunk, and in each future head's own colour into that one. Colour of a head: its score, 1 for an ideal "
-        "head. It is a property of the weights alone (Elhage et al. 2021); whether it matters, the ablations tell."
+        "Tokens flow upwards. A line means that the upper head reads what the lower one writes, more than the same two heads "
+        "would in 99 of 100 random rotations between them; about one pair in a hundred has a line by chance. A wider line is a "
+        "larger value; lines into the trunk are blue, lines into a future head have its colour. The colour of a head is its "
+        "score, 1 for an ideal head. The graph describes the weights alone (Elhage et al. 2021); the view Ablation shows "
+        "whether a connection matters."
     )
     graphs = {
         run.id: graph for run in shown.runs if (graph := _graph(run, step, stored.get(run.id), scores.get(run.id)))
@@ -91,7 +93,7 @@ def composition_view(shown: Shown) -> None:
 
 
 def _choose_step(shown: Shown, stored: Mapping[str, History[Composition]]) -> int | None:
-    """One step for all runs: measured ones, and for a run without measurements those with stored weights."""
+    """One step for all runs: measured steps, or for a run without measurements the steps with stored weights."""
     steps: set[int] = set()
     for run in shown.runs:
         own = stored[run.id].steps if run.id in stored else run.checkpoints
@@ -107,7 +109,7 @@ def _choose_step(shown: Shown, stored: Mapping[str, History[Composition]]) -> in
 def _graph(
     run: StoredRun, step: int, stored: History[Composition] | None, scores: AttentionHistory | None
 ) -> Graph | None:
-    """What was stored last up to that step; without stored composition it is computed from stored weights."""
+    """The graph at the last stored step up to `step`; computed from stored weights if composition was not stored."""
     if stored is not None:
         index = max(0, sum(at <= step for at in stored.steps) - 1)
         at, found = stored.steps[index], stored.results[index]
@@ -132,7 +134,7 @@ def _draw(
     score: str,
     look: Look,
 ) -> None:
-    """The graphs side by side, with common widths of lines through all steps."""
+    """The graphs side by side, with line widths that are comparable between steps and runs."""
     every = [item for run_id in graphs if run_id in stored for item in stored[run_id].results]
     widest = largest([*every, *(graph.composition for graph in graphs.values())], kind) or None
     for run in shown.runs:

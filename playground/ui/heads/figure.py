@@ -1,4 +1,4 @@
-"""A figure on the Heads page, with the switches for its look and its download below it, where they push nothing down."""
+"""A figure on the Heads page; its switches and download are below it, so that they do not push it down."""
 
 from collections.abc import Callable
 

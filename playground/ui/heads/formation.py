@@ -1,4 +1,4 @@
-"""Heads, first view: the scores of all heads along training, and when which thing formed."""
+"""Heads, first view: the scores of all heads along training, and the formation times."""
 
 import pandas as pd
 import streamlit as st
@@ -42,13 +42,13 @@ def formation_view(shown: Shown) -> None:
     having = [run for run in shown.runs if run.id in histories]
     formations = {run.id: formation_of(run) for run in having}
     st.caption(
-        "A line is one attention head: blue in the trunk, a colour of its own for each future head; the strongest carry "
-        "their names (`T1.3`: trunk layer 1, head 3; `F2.0`: future head of offset 2, head 0). An ideal head reaches 1; in "
-        "the grey band a head does no better than chance. Above the curves, from left to right, the order in which things "
-        "formed: when each was half way to its own final value, for good, on rows of the task. An induction head needs a "
-        "previous-token head and K-composition with it (Olsson et al. 2022); timed is that of the strongest induction head "
-        "with the strongest previous-token head before it. Accuracy may rise before any single head is half way to its final "
-        "value: several share the work."
+        "A line is one attention head: blue in the trunk, one colour per future head; the strongest are named (`T1.3`: trunk "
+        "layer 1, head 3; `F2.0`: future head of offset 2, head 0). An ideal head reaches 1; in the grey band a head is "
+        "no better than chance. Above the curves, from left to right, is the order of events: when each was half way to "
+        "its own final value and stayed there, on rows of the task. An induction head needs a previous-token head and "
+        "K-composition with it (Olsson et al. 2022); the time shown is that of the strongest induction head with the "
+        "strongest previous-token head before it. Accuracy may rise before any single head is half way to its final "
+        "value, if several share the work."
     )
     formed = [Formed(title=shown.title(run), history=histories[run.id], formation=formations[run.id]) for run in having]
     log = axis == "logarithmic"
@@ -64,8 +64,9 @@ def _table(formations: dict[str, Formation]) -> None:
         st.dataframe(table, hide_index=True, key="formation-table")
         st.caption(
             "Training tokens. Half of final: half way from the first to the own last value. t50 and t90: half and nine "
-            "tenths of the way from chance to the ideal. Each is crossed for good; `not reached` means that it needs more "
-            "tokens than the run has seen. Order over many seeds: `python -m playground formation --help`."
+            "tenths of the way from chance to the ideal. Each is crossed and not left again; `not reached` means that it "
+            "needs more tokens than the run has seen. For the order over many seeds: `python -m playground formation "
+            "--help`."
         )
 
 

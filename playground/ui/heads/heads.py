@@ -1,4 +1,4 @@
-"""Heads: what the attention heads of one run or of two do: when they formed, where they look, what is lost without them."""
+"""Heads: the attention heads of one or two runs: when they formed, where they attend, and the effect of ablating them."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ VIEWS: dict[str, Callable[[Shown], None]] = {
     "Composition": composition_view,
     "Ablation": ablation_view,
 }
-"""Only the chosen one is drawn, and drawn alone again when one of its own controls changes."""
+"""Only the chosen view is drawn, as a fragment: its own controls redraw it alone."""
 
 
 def main() -> None:
@@ -32,11 +32,11 @@ def main() -> None:
     st.title("Heads")
     st.markdown(
         "What every attention head does, through training. An **induction head** finds the earlier occurrence of the "
-        "current token and looks at what followed it; a **previous-token head**, one layer below, makes that possible."
+        "current token and attends to the token after it; a **previous-token head**, one layer below, makes that possible."
     )
     store = read_store(default_runs_dir())
     if not store.runs:
-        no_runs(store, "This page replays how attention heads form.")
+        no_runs(store, "This page shows how attention heads form during training.")
         return
     task = choose_task(store)
     of_task = [run for run in store.runs if run.record.task == task]

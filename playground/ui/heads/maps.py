@@ -20,14 +20,14 @@ MOST_SCORES = 2
 DEFAULT_SCORES = ("prefix_matching", "previous_token")
 PAIRINGS: dict[Pairing, str] = {"rank": "by rank", "number": "by number"}
 PAIRING_HELP = (
-    "Which head takes which part is decided by the initial weights, so that head 2 of one run and head 2 of another have "
-    "nothing in common. **by rank**: within each layer the strongest with the strongest. **by number**: for two runs that "
-    "began with the same weights."
+    "The initial weights decide which head takes which role, so head 2 of one run and head 2 of another are unrelated. "
+    "**by rank**: within each layer the strongest with the strongest. **by number**: for two runs that began with the same "
+    "weights."
 )
 
 
 def maps_view(shown: Shown) -> None:
-    """All heads of each run, and their difference."""
+    """Heat-maps of all heads of each run, and of their difference."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         place = st.empty()
         rows = choose_rows(shown)
@@ -59,10 +59,11 @@ def maps_view(shown: Shown) -> None:
             help=PAIRING_HELP,
         )
     st.caption(
-        "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches. A number stands where a "
-        "head exceeds its own null band, the 99th percentile of its score when the targets are moved to where they do not "
-        "belong. Tokens flow upwards: the trunk (T), which all offsets share, and above the grey line one layer for each "
-        "future head (F); future head k predicts offset k, the k-th token ahead. A layer that a run lacks stays blank."
+        "Press Play, or pull the slider. Colour: score from 0 to 1, which an ideal head reaches. A number is shown if a head "
+        "exceeds its own null band, the 99th percentile of its score when the targets are moved to wrong positions. "
+        "Tokens flow upwards: the trunk (T), which all offsets share, and above the grey line one layer for each future "
+        "head (F); future head k predicts offset k, the k-th token ahead. The row of a layer that a run does not have is "
+        "blank."
     )
     titled = {shown.title(run): histories[run.id] for run in shown.runs if run.id in histories}
     chosen = tuple(name for name in scores if name in names) or DEFAULT_SCORES
@@ -75,14 +76,14 @@ def maps_view(shown: Shown) -> None:
     place_figure(build, "heads")
     if pairing is not None:
         st.caption(
-            "Difference: the lower run minus the upper one, orange where the lower is stronger, and only where both have "
-            "that layer: trunk layers are matched from the bottom, future heads at the top by their offset. Where one run "
-            "has fewer trunk layers, a layer may do in one run what the next one does in the other."
+            "Difference: the lower run minus the upper one, orange where the lower is stronger, and only for layers that both "
+            "have: trunk layers are matched from the bottom, future heads by their offset. If one run has fewer trunk "
+            "layers, the function of a layer in one run may be in the next layer of the other."
         )
 
 
 def _kept(version: Hashable, build: Callable[[], go.Figure]) -> go.Figure:
-    """The figure from last time, unless what it shows has changed: its many frames take a while to put together."""
+    """The figure of the last rerun, unless its content has changed: building its many frames takes long."""
     kept = st.session_state.get("heads-figure")
     if kept is None or kept[0] != version:
         kept = st.session_state["heads-figure"] = (version, build())

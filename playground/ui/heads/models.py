@@ -1,4 +1,4 @@
-"""What the Heads page computes from stored models: patterns, ablations, composition. Cached, and torch is loaded late."""
+"""Computations of the Heads page on stored models: patterns, ablations, composition. Cached; torch is imported only here."""
 
 import functools
 import time
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from tasks.base import Batch
 
 ROWS, FEWER_ROWS = 64, 16
-"""Rows of the test set that ablations are measured on; fewer for large models."""
+"""Test rows that ablations are measured on; fewer for large models."""
 BATCH = 16
 DRAWS = 5
-"""Draws of random other heads."""
+"""Draws of random other heads, as controls."""
 CLEAR = 0.3
-"""A head with less than this of a score is not named after it (as in playground/probes/knockout.py)."""
+"""A head with a smaller score is in no named group (as in playground/probes/knockout.py)."""
 
 
 @one_at_a_time
 @functools.lru_cache(maxsize=32)
 def patterns(loaded: Loaded, tokens: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
-    """`[head, query, key]` of every layer on one row."""
+    """`[head, query, key]`: the attention pattern of every layer on one row."""
     import torch
 
     from playground.probes.attention_scores import attention_patterns
@@ -38,7 +38,7 @@ def patterns(loaded: Loaded, tokens: tuple[int, ...]) -> dict[str, NDArray[np.fl
 
 @functools.lru_cache(maxsize=32)
 def induction_targets(tokens: tuple[int, ...]) -> NDArray[np.bool_]:
-    """`[query, key]`: where an ideal induction head looks."""
+    """`[query, key]`: where an ideal induction head attends."""
     import torch
 
     from playground.model.patterns import match_mask
@@ -49,7 +49,7 @@ def induction_targets(tokens: tuple[int, ...]) -> NDArray[np.bool_]:
 @one_at_a_time
 @functools.lru_cache(maxsize=16)
 def composition_of(loaded: Loaded) -> Composition:
-    """From the weights."""
+    """Composition, computed from the weights."""
     from playground.probes.composition import composition
 
     return composition(loaded.model)
@@ -58,7 +58,7 @@ def composition_of(loaded: Loaded) -> Composition:
 @one_at_a_time
 @functools.lru_cache(maxsize=16)
 def scores_on_task(loaded: Loaded) -> AttentionScores:
-    """As the probe `task_attention` measures them along training."""
+    """Attention scores on rows of the task, as the probe `task_attention` measures them during training."""
     from playground.probes.registry import make_probes
 
     measured = make_probes(["task_attention"], loaded.task, loaded.model.n_future)["task_attention"](loaded.model)
@@ -68,7 +68,7 @@ def scores_on_task(loaded: Loaded) -> AttentionScores:
 
 @functools.lru_cache(maxsize=8)
 def test_rows(loaded: Loaded) -> "Batch":
-    """The rows that ablations are measured on."""
+    """The test rows that ablations are measured on."""
     from playground.probes.rows import probe_batch
 
     return probe_batch(loaded.task, FEWER_ROWS if is_large(loaded) else ROWS)
@@ -76,7 +76,7 @@ def test_rows(loaded: Loaded) -> "Batch":
 
 @functools.lru_cache(maxsize=12)
 def ablator(loaded: Loaded, method: AblationMethod) -> "Ablator":
-    """The activations that ablations take from, on the test rows."""
+    """The ablator with the activations of the test rows."""
     from playground.probes.ablation import Ablator
 
     rows = test_rows(loaded)
@@ -93,7 +93,7 @@ def whole(loaded: Loaded) -> NDArray[np.float64]:
 @one_at_a_time
 @functools.lru_cache(maxsize=256)
 def without(loaded: Loaded, sets: tuple[tuple[str, ...], ...], method: AblationMethod) -> AblationEffects:
-    """The effect of taking out each of several sets of components, as `playground.probes.ablation.ablate` gives it."""
+    """The effect of ablating each of several sets of components, as `playground.probes.ablation.ablate` returns it."""
     from playground.probes.ablation import SET
 
     clean = whole(loaded)
@@ -112,14 +112,14 @@ def without(loaded: Loaded, sets: tuple[tuple[str, ...], ...], method: AblationM
 @one_at_a_time
 @functools.lru_cache(maxsize=64)
 def seconds_to_measure(loaded: Loaded) -> float:
-    """How long one measurement on the test rows takes, tried once a model."""
+    """Duration of one measurement on the test rows, timed once per model."""
     started = time.perf_counter()
     _measure(loaded, (), "zero")
     return time.perf_counter() - started
 
 
 def random_sets(heads: Sequence[Head], count: int, draws: int = DRAWS) -> tuple[tuple[str, ...], ...]:
-    """Up to `draws` different sets of `count` of the heads, the same at every call; all of them where there are not more."""
+    """Up to `draws` different sets of `count` heads, equal in every call; all possible sets if there are not more."""
     if not heads or count < 1:
         return ()
     if count >= len(heads):
@@ -139,10 +139,10 @@ def predicted(
     places: tuple[int, ...],
     number: int = 0,
 ) -> NDArray[np.int64]:
-    """`[offset, position]`: the token that each offset predicts at each position, with the components taken out.
+    """`[offset, position]`: the token that each offset predicts at each position, with the components ablated.
 
-    `places` holds the place of each token (`Batch.alignment`). `number` is the number of the row in the test set, so that
-    resampling never gives the row its own activations.
+    `places` holds the place of each token (`Batch.alignment`). `number` is the row's index in the test set, so that resampling
+    never gives the row its own activations.
     """
     import torch
 
@@ -185,7 +185,7 @@ def _measure(loaded: Loaded, components: tuple[str, ...], method: AblationMethod
 
 
 def _prepared(loaded: Loaded, method: AblationMethod) -> "Ablator":
-    """The ablator, which resamples from the same rows every time."""
+    """The ablator with a fixed seed: it resamples from the same rows in every call."""
     from playground.probes.ablation import SEED
     from tasks.base import seeded_generator
 

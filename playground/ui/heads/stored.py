@@ -1,4 +1,4 @@
-"""What probes have stored of the runs on the Heads page, with a sentence in place of what is missing or cannot be read."""
+"""Stored probe results of the runs on the Heads page, with a sentence on the page for missing or unreadable ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from playground.ui.shared.text import code, plain
 Rows = Literal["task_attention", "attention"]
 ROWS: dict[Rows, str] = {"task_attention": "rows of the task", "attention": "random repeats"}
 ROWS_HELP = (
-    "**rows of the task**: rows of its test set, at the queries before the tokens that it scores. **random repeats**: "
-    "random tokens that repeat, the same for every task, at every query; a head that copies only what its task repeats, "
-    "such as names, stays dark there."
+    "**rows of the task**: rows of its test set, at the queries before the tokens that it scores. **random repeats**: random "
+    "tokens that repeat, equal for every task, at every query; a head that copies only what its task repeats, such as names, "
+    "has a low score there."
 )
 ALONG_TRAINING = "task_attention composition behaviour"
 MOST_COMMAND = 4000
@@ -28,7 +28,7 @@ MOST_COMMAND = 4000
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """The one or two runs on the page, each with what it is called in figures."""
+    """The one or two runs on the page, with their titles in figures."""
 
     runs: tuple[StoredRun, ...]
     titles: Mapping[str, str]
@@ -39,7 +39,7 @@ class Shown:
 
 
 def has_probe(run: StoredRun, probe: str) -> bool:
-    """Whether a probe has stored anything, without reading it."""
+    """Whether a probe has stored anything; does not read the file."""
     try:
         return probe_file(run.path, probe).stat().st_size > 0
     except OSError:
@@ -47,12 +47,12 @@ def has_probe(run: StoredRun, probe: str) -> bool:
 
 
 def has_anything(run: StoredRun) -> bool:
-    """Whether the page has something to show of a run."""
+    """Whether the page can show anything of a run."""
     return has_probe(run, "attention") or has_probe(run, "task_attention") or bool(run.checkpoints)
 
 
 def how_to_measure(run: StoredRun, probes: str = ALONG_TRAINING) -> str:
-    """The command that fills the gap, or that there is nothing to measure any more."""
+    """The command that measures what is missing, or a sentence that this is no longer possible."""
     if run.checkpoints:
         command = run_line("probe", run.path, options=f"--probe {probes} --step all")
         return f"{code(command, MOST_COMMAND)} measures its stored steps."
@@ -60,7 +60,7 @@ def how_to_measure(run: StoredRun, probes: str = ALONG_TRAINING) -> str:
 
 
 def choose_rows(shown: Shown) -> Rows:
-    """On which rows the scores were measured; no choice where there is one kind only."""
+    """The rows on which the shown scores were measured; no control if there is only one kind."""
     present: list[Rows] = [kind for kind in ROWS if any(has_probe(run, kind) for run in shown.runs)]
     if len(present) < 2:
         return (present or ["task_attention"])[0]
@@ -77,7 +77,7 @@ def choose_rows(shown: Shown) -> Rows:
 
 
 def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
-    """The attention scores of a run along training; says on the page what is wrong, and gives None, when there are none."""
+    """The attention scores of a run along training; None, with a sentence on the page, if there are none."""
     found = run.read_history(rows, AttentionScores)
     if not _is_readable(run, rows, found):
         return None
@@ -93,7 +93,7 @@ def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
 
 
 def best_scores(run: StoredRun) -> AttentionHistory | None:
-    """The scores that name heads where nobody has chosen rows: those on the task's rows, else on random repeats."""
+    """The scores that classify heads where the page offers no choice of rows: on the task's rows, else on random repeats."""
     return scores_of(run, "task_attention" if has_probe(run, "task_attention") else "attention")
 
 
@@ -104,13 +104,13 @@ def histories_of(shown: Shown, rows: Rows) -> dict[str, AttentionHistory]:
 
 
 def probe_history(run: StoredRun, probe: str, result: type[ResultT]) -> History[ResultT] | None:
-    """What another probe stored; None when it stored nothing, and a sentence when that cannot be read."""
+    """The history of another probe; None if it stored nothing or, with a sentence on the page, cannot be read."""
     found = run.read_history(probe, result)
     return found.history if _is_readable(run, probe, found) and found.history.steps else None
 
 
 def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
-    """Whether what a probe stored, if anything, can be read at least in part; says on the page which lines are left out."""
+    """Whether the stored results of a probe can be read at least in part; the page lists the lines that cannot."""
     if not found.bad:
         return True
     if not found.history.steps:
@@ -121,10 +121,10 @@ def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
 
 
 def formation_of(run: StoredRun) -> Formation | None:
-    """When things formed in a run; a sentence, and None, when that was not measured."""
+    """The formation times of a run; None, with a sentence on the page, if they were not measured."""
     if not has_probe(run, "task_attention"):
         st.info(
-            f"{plain(run.id)} has no events: they are read from scores on rows of the task. {how_to_measure(run)}",
+            f"{plain(run.id)} has no formation times: they are computed from scores on rows of the task. {how_to_measure(run)}",
             icon=":material/info:",
         )
         return None
@@ -136,7 +136,7 @@ def formation_of(run: StoredRun) -> Formation | None:
 
 
 def unreadable(run: StoredRun, probe: str, reason: str) -> None:
-    """Say that a stored file does not hold what this version reads."""
+    """Write on the page that a stored file cannot be read by this version."""
     st.info(
         f"The stored {probe} of {plain(run.id)} cannot be read: {plain(reason)}. Another version may have written it; remove "
         f"the file from its folder `probes`. {how_to_measure(run)}",
@@ -145,11 +145,11 @@ def unreadable(run: StoredRun, probe: str, reason: str) -> None:
 
 
 def score_names(histories: Sequence[AttentionHistory]) -> list[str]:
-    """The scores that all of them have, in their order."""
+    """The scores that all of the histories have, in their order."""
     shared = [set(history.results[-1].names) for history in histories]
     return [name for name in histories[0].results[-1].names if all(name in names for names in shared)] if shared else []
 
 
 def compositions_of(run: StoredRun) -> History[Composition] | None:
-    """Composition along training."""
+    """The history of composition; None if it was not stored or cannot be read."""
     return probe_history(run, "composition", Composition)

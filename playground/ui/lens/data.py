@@ -1,6 +1,6 @@
-"""What the lens page draws, computed from a loaded model: one row read behind every layer, and means over test rows.
+"""Computations of the Lens page on a loaded model: one row read after every layer, and means over test rows.
 
-Loads PyTorch, and that only when something is computed.
+Imports PyTorch only when something is computed.
 """
 
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ ROWS = 32
 """Test rows that the means are taken over."""
 RANKS = 3
 _means: WeakKeyDictionary[Any, Lens] = WeakKeyDictionary()
-"""By model: what is computed from one lives as long as it does."""
+"""Cached means by model: dropped together with the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of tokens to read, without its padding, as a batch of one."""
+    """One row of tokens, without its padding, as a batch of one."""
 
     batch: "Batch"
     cut: int = 0
-    """How many tokens were left out at its end, because the model's context is no longer."""
+    """Number of tokens cut at the end of the row, because the model's context is shorter."""
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -41,13 +41,13 @@ class Row:
 
     @property
     def first_scored(self) -> int:
-        """Position of the first token that the task scores, or the row's length where there is none."""
+        """Position of the first token that the task scores, or the row's length if there is none."""
         scored = self.batch.score_mask[0].nonzero()
         return int(scored[0]) if len(scored) else len(self.tokens)
 
 
 def row_of_test_set(task: "Task", number: int) -> Row:
-    """A row of the test set, the last one where there are fewer."""
+    """A row of the test set; the last one if `number` is too large."""
     batch = task.test_batch(number + 1)
     batch = batch.rows(len(batch.tokens) - 1, len(batch.tokens))
     length = int((batch.documents[0] >= 0).sum())
@@ -55,7 +55,7 @@ def row_of_test_set(task: "Task", number: int) -> Row:
 
 
 def typed_row(task: "Task", text: str) -> Row:
-    """A row that somebody has typed; the task scores nothing in it. Raises ValueError as `Task.encode` does."""
+    """A typed row, without scored tokens. Raises ValueError as `Task.encode` does."""
     import torch
 
     from tasks.base import Batch
@@ -68,7 +68,7 @@ def typed_row(task: "Task", text: str) -> Row:
 
 @one_at_a_time
 def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> Reading:
-    """What every layer says along the row. Read directly, one more row on top is the model's own prediction."""
+    """Predictions of every layer along the row. Read directly, one more row at the top is the model's own prediction."""
     from playground.probes.lens import lens_view
 
     view = lens_view(loaded.model, row.batch.tokens[0], ranks=min(RANKS, loaded.task.d_vocab))
@@ -99,7 +99,7 @@ def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> 
 
 @one_at_a_time
 def means(loaded: Loaded) -> Lens:
-    """Loss and accuracy behind every layer, over the first test rows; computed once for each model."""
+    """Loss and accuracy after every layer, over the first test rows; computed once per model."""
     from playground.probes.lens import lens
 
     if loaded.model not in _means:
@@ -116,7 +116,7 @@ def _first(batch: "Batch", length: int) -> "Batch":
 
 
 def _what_comes(batch: "Batch", offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """The token that comes at each position (negative where none does), and whether the task scores it."""
+    """The token that comes at each position (negative after the end), and whether the task scores it."""
     from dataclasses import replace
 
     import torch
@@ -129,7 +129,7 @@ def _what_comes(batch: "Batch", offset: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _probability_of(model: "MTPTransformer", tokens: "Tensor", comes: np.ndarray, offset: int, way: Way) -> np.ndarray:
-    """`[layer, position]`: the probability of the token that comes, NaN where none does."""
+    """`[layer, position]`: the probability of the token that comes, NaN after the end of the row."""
     import torch
 
     from playground.probes.quiet import quietly

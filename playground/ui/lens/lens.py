@@ -1,4 +1,4 @@
-"""Lens: what every layer would already predict, a next-token run beside an n-token run."""
+"""Lens: the predictions of every layer, for a next-token run and an n-token run side by side."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,12 +23,12 @@ def main() -> None:
     """Draw the page."""
     st.title("Lens")
     st.markdown(
-        "What the model would predict if it stopped after each layer: where along the trunk the next token, and the "
-        "tokens after it, become readable."
+        "What the model would predict if it stopped after each layer: from which layer of the trunk on the next token, and the "
+        "tokens after it, can be read."
     )
     store = read_store(default_runs_dir())
     if not store.runs:
-        no_runs(store, "This page looks into the layers of stored models.")
+        no_runs(store, "This page shows what the layers of stored models predict.")
         return
     task = choose_task(store)
     of_task = [run for run in store.runs if run.record.task == task]
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _choose(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Chosen:
-    """One or two runs, each at a step of its own; the same run at two steps is a choice as well."""
+    """One or two runs, each at a step of its own; one run at two steps is also possible."""
     left_place, right_place = st.columns(2)
     left, right = choose_two(runs, groups, (left_place, right_place), key="lens-")
     chosen: list[tuple[StoredRun, int]] = []
@@ -64,7 +64,7 @@ def _choose(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Chosen:
 
 
 def _load(chosen: Chosen, groups: Mapping[str, Group]) -> list[Shown]:
-    """The models that can be opened; the page says why another cannot."""
+    """The models that can be opened; the page says why one cannot."""
     names = [f"{groups[run.id].label}, seed {run.record.seed}" for run, _ in chosen]
     called = titles(names, [step for _, step in chosen], [run.id for run, _ in chosen])
     found: list[Shown] = []

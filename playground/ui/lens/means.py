@@ -1,4 +1,4 @@
-"""How well each offset can be read behind every layer, over rows of the test set: sentences, curves and a caption."""
+"""How well each offset can be read after every layer, over rows of the test set: sentences, curves and a caption."""
 
 import math
 from collections import Counter
@@ -17,9 +17,9 @@ from playground.ui.shared.words import plural
 
 
 def lens_means(shown: Sequence[Shown], records: Sequence[RunRecord], look: Look) -> None:
-    """Draw them for the chosen models."""
+    """Draw sentences and curves for the chosen models."""
     st.subheader("From layer to layer", anchor=False)
-    with st.spinner(f"Reading {ROWS} test rows behind every layer"):
+    with st.spinner(f"Reading {ROWS} test rows after every layer"):
         curves = lens_curves(shown)
     st.markdown("\n".join(f"- {sentence(curve)}" for curve in curves))
     chances = chance_by_offset(records)
@@ -27,19 +27,19 @@ def lens_means(shown: Sequence[Shown], records: Sequence[RunRecord], look: Look)
     figure = lens_curves_figure(curves, chance=chances, uniform_loss=math.log(d_vocab), style=look.style)
     rows = len(shown[0].loaded.task.test_batch(ROWS).tokens)
     st.caption(
-        f"Means over {plural(rows, 'test row')}. Solid: the stream behind a layer goes through future head k, which "
-        "has learned to read the last layer; a good value says that what it reads is there already, a bad one only that it "
-        "is not where the head looks. Dotted: straight to the unembedding (the ordinary logit lens), the same prediction "
-        "for every offset. Both end in the model's own prediction. E is the embedding, T0, T1, .. are the layers of the trunk, "
-        "F is the future head. Accuracy counts the tokens that the task scores (1 is ideal), loss all tokens that are trained "
-        "on (0 is ideal)."
+        f"Means over {plural(rows, 'test row')}. Solid: the residual stream after a layer goes through future head k, which "
+        "was trained to read the last layer; a good value means that what it reads is already there, a bad one only that it is "
+        "not in the directions that the head reads. Dotted: straight to the unembedding (the ordinary logit lens), one "
+        "prediction for all offsets. Both end in the model's own prediction. E is the embedding, T0, T1, .. are the "
+        "layers of the trunk, F is the future head. Accuracy counts the tokens that the task scores (1 is ideal), loss "
+        "all tokens that are trained on (0 is ideal)."
     )
-    chart(figure, "lens-means", look=look, alt="Accuracy and loss of each offset behind every layer")
+    chart(figure, "lens-means", look=look, alt="Accuracy and loss of each offset after every layer")
     html_download(lambda: figure, "lens-means")
 
 
 def lens_curves(shown: Sequence[Shown]) -> list[LensCurve]:
-    """The means of each model, shaded differently where two have the same n."""
+    """The means of each model, in different shades if two have equal n."""
     seen: Counter[int] = Counter()
     curves: list[LensCurve] = []
     for item in shown:
@@ -51,7 +51,7 @@ def lens_curves(shown: Sequence[Shown]) -> list[LensCurve]:
 
 
 def sentence(curve: LensCurve) -> str:
-    """After which layer each offset can be read."""
+    """A sentence: after which layer each offset can be read."""
     parts = [_offset(curve, offset) for offset in range(1, curve.lens.loss.shape[1] + 1)]
     return f"**{plain(curve.title)}**: {'; '.join(parts)}."
 
@@ -62,18 +62,18 @@ def _offset(curve: LensCurve, offset: int) -> str:
     accuracy, loss = lens.accuracy[:, offset - 1], lens.loss[:, offset - 1]
     first = readable_from(accuracy)
     if first is None or accuracy[-1] == 0:
-        return f"{what} goes from a loss of {loss[0]:.2f} behind the embedding to {loss[-1]:.2f} nats behind the trunk"
+        return f"{what} goes from a loss of {loss[0]:.2f} after the embedding to {loss[-1]:.2f} nats after the trunk"
     site = "the embedding" if first == 0 else plain(layer_title(lens.sites[first]))
     return (
-        f"{what} is predicted with accuracy {accuracy[-1]:.2f} behind the whole trunk, and {SHARE:.0%} of that can be read "
+        f"{what} is predicted with accuracy {accuracy[-1]:.2f} after the whole trunk, and {SHARE:.0%} of that can be read "
         f"from {site} on"
     )
 
 
 def chance_by_offset(records: Sequence[RunRecord]) -> Mapping[int, float]:
-    """The chance of those scores that are an accuracy at one offset, such as `repeat_accuracy_offset_2`.
+    """The chance of the scores that are an accuracy at one offset, such as `repeat_accuracy_offset_2`, by offset.
 
-    Of several at an offset it is the first that a run has: its headline counts the scored tokens.
+    If there are several for an offset, the first that a run has is taken: its headline counts the scored tokens.
     """
     found: dict[int, float] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""One row read behind every layer, for each of the chosen models: the controls of the heat-map, and the heat-map."""
+"""Heat-map of one row read after every layer, for each of the chosen models, with its controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ WAYS: dict[Way, str] = {"through": "Through future head", "direct": "Directly"}
 COLORS: dict[ColorBy, str] = {"top": "Likeliest token", "true": "Token that comes", "right": "Right or wrong"}
 SOURCES = ("Test set", "Own text")
 MOST_ROWS = 64
-"""Rows of the test set that can be chosen from."""
+"""Number of test rows to choose from."""
 WINDOW, BEFORE = 20, 6
-"""Positions shown at first, and how many of them lie before the first one that is scored."""
+"""Positions shown at first, and how many of them come before the first scored one."""
 TYPED = 48
-"""Tokens of the test set that stand in the box for own text to begin with."""
+"""Tokens of the test set in the text box at first, as an example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,9 @@ class Shown:
 
 
 def lens_view(shown: Sequence[Shown], look: Look) -> None:
-    """Choose an offset, a way of reading and a row; draw what every layer would predict."""
+    """Choose an offset, a way of reading and a row; draws the predictions of every layer."""
 
+    # Its controls rerun the fragment alone, outside the page's own guard; so the fragment needs a guard too.
     @st.fragment
     @guarded
     def draw() -> None:
@@ -77,7 +78,7 @@ def _choose_reading(most: int) -> tuple[int, Way, ColorBy]:
     )
     ways: list[Way] = list(WAYS)
     way: Way = place.segmented_control(
-        "Read behind each layer",
+        "Read after each layer",
         ways,
         default=ways[0],
         format_func=WAYS.__getitem__,
@@ -85,7 +86,7 @@ def _choose_reading(most: int) -> tuple[int, Way, ColorBy]:
         key="lens-way",
         persist_state="session",
         help=(
-            "Through future head k, as if the trunk ended at this layer: behind the last one this is the model's own "
+            "Through future head k, as if the trunk ended at this layer: after the last layer this is the model's own "
             "prediction. Directly: final norm and unembedding alone, the ordinary logit lens, which has one prediction "
             "for all offsets."
         ),
@@ -105,7 +106,7 @@ def _choose_reading(most: int) -> tuple[int, Way, ColorBy]:
 
 
 def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
-    """The row of each model, from its own task: tasks of one name may be configured differently."""
+    """The row of each model, encoded by its own task: tasks with equal names may be configured differently."""
     place = st.container(horizontal=True, gap="medium")
     source = place.segmented_control(
         "Tokens from", SOURCES, default=SOURCES[0], required=True, key="lens-source", persist_state="session"
@@ -119,7 +120,7 @@ def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
             key=f"lens-text-{task.config.name}",
             height=68,
             persist_state="session",
-            help="As this task writes its tokens; change the example. Nothing in it is scored.",
+            help="Write it as this task writes its tokens; start from the example. Nothing in it is scored.",
         )
         rows = [_typed(item, text) for item in shown]
     else:
@@ -129,7 +130,7 @@ def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
         rows = [row_of_test_set(item.loaded.task, int(number)) for item in shown]
     if len({row.tokens for row in rows if row is not None}) > 1:
         st.info(
-            "The tasks of these two runs are configured differently, so that each reads a row of its own.",
+            "The tasks of these two runs are configured differently, so each run reads a row of its own.",
             icon=":material/info:",
         )
     return rows
@@ -154,13 +155,13 @@ def _say_what_is_missing(shown: Sequence[Shown], offset: int) -> None:
         if item.n_future < offset:
             heads = "future head 1" if item.n_future == 1 else f"future heads 1 to {item.n_future}"
             st.info(
-                f"{plain(item.title)} has {heads} only, and so nothing to show at offset {offset}; offset 1 shows both models.",
+                f"{plain(item.title)} has {heads} only, so it is not shown at offset {offset}; offset 1 shows both models.",
                 icon=":material/info:",
             )
 
 
 def _choose_window(rows: Sequence[Row]) -> tuple[int, int]:
-    """All positions of a short row; by default those around the first that is scored, or the last ones."""
+    """All positions of a short row; of a long one by default those around the first scored position, or the last ones."""
     length = max(len(row.tokens) for row in rows)
     if length <= WINDOW + 4:
         return 0, length
@@ -184,8 +185,8 @@ def _caption(reading: Reading, way: Way, d_vocab: int) -> str:
         )
     else:
         how = (
-            f"Each row of cells is the stream behind a layer, turned into a prediction at once; the top row, behind future "
-            f"head {reading.offset}, is what the model really predicts as {what}. "
+            "Each row of cells is the residual stream after a layer, turned into a prediction directly; the top row, "
+            f"after future head {reading.offset}, is what the model really predicts as {what}. "
         )
     marks = "A dot marks where the likeliest token is the one that comes, an orange triangle what the task scores. "
     return f"{how}{marks}An ideal model reaches 1 where something earlier decides the token; a uniform guess {1 / d_vocab:.2g}."

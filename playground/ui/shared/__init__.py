@@ -1,1 +1,1 @@
-"""What several pages use: choosers of runs and models, charts, words, guards, the server."""
+"""Parts that several pages use: choosers of runs and models, charts, words, error handling, the server."""

@@ -1,4 +1,4 @@
-"""Placing a figure on a page, with its downloads."""
+"""Places a figure on a page, with its downloads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from playground.ui.shared.text import file_name
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How figures are drawn and saved."""
+    """Style of figures on the page, and format of saved images."""
 
     style: Style = "screen"
     image_format: ImageFormat = "png"
 
 
 def choose_look() -> Look:
-    """Two switches that hold for all figures of a page."""
+    """Two switches that apply to all figures of a page."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         image = st.segmented_control(
             "Camera button saves",
@@ -28,7 +28,7 @@ def choose_look() -> Look:
             required=True,
             key="image_format",
             persist_state="session",
-            help="The camera stands at the top right of every figure when the pointer is on it.",
+            help="The camera appears at the top right of a figure when the pointer is on it.",
         )
         paper = st.toggle(
             "White background",
@@ -42,7 +42,7 @@ def choose_look() -> Look:
 def chart(
     figure: go.Figure, name: str, *, look: Look | None = None, alt: str | None = None, width: int | None = None
 ) -> None:
-    """Draw a figure; `name` is its key on the page and the name of its files. `width` in pixels, or all there is."""
+    """Draw a figure; `name` is its key on the page and the name of its files. `width` in pixels; None: the full width."""
     look = look or Look()
     theme = "streamlit" if look.style == "screen" else None
     config = chart_config(file_name(name), look.image_format)
@@ -50,7 +50,7 @@ def chart(
 
 
 def html_download(build: Callable[[], go.Figure], name: str) -> None:
-    """A button that saves the figure as one HTML file, which opens without a network. Made when it is pressed."""
+    """A button that saves the figure as one HTML file, which opens without a network. The file is made on pressing it."""
 
     def contents() -> str:
         return build().to_html(include_plotlyjs=True, auto_play=False)

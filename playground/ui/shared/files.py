@@ -1,6 +1,6 @@
-"""Stored runs as the pages read them: every file is parsed once, and again only when it has changed.
+"""Cached reading of stored runs: every file is parsed once, and again only when it has changed.
 
-Everything is checked when it is read (playground/runs); what is damaged is left out and named in `problems`.
+Files are checked when they are read (playground/runs); damaged parts are left out and listed in `problems`.
 """
 
 import threading
@@ -32,9 +32,9 @@ FILES = ("run.json", CONFIG, METRICS)
 
 
 class FileCache(Generic[T]):
-    """What `parse` made of each file, with the newest version of a file replacing the one before.
+    """A cache of `parse(path)` that keeps one entry per file: a new version replaces the previous one.
 
-    Shared by all sessions of the server: what it returns must not be changed.
+    Shared by all sessions of the server: returned values must not be changed.
     """
 
     def __init__(self, parse: Callable[[Path], T]) -> None:
@@ -43,7 +43,7 @@ class FileCache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> T:
-        """Raises what `parse` raises, and FileNotFoundError when there is no such file."""
+        """The parsed file. Raises the errors of `parse`, and FileNotFoundError if there is no such file."""
         version = file_version(path)
         with self._lock:
             known = self._known.get(path)
@@ -56,13 +56,13 @@ class FileCache(Generic[T]):
 
 
 def file_version(path: Path) -> Version:
-    """What tells two versions of a file apart: which file it is, its size, and when contents or mode were changed."""
+    """A key that differs between versions of a file: inode, size, and time of the last change of contents or mode."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _or_problem(parse: Callable[[Path], T]) -> Callable[[Path], "T | RunError"]:
-    """Errors are remembered like values, so that a damaged file is parsed once as well."""
+    """`parse` with RunError as a return value, so that the cache holds it and a damaged file is parsed only once."""
 
     def parsed(path: Path) -> T | RunError:
         try:
@@ -79,20 +79,20 @@ _configs: dict[Path, tuple[Version, RunRecord, dict[str, Any] | RunError]] = {}
 _metrics = FileCache(_or_problem(read_metrics))
 _histories: dict[tuple[Path, type], tuple[Version, dict[str, Any], Stored[Any]]] = {}
 _runs: "dict[Path, dict[Path, _Known]]" = {}
-"""By runs folder, and in it by the run's own."""
+"""Known runs by runs folder, then by the run's own folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
     """One run's folder, read through the cache: the same object until run.json, config.json or metrics.jsonl changes.
 
-    Has what `compare_run` asks of a run.
+    Implements the interface of `compare_run`.
     """
 
     path: Path
     record: RunRecord
     config: dict[str, Any]
-    """config.json as checked plain values, so that runs of tasks that are not installed show too."""
+    """config.json as checked plain values, so that runs of tasks that are not installed can be shown too."""
 
     @property
     def id(self) -> str:
@@ -100,16 +100,16 @@ class StoredRun:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """All rows, as they were when they were first asked for; shared, not to be changed."""
+        """All rows, as they were at the first access; shared, must not be changed."""
         return self._rows.table
 
     @property
     def columns(self) -> Mapping[str, Any]:
-        """The columns of `metrics` as arrays, which pages of many runs read; shared, not to be changed."""
+        """The columns of `metrics` as arrays, faster for pages with many runs; shared, must not be changed."""
         return self._rows.columns
 
     def read_metrics(self) -> Metrics:
-        """All rows, and the lines that cannot be read; shared, not to be changed."""
+        """All rows, and the lines that cannot be read; shared, must not be changed."""
         return self._rows
 
     @cached_property
@@ -122,20 +122,20 @@ class StoredRun:
 
     @property
     def attention(self) -> AttentionHistory:
-        """Attention scores of every head so far; shared, not to be changed."""
+        """Attention scores of every head so far, on random repeats; shared, must not be changed."""
         return self.history("attention", AttentionScores)
 
     @property
     def task_attention(self) -> AttentionHistory:
-        """Attention scores on rows of the task, before the tokens that it scores; shared, not to be changed."""
+        """Attention scores on rows of the task, at the queries before scored tokens; shared, must not be changed."""
         return self.history("task_attention", AttentionScores)
 
     def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
-        """What a probe stored, such as `run.history("composition", Composition)`; shared, not to be changed."""
+        """Stored results of a probe, as in `run.history("composition", Composition)`; shared, must not be changed."""
         return self.read_history(probe, result).history
 
     def read_history(self, probe: str, result: type[ResultT]) -> Stored[ResultT]:
-        """What a probe stored, and the lines that cannot be read; shared, not to be changed."""
+        """Stored results of a probe, and the lines that cannot be read; shared, must not be changed."""
         path = probe_file(self.path, probe)
         try:
             version = file_version(path)
@@ -151,7 +151,7 @@ class StoredRun:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What of the run cannot be read and is left out, a sentence each."""
+        """One sentence for each part of the run that cannot be read and is left out."""
         found: list[str] = []
         try:
             metrics = _metrics.get(self.path / METRICS)
@@ -174,7 +174,7 @@ class StoredRun:
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which weights are stored, ascending; none where they may not be read, which `problems` says."""
+        """Steps with stored weights, ascending; empty if the folder may not be read (see `problems`)."""
         try:
             return stored_steps(self.path / "checkpoints")
         except RunError:
@@ -188,14 +188,14 @@ class Store:
     folder: Path
     runs: tuple[StoredRun, ...]
     broken: tuple[tuple[str, str], ...]
-    """Name of the folder, and what is wrong with it."""
+    """Name of the folder, and the error."""
 
     def find(self, run_id: str) -> StoredRun | None:
         return next((run for run in self.runs if run.id == run_id), None)
 
 
 def read_store(folder: Path) -> Store:
-    """List a runs folder; a folder that does not exist holds no runs, and one that may not be read is named as broken."""
+    """List a runs folder; a folder that does not exist holds no runs, and one that may not be read is listed as broken."""
     broken: list[tuple[str, str]] = []
     try:
         paths = run_folders(folder)
@@ -224,7 +224,7 @@ def read_store(folder: Path) -> Store:
 
 
 class _Known(NamedTuple):
-    """A run that was read, and the versions of its files before they were."""
+    """A run that was read, and the versions of its files before it was read."""
 
     files: tuple[Path, ...]
     versions: tuple[Version | None, ...]
@@ -239,7 +239,7 @@ def _version_if_there(path: Path) -> Version | None:
 
 
 def _config(path: Path, record: RunRecord) -> "dict[str, Any] | RunError":
-    """The checked configuration of a run; the same object as long as neither it nor what run.json says of it changes."""
+    """The checked configuration of a run; the same object as long as it and the fields of run.json about it are unchanged."""
     version = file_version(path / CONFIG)
     known = _configs.get(path)
     if known is not None and known[0] == version and known[1].config_hash == record.config_hash:

@@ -1,4 +1,4 @@
-"""The last line of defence: an error that nobody expected becomes a sentence on the page and a traceback on the server."""
+"""Handler for unexpected errors: a sentence on the page and a traceback on the server, in place of a broken page."""
 
 import functools
 import logging
@@ -14,7 +14,7 @@ logger = logging.getLogger("playground.ui")
 
 
 def guarded(function: Callable[P, object]) -> Callable[P, None]:
-    """Wrap what draws a page, or a fragment of one. Streamlit's own stops and reruns pass through."""
+    """Wrap a function that draws a page or a fragment. Streamlit's own stop and rerun signals are no `Exception` and pass."""
 
     @functools.wraps(function)
     def draw(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -23,16 +23,18 @@ def guarded(function: Callable[P, object]) -> Callable[P, None]:
         except Exception as error:
             logger.exception("a page failed")
             st.error(f"This part of the page could not be drawn. {_hint(error)}", icon=":material/error:")
-            st.caption(f"{plain(type(error).__name__)}: {plain(error)} (the terminal that runs the app shows where)")
+            st.caption(
+                f"{plain(type(error).__name__)}: {plain(error)} (the traceback is in the terminal that runs the app)"
+            )
 
     return draw
 
 
 def _hint(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return "The app may not read or write a file in the runs folder; its permissions need a look."
+        return "The app may not read or write a file in the runs folder; check the permissions of the folder."
     if isinstance(error, OSError):
         return "A file could not be read or written: is the disk full, or was a run removed just now? Reload the page."
     if isinstance(error, ImportError):
         return "A library is missing; `make app` installs all of them."
-    return "Reload the page; if it comes back, choose other runs or settings. Stored runs are not touched by this."
+    return "Reload the page; if the error persists, choose other runs or settings. Stored runs are not changed by this."

@@ -1,7 +1,7 @@
-"""Keeping reruns fast: Streamlit collects garbage after every run, and that takes the longer the more libraries are loaded.
+"""Keeps reruns fast: Streamlit collects garbage after every rerun, which takes longer the more libraries are loaded.
 
-With PyTorch and TransformerLens in the process one collection takes 0.2 s, once a second while a training is watched.
-What libraries hold is never garbage, so it is put where the collector does not look.
+With PyTorch and TransformerLens in the process one collection takes 0.2 s, once a second while a training is watched. Objects
+of libraries are never garbage, so they are moved to the generation that the collector skips (`gc.freeze`).
 """
 
 import gc
@@ -11,7 +11,7 @@ _looked_at = 0
 
 
 def spare_libraries() -> None:
-    """Leave out of later collections all that is alive now, when modules have been loaded since the last call."""
+    """Exclude all live objects from later collections, if modules have been loaded since the last call."""
     global _looked_at
     if len(sys.modules) > _looked_at:
         _looked_at = len(sys.modules)

@@ -1,6 +1,6 @@
-"""Stored models for the pages that look inside: loaded when first needed, kept for the next rerun.
+"""Stored models for the pages that analyse them: loaded on first use, cached for later reruns.
 
-A model is shared by all sessions, and a probe puts hooks on it for a moment: so only one computation runs at a time.
+A model is shared by all sessions, and a probe puts hooks on it while it runs: so only one computation runs at a time.
 """
 
 import functools
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_MODELS = 8
 LARGE = 3_000_000
-"""A model with more parameters takes as many threads as there are."""
+"""A model with more parameters uses all threads, a smaller one a single thread."""
 P = ParamSpec("P")
 T = TypeVar("T")
 _turn = threading.RLock()
@@ -30,14 +30,14 @@ _turn = threading.RLock()
 
 @dataclass(frozen=True)
 class Loaded:
-    """A stored model with its task. Shared by all sessions: nobody may change it; probes leave no trace."""
+    """A stored model with its task. Shared by all sessions: it must not be changed; probes leave it as it was."""
 
     model: "MTPTransformer"
     task: "Task"
 
 
 def load_stored(run: StoredRun, step: int) -> Loaded | None:
-    """The model of a stored step; says on the page why, and gives None, when it cannot be opened."""
+    """The model of a stored step; None, with a sentence on the page, if it cannot be opened."""
     weights = run.path / "checkpoints" / str(step)
     try:
         with st.spinner("Loading the model"):
@@ -58,8 +58,9 @@ def _load(path: Path, step: int, _version: int) -> Loaded:
 
 
 def one_at_a_time(function: Callable[Concatenate[Loaded, P], T]) -> Callable[Concatenate[Loaded, P], T]:
-    """Wrap what runs a shared model. A small one runs on one thread: beside a training, which takes all cores, two threads
-    wait for one another many times longer than they work.
+    """Wrap a function that runs a shared model, so that one runs at a time, and small models on one thread.
+
+    While a training uses all cores, two threads of a small model would wait for each other far longer than they compute.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""What pages compute of a stored run, kept as long as its files stay as they are."""
+"""Cache for values computed from a stored run, valid while the run's files are unchanged."""
 
 import functools
 from collections.abc import Callable, Hashable
@@ -10,15 +10,15 @@ from playground.ui.shared.files import StoredRun
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST_KEPT = 32
-"""Values of a function for one run with different other arguments; the oldest leaves first."""
+"""Most values of one function for one run, with different other arguments; the oldest is dropped first."""
 
 
 def remembered(compute: Callable[Concatenate[StoredRun, P], T]) -> Callable[Concatenate[StoredRun, P], T]:
     """Call `compute` once for each state of a run's files and each choice of other arguments, which must be hashable.
 
-    The values go when the `StoredRun` does, which read_store (files.py) replaces when a file of the run changes. A cache of
-    the newest calls, such as functools.lru_cache, would keep the tables of a run in training in all their old versions. Shared
-    by all sessions of the server: what it returns must not be changed.
+    Values are dropped together with the `StoredRun`, which read_store (files.py) replaces when a file of the run changes. A
+    cache of the newest calls, such as functools.lru_cache, would keep the tables of a run in training in all old versions.
+    Shared by all sessions of the server: returned values must not be changed.
     """
     known: WeakKeyDictionary[StoredRun, dict[Hashable, T]] = WeakKeyDictionary()
 

@@ -1,4 +1,4 @@
-"""Which stored runs a page shows, and which of them count for a mean."""
+"""Controls for the stored runs that a page shows, and the groups that these runs form."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from playground.ui.shared.words import CONTROL_HELP, STATES, TASKS, task_title
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """What the person at the page has chosen; an empty choice means everything."""
+    """The user's choice of filters; an empty choice means everything."""
 
     n_futures: Sequence[int] = ()
     controls: Sequence[str] = ()
@@ -24,7 +24,7 @@ class Filters:
     ids: Sequence[str] = ()
 
     def keep(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
-        """The runs that pass. With n = 1 both controls name the same model, so that it passes either."""
+        """The runs that pass. With n = 1 both controls name the same model, so it passes with either."""
 
         def passes(run: StoredRun) -> bool:
             record = run.record
@@ -40,12 +40,12 @@ class Filters:
 
 
 def preset_name(run: StoredRun) -> str:
-    """The preset a run was derived from."""
+    """The preset that a run was derived from."""
     return run.record.preset or "own settings"
 
 
 def choose_task(store: Store) -> str:
-    """The task whose runs are shown; by default that of the newest run. The choice stands in the page's address."""
+    """The task whose runs are shown; by default that of the newest run. The choice is stored in the page's address."""
     tasks = {run.record.task for run in store.runs}
     ordered = [task for task in TASKS if task in tasks] + sorted(tasks - set(TASKS))
     newest = store.runs[-1].record.task
@@ -62,7 +62,7 @@ def choose_task(store: Store) -> str:
 
 
 def choose_filters(runs: Sequence[StoredRun]) -> Filters:
-    """Filters side by side, each with the values that occur."""
+    """Filters side by side, each with the values that occur in the runs."""
     columns = st.columns(5)
     n_futures = columns[0].multiselect(
         "n", sorted({run.record.n_future for run in runs}), placeholder="all", key="filter-n"
@@ -96,17 +96,17 @@ def choose_filters(runs: Sequence[StoredRun]) -> Filters:
 
 
 def _option(text: str) -> str:
-    """An entry of a multiselect, which draws no Markdown."""
+    """An entry of a multiselect, which does not interpret Markdown."""
     return visible(text, MOST)
 
 
 def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
-    """The group of each run by its id, from experiments that are remembered."""
+    """The group of each run by its id, from cached experiments."""
     return group_experiments(experiments_of(runs))
 
 
 def experiments_of(runs: Sequence[StoredRun]) -> dict[str, Experiment]:
-    """What each run trains, by its id."""
+    """The experiment of each run by its id."""
     return {run.id: _experiment(run) for run in runs}
 
 

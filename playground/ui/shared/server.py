@@ -1,7 +1,7 @@
-"""What the app's server answers: requests for a name it goes by, from its own pages, never inside another page's frame.
+"""Protection of the app's server: it answers only requests for its own names, from its own pages, outside foreign frames.
 
-Streamlit refuses other names on the websocket alone, and takes every port of this machine for its own origin; this holds for
-all of its routes. docs/decisions/0004-streamlit-server-settings.md says what is set where, and why.
+Streamlit checks names on the websocket alone, and accepts every port of this machine as its own origin; this middleware checks
+all routes. docs/decisions/0004-streamlit-server-settings.md explains which setting is where, and why.
 """
 
 import asyncio
@@ -27,12 +27,13 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-"""Of every answer: nothing is loaded from another server, and no other page frames, embeds or scripts this one.
+"""Headers of every response: no content from other servers is loaded, and no other page can frame, embed or script this one.
 
-Streamlit's own page has an inline script and inline styles, and mounts components from `blob:` addresses.
+`unsafe-inline` and `blob:` are needed because Streamlit's own page has an inline script and inline styles, and mounts
+components from `blob:` addresses.
 """
 HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
-"""What a browser sends: a name or an address, and a port."""
+"""The form of a valid `Host` header: a name or an address, and optionally a port."""
 OTHER_NAME = (
     "This server does not go by that name. The settings server.allowedHosts in .streamlit/config.toml name those it goes by; "
     "for another one start it with --server.allowedHosts NAME.\n"
@@ -41,13 +42,13 @@ OTHER_ORIGIN = "Requests from pages of other servers are refused; server.corsAll
 
 
 class Guard:
-    """ASGI middleware before all of Streamlit: refuses foreign names and origins, and adds `HEADERS` to what is answered."""
+    """ASGI middleware in front of all of Streamlit: refuses foreign names and origins, and adds `HEADERS` to responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
+        """Answer with a refusal, or pass the request on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -61,15 +62,17 @@ class Guard:
         if problem is None:
             await self.app(scope, receive, send_guarded)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the answer is 403
+            await send(
+                {"type": "websocket.close", "code": 1008}
+            )  # sent before the socket is accepted, so the answer is 403
         else:
             await PlainTextResponse(problem, status_code=403)(scope, receive, send_guarded)
 
 
 def refusal(headers: Headers) -> str | None:
-    """Why a request is not answered; None where it is.
+    """The reason for which a request is refused; None if it is not.
 
-    The port of `Host` is not looked at: one that was forwarded from another machine differs from the server's.
+    The port of `Host` is not checked: a port forwarded from another machine differs from the server's.
     """
     hosts, origins = headers.getlist("host"), headers.getlist("origin")
     if len(hosts) != 1 or not HOST.fullmatch(hosts[0]) or not is_host_allowed(hosts[0]):
@@ -81,7 +84,7 @@ def refusal(headers: Headers) -> str | None:
 
 @asynccontextmanager
 async def browser_opened(_app: st.App) -> AsyncIterator[None]:
-    """Open the page in a browser where there is a display, as `streamlit run` does of a plain script."""
+    """Open the page in a browser if there is a display, as `streamlit run` does for a plain script."""
     if not st.get_option("server.headless"):
         address = get_display_address(st.get_option("server.address") or "localhost")
         asyncio.get_running_loop().call_soon(open_browser, get_url(address))

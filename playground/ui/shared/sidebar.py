@@ -1,4 +1,4 @@
-"""The side bar: which folder the runs lie in, how many there are, and which cannot be read."""
+"""The sidebar: the runs folder, the number of runs, and the folders that cannot be read."""
 
 from collections import Counter
 
@@ -13,12 +13,12 @@ MOST_SHOWN = 10
 
 
 def sidebar() -> None:
-    """Draw it."""
+    """Draw the sidebar."""
     store = read_store(default_runs_dir())
     with st.sidebar:
         st.caption(
             f"Runs folder: {code(store.folder)}",
-            help=f"{plain(store.folder.resolve())}. PLAYGROUND_RUNS_DIR chooses another.",
+            help=f"{plain(store.folder.resolve())}. Set PLAYGROUND_RUNS_DIR to use another folder.",
         )
         counts = Counter(run.record.state for run in store.runs)
         if store.runs:
@@ -32,4 +32,4 @@ def sidebar() -> None:
                     st.markdown(f"{code(name)}: {plain(problem)}")
                 if number > MOST_SHOWN:
                     st.caption(f"and {number - MOST_SHOWN} more")
-                st.caption("They are left alone. Remove the folder, or restore its run.json.")
+                st.caption("They are not shown and not changed. Remove the folder, or restore its run.json.")

@@ -1,6 +1,6 @@
-"""What runs made of their device: tokens/s, model FLOP/s and the share of the device's matrix rate, memory. Needs no torch.
+"""Device use of runs: tokens/s, model FLOP/s and the share of the device's matrix rate, memory. Needs no torch.
 
-Rates are of training alone: evaluations, checkpoints and probes do not count. MFU (model FLOPs utilisation, Chowdhery et
+Rates are of training alone, without evaluations, checkpoints and probes. MFU (model FLOPs utilisation, Chowdhery et
 al. 2022, 2204.02311) is the model FLOP/s of a process over the FLOP/s of a large matrix product measured on its device.
 """
 
@@ -20,13 +20,13 @@ from playground.ui.shared.text import MOST
 from playground.ui.shared.words import STATES, short
 
 RECENT = 5
-"""How many rows of training losses `now` is taken over."""
+"""Rows of training losses that the column `now` is computed from."""
 UNKNOWN = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemRow:
-    """One run. None: not known."""
+    """Device use of one run. None: unknown."""
 
     run: str
     model: str
@@ -37,29 +37,29 @@ class SystemRow:
     threads: int
     """CPU threads of the process."""
     replicas: int
-    """Models that its process trained side by side."""
+    """Number of models that its process trained side by side."""
     tokens_per_second: float | None
-    """Input tokens a second of this model: the median over all rows of training losses."""
+    """Input tokens per second of this model: the median over all rows of training losses."""
     now: float | None
-    """The same over the last `RECENT` rows."""
+    """Input tokens per second of this model: the median over the last `RECENT` rows."""
     flops: float | None
     """Model FLOP/s of the whole process: tokens/s, times FLOPs per token, times replicas."""
     matmul_flops: float | None
     """FLOP/s of a large matrix product on the device."""
     peak_memory: int | None
-    """Bytes, of the whole process."""
+    """Bytes, for the whole process."""
     seconds: float
-    """Training time."""
+    """Seconds of training."""
     probe_seconds: float
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs utilisation, between 0 and 1."""
+        """Model FLOPs utilisation, from 0 to 1."""
         return self.flops / self.matmul_flops if self.flops is not None and self.matmul_flops else None
 
 
 def system_row(run: StoredRun, group: Group) -> SystemRow:
-    """The row of one run, finished or not; FLOP/s are those of now while it trains."""
+    """The row of one run, finished or not; during training its FLOP/s are those of the last rows."""
     record = run.record
     rate, now, per_token = _measured(run)
     used = now if record.state == "running" and now is not None else rate
@@ -83,7 +83,7 @@ def system_row(run: StoredRun, group: Group) -> SystemRow:
 
 @remembered
 def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]:
-    """Tokens a second over the run and over its last rows, and FLOPs per token."""
+    """Tokens per second over the run and over its last rows, and FLOPs per token."""
     rates = throughput(run.columns)
     recent = rates[-RECENT:]
     rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else run.record.tokens_per_second or None
@@ -92,7 +92,7 @@ def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]
 
 
 def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFrame:
-    """The table on a page, one row a run; what no run knows has no column. `live`: in brief, with the speed of now."""
+    """The table on a page, one row per run, without columns that no run has. `live`: fewer columns, with the speed of now."""
     known = {
         "model": [visible(row.model, MOST) for row in rows],
         "seed": [row.seed for row in rows],
@@ -116,12 +116,12 @@ def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFra
 
 
 def system_csv(rows: Sequence[SystemRow]) -> str:
-    """All figures as CSV, in plain units: tokens/s, FLOP/s, bytes, seconds; `mfu` is a share."""
+    """All numbers as CSV, in base units: tokens/s, FLOP/s, bytes, seconds; `mfu` is a share."""
     return pd.DataFrame([asdict(row) | {"mfu": row.mfu} for row in rows]).to_csv(index=False)
 
 
 def together(rows: Sequence[SystemRow]) -> float:
-    """Tokens a second of all models in training."""
+    """Tokens per second of all models in training together."""
     return sum(row.now or 0.0 for row in rows if row.status == "running")
 
 

@@ -1,4 +1,4 @@
-"""How fast runs trained and how much of the device they used, as a table."""
+"""A table of training speed and device use of runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from playground.ui.shared.files import StoredRun
 from playground.ui.shared.system import rows_of, system_csv, system_table
 
 COLUMNS = {
-    "speed": "Input tokens of one model a second of training, the median over the run; evaluations and probes do not count.",
-    "now": "Input tokens of one model a second, the median over the last five rows of training losses.",
+    "speed": "Input tokens per second of training of one model, the median over the run; without evaluations and probes.",
+    "now": "Input tokens per second of one model, the median over the last five rows of training losses.",
     "model FLOP/s": "Operations that forward and backward pass need, of all models in the process; attention counted as half.",
     "MFU": "Model FLOPs utilisation: model FLOP/s over those of a large matrix product, measured on the same device.",
     "peak memory": "Of the whole process.",
@@ -28,10 +28,10 @@ def stored_system(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Non
     told = "How fast the runs trained, and how much of their device they used."
     if any(row.mfu is not None for row in rows):
         told += (
-            " MFU: the operations that forward and backward pass need a second, as a share of what a large matrix product "
+            " MFU: the operations per second that forward and backward pass need, as a share of what a large matrix product "
             "reaches on the same device."
         )
-    st.caption(f"{told} Speeds compare only on the same device with nothing else at work.")
+    st.caption(f"{told} Compare speeds only on the same device and without other programs running.")
     show_table(system_table(rows), "system")
     st.download_button(
         "System as CSV", lambda: system_csv(rows), "system.csv", "text/csv", on_click="ignore", key="csv-system"

@@ -1,8 +1,8 @@
-r"""Data on a page, shown as it is: Streamlit draws Markdown in texts, labels, help and in the options of most widgets.
+r"""Shows data verbatim on a page: Streamlit interprets Markdown in texts, labels, help and the options of most widgets.
 
-Its Markdown is GitHub's with more: `:red[..]`, `:smile:`, `:material/home:`, `$..$`, arrows. A backslash hides a mark from the
-parser, but links, emoji, icons and arrows are looked for in the text that comes out of it; `SPLIT` parts that text. Options of
-`selectbox` and `multiselect` and the cells of tables are not Markdown: `visible` is enough there.
+Its Markdown is GitHub's with extensions: `:red[..]`, `:smile:`, `:material/home:`, `$..$`, arrows. A backslash escapes a mark
+for the parser, but links, emoji, icons and arrows are searched in the parsed text, where backslashes are gone; `SPLIT`
+interrupts that text. Options of `selectbox` and `multiselect` and table cells are not Markdown: `visible` is enough there.
 """
 
 import re
@@ -10,9 +10,9 @@ import re
 from playground.text import visible
 
 MOST = 300
-"""Letters of a text that a page shows."""
+"""Most letters of a text on a page."""
 SPLIT = ":color[]"
-"""Draws nothing, an empty element, and parts the text before it from the text after it."""
+"""An empty element: draws nothing, and separates the text before it from the text after it."""
 _MARKS = re.compile(
     r"(?P<arrow>(?<![^\s:])(?:<->|->|<-|--|>=|<=|~=)(?![^\s@]))"
     r"|(?P<www>[wW]{3}(?=\.))"
@@ -23,7 +23,7 @@ _MARKS = re.compile(
 
 
 def plain(text: object, most: int = MOST) -> str:
-    r"""Markdown that shows the text itself, on one line.
+    r"""Markdown that shows the text verbatim, on one line.
 
     >>> print(plain("a_b _c_ [d](http://e)"))
     a_b \_c\_ \[d\](http\::color[]//e)
@@ -34,22 +34,22 @@ def plain(text: object, most: int = MOST) -> str:
         return _spaces(seen)
     at = seen.index(inner)
     marked = _MARKS.sub(lambda found: _hidden(found, last=found.end() == len(inner)), inner)
-    marked = re.sub(r"^(?:(?=[-+=])|(\d+)(?=[.)]))", r"\1\\", marked)  # what begins a list or underlines a heading
+    marked = re.sub(r"^(?:(?=[-+=])|(\d+)(?=[.)]))", r"\1\\", marked)  # marks that begin a list or underline a heading
     return _spaces(seen[:at]) + marked + _spaces(seen[at + len(inner) :])
 
 
 def code(text: object, most: int = MOST) -> str:
-    """Markdown that shows the text itself in the letters of code, on one line.
+    """Markdown that shows the text verbatim in code letters, on one line.
 
     >>> code("runs"), code("a`b")
     ('`runs`', '``a`b``')
     """
-    # Streamlit replaces `:material/` before it parses anything.
+    # Streamlit replaces `:material/` before it parses code spans, so the colon must leave the span.
     return SPLIT.join(map(_code, re.split(r"(?<=:)(?=material/)", visible(str(text), most))))
 
 
 def file_name(text: str) -> str:
-    """The text as the name of a file that is saved: letters, digits, dots and hyphens.
+    """The text as the name of a saved file: letters, digits, dots and hyphens.
 
     >>> file_name("heads-<x>/../1")
     'heads-_x_1'
@@ -58,7 +58,7 @@ def file_name(text: str) -> str:
 
 
 def _hidden(found: re.Match[str], *, last: bool) -> str:
-    """What stands for a mark. A colon begins an emoji, an icon, a directive or the rest of an address."""
+    """The escape for a mark. A colon can begin an emoji, an icon, a directive or the rest of an address."""
     mark = found[0]
     match found.lastgroup:
         case "arrow":
@@ -74,7 +74,7 @@ def _hidden(found: re.Match[str], *, last: bool) -> str:
 
 
 def _spaces(text: str) -> str:
-    """White space at an end, which Markdown would drop, or take for code."""
+    """White space at an end as entities: Markdown would drop it, or read four spaces as code."""
     return "".join(f"&#{ord(space)};" for space in text)
 
 

@@ -1,4 +1,4 @@
-"""Choosing two stored runs to stand side by side: by default a next-token run and its partner that predicts further."""
+"""Chooser for two stored runs, by default a next-token run and its n-token partner."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +11,15 @@ from playground.ui.shared.text import MOST
 from playground.ui.shared.words import STATES
 
 LONGEST_TITLE = 40
-"""A run whose settings take more letters to name goes by its id."""
+"""A run whose title would be longer than this, in letters, is called by its id."""
 
 
 def choose_two(
     runs: Sequence[StoredRun], groups: Mapping[str, Group], places: tuple[DeltaGenerator, DeltaGenerator], key: str = ""
 ) -> tuple[StoredRun, StoredRun | None]:
-    """By default the newest n = 1 run that has a partner of the same preset and seed, and that partner.
+    """Two choice boxes; by default the newest n = 1 run that has a partner of the same preset and seed, and that partner.
 
-    None stands for a second run where there is only one. `key` begins the keys of the two boxes.
+    The second run is None if there is only one. `key` is a prefix of the keys of the two boxes.
     """
     newest_first = list(runs)[::-1]
     names = {run.id: run_name(run, groups[run.id]) for run in newest_first}
@@ -30,7 +30,7 @@ def choose_two(
         "Left", ids, index=ids.index(default_left.id), format_func=names.__getitem__, key=f"{key}left"
     )
     if len(ids) == 1:
-        places[1].caption("With a second run of this task, trained with another n, the two would stand side by side.")
+        places[1].caption("Train a second model of this task with another n to compare two runs here.")
         return by_id[left], None
     right = places[1].selectbox(
         "Right", ids, index=ids.index(default_right.id), format_func=names.__getitem__, key=f"{key}right"
@@ -39,7 +39,7 @@ def choose_two(
 
 
 def default_pair(newest_first: Sequence[StoredRun]) -> tuple[StoredRun, StoredRun]:
-    """The newest n > 1 run with an n = 1 run of its preset and seed (first); failing that the newest of either kind."""
+    """The newest n > 1 run with an n = 1 run of its preset and seed (which comes first); else the newest run of either kind."""
 
     def kind(run: StoredRun) -> tuple[str | None, int]:
         return run.record.preset, run.record.seed
@@ -56,14 +56,14 @@ def default_pair(newest_first: Sequence[StoredRun]) -> tuple[StoredRun, StoredRu
 
 
 def run_name(run: StoredRun, group: Group) -> str:
-    """A run in the list of a selectbox, which draws no Markdown."""
+    """A run in the list of a selectbox, which does not interpret Markdown."""
     record = run.record
     name = f"{group.label}, seed {record.seed} ({STATES[record.state]}, step {record.step:,}): {run.id}"
     return visible(name, MOST)
 
 
 def titles(names: Sequence[str], steps: Sequence[int], ids: Sequence[str]) -> list[str]:
-    """What the chosen models are called: group, seed and step, or the run's id where that is too long or not enough."""
+    """Titles of the chosen models: group, seed and step, or the run's id if that is too long or ambiguous."""
     short = [name if len(name) <= LONGEST_TITLE else run for name, run in zip(names, ids, strict=True)]
     found = [f"{name}, step {step:,}" for name, step in zip(short, steps, strict=True)]
     return [

@@ -1,4 +1,4 @@
-"""Words and numbers as people read them."""
+"""Words and numbers in readable form."""
 
 STATES = {
     "running": "training",
@@ -7,20 +7,20 @@ STATES = {
     "interrupted": "interrupted",
     "failed": "failed",
 }
-"""What the state of a run is called on a page."""
+"""Name of a run's state on a page."""
 TASKS = {"induction": "Induction", "stories": "Stories", "polynomial": "Polynomials", "bytes": "Bytes"}
-"""What a task is called on a page; others go by their own name."""
+"""Name of a task on a page; other tasks have their own name."""
 CONTROL_HELP = (
     "A model with n future heads needs layers for them. **layers**: all models have the same number of layers, so each "
     "further future head takes one from the trunk (as in the paper). **trunk**: every model keeps the same trunk, so the "
     "path to the next token is equally deep, and n > 1 has more parameters. **flops**: the model of trunk, with fewer steps, "
-    "so that its training costs what that of n = 1 costs. **detached**: the model of trunk, whose further future heads learn "
-    "and send nothing back into the trunk. A claim about the loss needs layers, trunk and detached."
+    "so that its training costs as much as that of n = 1. **detached**: the model of trunk, whose further future heads learn "
+    "but send no gradient into the trunk. A claim about the loss needs layers, trunk and detached."
 )
 
 
 def task_title(name: str) -> str:
-    """A task's name on a page."""
+    """The name of a task on a page."""
     return TASKS.get(name, name)
 
 
@@ -30,7 +30,7 @@ def plural(count: int, word: str, words: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A rough time: `20 seconds`, `3 minutes`, `2 hours`."""
+    """A rough duration: `20 seconds`, `3 minutes`, `2 hours`."""
     if seconds < 50:
         return plural(max(5, 5 * round(seconds / 5)), "second")
     if seconds < 50 * 60:
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 
 
 def short(number: float) -> str:
-    """Three digits and a unit: `612 k`, `1.23 M`."""
+    """A number with three digits and a unit: `612 k`, `1.23 M`."""
     for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= 0.9995 * size:  # 999,600 is `1 M`, not `1e+03 k`
             return f"{number / size:.3g} {unit}"

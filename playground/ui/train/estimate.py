@@ -1,4 +1,4 @@
-"""How long a training will take, and what its seeds cost, in plain language: from earlier runs, or the preset's figure."""
+"""Estimate of the time of a training and the cost of its seeds, in words: from earlier runs, or from the preset's figure."""
 
 import heapq
 import math
@@ -13,19 +13,19 @@ from playground.runs.record import RunRecord
 from playground.ui.shared.words import duration, plural
 
 START_UP = 6.0
-"""Seconds until a training process has loaded its libraries."""
+"""Seconds until a training process has imported its libraries."""
 SIDE_BY_SIDE = 1.9
-"""A training on one core beside others takes this much longer than one on two cores, evaluations included."""
+"""A training on one core next to others takes this much longer than one on two cores, evaluations included."""
 COST_OF_SIXTEEN = ((256, 2.40), (1024, 3.25), (4096, 5.80), (32_768, 14.3))
 """(tokens in a step of one model, time of a step of sixteen over that of one) on a GPU, where replicas share a process.
 
-Of a 1M model on an H200 (docs/log.md, 2026-11-28). The fewer tokens a model has, the less of the GPU it fills.
+Measured with a 1M model on an H200 (docs/log.md, 2026-11-28). The fewer tokens per step, the less of the GPU one model uses.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Seconds, and where the figure comes from."""
+    """Estimated seconds, and their source."""
 
     seconds: float
     models: int
@@ -34,12 +34,12 @@ class Estimate:
     measured: bool
     seeds: int = 1
     cost: float = 1.0
-    """Time of all seeds over that of one, without starting up."""
+    """Time of all seeds over that of one, without the start of processes."""
     shared: bool = False
     """Whether the seeds of one n train in one process."""
 
     def text(self) -> str:
-        """One sentence on the time; a second on what the seeds cost, where there are several."""
+        """One sentence on the time; if there are several seeds, a second one on their cost."""
         source = "from earlier runs here" if self.measured else "a guess until a first run has been measured here"
         time = f"{plural(self.models, 'model')}{self._side()}: about **{duration(self.seconds)}** ({source})."
         if self.seeds < 2:
@@ -60,11 +60,11 @@ def times(ratio: float) -> str:
 
 
 def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> float:
-    """Time that `n_replicas` models of one shape take on this machine over the time of one, with `tokens` in a step of one.
+    """Time of `n_replicas` models of one shape on this machine over the time of one, with `tokens` in a step of one.
 
-    On a GPU (`cuda`) they share a process: `COST_OF_SIXTEEN`, between whose rows it rises with the logarithm of the tokens, and
-    linearly with the replicas. On the CPU (`cpu`) each is a process on one core, as many at a time as there are cores. Raises
-    ValueError for less than one replica and for any other device.
+    On a GPU (`cuda`) they share a process: interpolates COST_OF_SIXTEEN, linearly in the logarithm of the tokens and in the
+    replicas. On the CPU (`cpu`) each is a process on one core, as many at a time as there are cores. Raises ValueError for
+    fewer than one replica and for any other device.
 
     >>> replica_cost(16, "cuda", tokens=4096), round(replica_cost(4, "cuda", tokens=4096), 2), replica_cost(16, "cuda")
     (5.8, 1.96, 14.3)
@@ -82,7 +82,7 @@ def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> floa
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be trained: every combination of n and seed, `parallel` processes at a time."""
+    """The trainings to run: every combination of n and seed, `parallel` processes at a time."""
 
     preset: str
     n_futures: tuple[int, ...]
@@ -91,20 +91,20 @@ class Plan:
     steps: int
     parallel: int
     tokens: int
-    """In a step of one model."""
+    """Tokens in a step of one model."""
     stored: frozenset[tuple[int, int]] = frozenset()
-    """(n, seed) of what finished runs have trained already, which is left out."""
+    """(n, seed) that finished runs have already trained; they are left out."""
 
     @property
     def left(self) -> list[tuple[int, int]]:
-        """(n, seed) of what is to be trained, in the order in which it starts."""
+        """(n, seed) of the remaining trainings, in the order in which they start."""
         return [(n, seed) for seed in self.seeds for n in self.n_futures if (n, seed) not in self.stored]
 
 
 def estimate(
     plan: Plan, records: Sequence[RunRecord], *, seconds_per_step: float, n_layers: int, device: str = "cpu"
 ) -> Estimate:
-    """How long a plan takes: at the pace of finished runs like it, else at the preset's for n = 1.
+    """Estimate the time of a plan at the pace of similar finished runs, else at the preset's pace for n = 1.
 
     On the CPU each model is a process of its own; on a GPU (`cuda`) the seeds of one n share one.
     """
@@ -112,7 +112,9 @@ def estimate(
     measured = True
     left = plan.left
     for n_future in dict.fromkeys(n for n, _ in left):
-        n_future = 1 if plan.control == "flops" else n_future  # its steps cost together what those of n = 1 do
+        n_future = (
+            1 if plan.control == "flops" else n_future
+        )  # under flops its fewer steps cost as much as those of n = 1
         rate = _measured(records, plan.preset, n_future, plan.control)
         if rate is None:
             measured = False
@@ -134,14 +136,14 @@ def estimate(
 
 
 def _processes(each: Sequence[float], seeds: int, shared: bool, tokens: int) -> list[float]:
-    """Seconds of every process, in the order in which they start: seed by seed, or an n with all its seeds."""
+    """Seconds of every process in starting order: one per seed, or, if `shared`, one per n with all its seeds."""
     if shared:
         return [seconds * replica_cost(seeds, "cuda", tokens) for seconds in each] if seeds else []
     return list(each) * seeds
 
 
 def _makespan(seconds: Sequence[float], parallel: int) -> float:
-    """Time until the last process has ended, when each starts as soon as one of `parallel` places is free."""
+    """Time until the last process ends, if each starts as soon as one of `parallel` slots is free."""
     free = [0.0] * max(1, parallel)
     for each in seconds:
         heapq.heapreplace(free, free[0] + each)
@@ -149,9 +151,9 @@ def _makespan(seconds: Sequence[float], parallel: int) -> float:
 
 
 def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control: str) -> float | None:
-    """Wall-clock seconds per step of one model, of the newest finished run of this kind, evaluations included.
+    """Wall-clock seconds per step of one model, evaluations included, of the newest finished run of this kind.
 
-    The time of a run that shared its process is divided by what the replicas cost together.
+    The time of a run that shared its process is divided by the joint cost of the replicas.
     """
     for record in reversed(records):
         same = (record.preset, record.n_future) == (preset, n_future) and (n_future == 1 or record.control == control)
@@ -163,7 +165,7 @@ def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control:
 
 
 def _cost_of_process(record: RunRecord) -> float:
-    """Time of the run's process over that of one model: on the CPU replicas share the cores and gain nothing."""
+    """Time of the run's process over that of one model. On the CPU replicas share the cores and save nothing."""
     if record.device.startswith("cpu"):
         return float(record.replicas)
     return replica_cost(record.replicas, "cuda", record.tokens / max(record.step, 1))

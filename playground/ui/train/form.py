@@ -1,4 +1,4 @@
-"""The settings of a training: task, preset, list of n, seeds, control, steps, and how long it will take."""
+"""The form for a training: task, preset, list of n, seeds, control, steps, and the estimated time."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ MOST_NAMED = 4
 
 
 def train_form(presets: Mapping[str, Preset], runs: Sequence[StoredRun]) -> Plan | None:
-    """Draw the form; what to train when the button was pressed, otherwise None, less what `runs` have trained already."""
+    """Draw the form. If the button was pressed, returns the plan without models that `runs` have already trained, else None."""
     configs = {name: preset.build() for name, preset in presets.items()}
     name = _choose_preset(configs)
     preset, config = presets[name], configs[name]
@@ -65,8 +65,8 @@ def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
             key=f"preset-{task}",
             required=True,
             persist_state="session",
-            help="Task, size and learning rate that go together. -cpu presets take minutes on a laptop, "
-            "-gpu presets take the paper's sizes.",
+            help="Task, model size and learning rate that fit together. -cpu presets take minutes on a laptop, "
+            "-gpu presets have the paper's sizes.",
         )
     return preset or names[0]
 
@@ -113,7 +113,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
                 key="seeds",
                 persist_state="session",
                 help="Models of each n, with other initial weights and other data. A claim needs at least 8. "
-                "What they cost stands above the button.",
+                "The estimate above the button includes them.",
             )
         )
     with steps_column:
@@ -142,7 +142,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
 
 
 def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
-    """The plan less what finished runs have trained already, unless that is to be trained again; and which runs these are."""
+    """The plan without models that finished runs have trained (unless trained again on purpose); the page lists these runs."""
     from playground.running.existing import find_existing
     from playground.running.presets import make_config
 
@@ -151,7 +151,7 @@ def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
     try:
         configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
     except ValueError:
-        return plan  # the start says what is wrong
+        return plan  # starting it reports the error
     found = find_existing(configs, runs, lambda run: run.config)
     if not found:
         return plan
@@ -159,10 +159,10 @@ def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     st.markdown(
         f"{plural(len(found), 'model')} of {len(pairs)} "
-        f"{'is' if len(found) == 1 else 'are'} trained already, as {', '.join(names)}{more}: pages show the stored runs."
+        f"{'is' if len(found) == 1 else 'are'} already trained, as {', '.join(names)}{more}: pages show the stored runs."
     )
     if st.checkbox(
-        "Train them again", key="again", help="Each is stored as a run of its own beside the one that is there."
+        "Train them again", key="again", help="Each is stored as a run of its own; the existing run is kept."
     ):
         return plan
     return dataclasses.replace(plan, stored=frozenset(pairs[place] for place in found))
@@ -177,7 +177,7 @@ def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:
 
 
 def _more(preset: str, models: int) -> tuple[int, int]:
-    """First seed and how many trainings run side by side."""
+    """Controls for the first seed and the number of parallel trainings."""
     usual = 1 if preset.endswith("-gpu") else cores()
     with st.expander("More settings"):
         left, right = st.columns(2)
@@ -197,7 +197,7 @@ def _more(preset: str, models: int) -> tuple[int, int]:
             usual,
             key=f"parallel-{preset}",
             persist_state="session",
-            help=f"This machine lends {plural(cores(), 'CPU core')}; small models train fastest with one core each.",
+            help=f"This machine has {plural(cores(), 'CPU core')} for the app; small models train fastest with one core each.",
         )
     return int(first), max(1, min(int(parallel), models))
 

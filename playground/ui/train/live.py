@@ -1,4 +1,4 @@
-"""Trainings as they go: progress, curves and attention heads, read from the stored files once a second."""
+"""Live view of trainings: progress, curves and attention heads, read from the stored files once a second."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,37 +33,37 @@ MOST_LINES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What the live view shows: jobs with their entries, and runs that were started elsewhere."""
+    """Content of the live view: jobs with their entries, and runs that were started outside the app."""
 
     jobs: "tuple[Job, ...]"
     runs: tuple[StoredRun, ...]
     waiting: "tuple[Entry, ...]"
-    """Entries whose run folder is not there yet: queued, starting, or failed before the first step."""
+    """Entries without a run folder yet: queued, starting, or failed before the first step."""
     resuming: tuple[str, ...] = ()
-    """Runs asked to go on whose process has not said so yet."""
+    """Runs that were resumed, and whose new process has not written anything yet."""
 
     @property
     def active(self) -> bool:
-        """Whether anything is still going on."""
+        """Whether any training is queued, starting or running."""
         training = any(run.record.state == "running" for run in self.runs)
         return training or bool(self.resuming) or any(job.active for job in self.jobs)
 
     @property
     def lost(self) -> "tuple[Entry, ...]":
-        """Entries that will not be trained: the job's process is gone and has not started them."""
+        """Entries that will not be trained: the job's process has ended without starting them."""
         at_work = {entry.run for job in self.jobs if job.active for entry in job.entries}
         left = (entry for entry in self.waiting if entry.status in ("queued", "running"))
         return tuple(entry for entry in left if entry.run not in at_work)
 
     @property
     def names(self) -> list[str]:
-        """Ids of the jobs, and of the runs that belong to none."""
+        """Ids of the jobs, and of the runs that belong to no job."""
         own = {entry.run for job in self.jobs for entry in job.entries}
         return [job.id for job in self.jobs] + [run.id for run in self.runs if run.id not in own]
 
 
 def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
-    """Jobs that are at work or named in `chosen`, and every run in training."""
+    """Active jobs, jobs named in `chosen`, and every run in training."""
     jobs = tuple(job for job in stored_jobs(folder) if job.id in chosen or job.active)
     entries = [entry for job in jobs for entry in job.entries]
     known = {run.id: run for run in store.runs}
@@ -80,7 +80,7 @@ def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
 
 
 def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
-    """Draw the trainings; while `active`, again every second, and the whole page when a run starts or ends."""
+    """Draw the trainings; while `active`, redraw every second as a fragment, and rerun the page when a run starts or ends."""
     before = _states(watch(folder, read_store(folder), chosen))
 
     @st.fragment(run_every=POLL_SECONDS if active else None)
@@ -88,7 +88,7 @@ def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     def poll() -> None:
         watched = watch(folder, read_store(folder), chosen)
         if active and (not watched.active or _states(watched) != before):
-            st.rerun()
+            st.rerun()  # the whole page: a fragment can redraw only itself
         _stop_buttons(watched)
         _progress(watched)
         live_charts(watched.runs)
@@ -103,7 +103,7 @@ def _states(watched: Watched) -> dict[str, str]:
 def _stop_buttons(watched: Watched) -> None:
     own = {entry.run for job in watched.jobs if job.active for entry in job.entries}
     with st.container(horizontal=True):
-        # In the first moments there is no process yet that could be asked.
+        # A job without a process yet cannot be stopped, so it gets no button in its first moments.
         for number, job in enumerate((job for job in watched.jobs if job.active and job.process), start=1):
             label = "Stop" if number == 1 else f"Stop training {number}"
             if st.button(
@@ -161,17 +161,19 @@ def _run_line(run: StoredRun) -> None:
         text += f", about {duration(left)} left"
     st.progress(min(1.0, record.step / max(1, record.steps)), text)
     if state == "failed":
-        st.warning(f"It failed: {plain(record.reason or 'no reason was stored')}.", icon=":material/warning:")
+        st.warning(
+            f"This training failed: {plain(record.reason or 'no reason was stored')}.", icon=":material/warning:"
+        )
     if is_resuming(run):
-        st.caption("Going on: loading PyTorch takes a few seconds.")
+        st.caption("Resuming: loading PyTorch takes a few seconds.")
     elif state in ("stopped", "interrupted"):
         resume_button(run)
 
 
 def resume_button(run: StoredRun) -> None:
-    """Offer to go on from the last checkpoint; say why an attempt to do so failed."""
+    """Offer to resume from the last checkpoint; if an earlier attempt failed, show its reason."""
     if problem := resume_problem(run):
-        st.warning(f"{plain(run.id)} did not go on. {plain(problem)}", icon=":material/warning:")
+        st.warning(f"{plain(run.id)} was not resumed. {plain(problem)}", icon=":material/warning:")
     try:
         step = max(resumable(run.path / "checkpoints"), default=0)
     except RunError as error:

@@ -1,4 +1,4 @@
-"""The figures of trainings as they go. A figure is made anew only when there is something new to draw."""
+"""The figures of running trainings. A figure is rebuilt only if there is new data."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ MAP_WIDTH = 216
 
 
 def live_charts(runs: Sequence[StoredRun]) -> None:
-    """Loss, score, strongest head and heat-maps of the runs; what has no row yet is left out."""
+    """Loss, score, strongest head and heat-maps of the runs; figures without data are left out."""
     measured = [run for run in runs if len(run.metrics)]
     if not measured:
         if runs:
@@ -76,7 +76,7 @@ def _strongest(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
 
 
 def _maps(runs: Sequence[StoredRun]) -> None:
-    """A heat-map for each run, those in training first; as many side by side as there is room for."""
+    """A heat-map for each run, those in training first; as many side by side as fit."""
     st.markdown("**Attention heads**: a bright one is an induction head (0 dark, 1 yellow)")
     shown = sorted(runs, key=lambda run: run.record.state != "running")[:MOST_MAPS]
     with st.container(horizontal=True, gap="small"):
@@ -101,7 +101,7 @@ def _evaluations(runs: Sequence[StoredRun], groups: dict[str, Group]) -> Hashabl
 
 
 def _draw(name: str, version: Hashable, build: Callable[[], go.Figure | None], width: int | None = None) -> None:
-    """Draw a figure, the one from last time when nothing has come."""
+    """Draw a figure; the one of the last rerun (in the session state) if `version` is unchanged."""
     drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
     if name not in drawn or drawn[name][0] != version:
         drawn[name] = (version, build())

@@ -1,4 +1,4 @@
-"""How fast runs train and how much of the device they use, below the charts of a training."""
+"""Training speed and device use of running trainings, below their charts."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ HEIGHT = 240
 
 
 def live_system(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
-    """Draw throughput and the table of the watched trainings; while `active`, again every second."""
+    """Draw throughput and the table of the watched trainings; while `active`, redraw every second."""
 
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
@@ -52,7 +52,7 @@ def _live_panel(runs: Sequence[StoredRun], groups: Mapping[str, Group], rows: Se
 
 
 def _throughput(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> go.Figure | None:
-    """The figure, made anew only when a run has a new row."""
+    """The throughput figure, rebuilt only if a run has a new row."""
     version: Hashable = tuple((run.id, groups[run.id], len(run.metrics)) for run in runs)
     drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
     if drawn.get("live-throughput", (None,))[0] != version:

@@ -1,4 +1,4 @@
-"""Train: choose a task and a list of n, press one button, and watch."""
+"""Train: choose a task and a list of n, start the training, and watch."""
 
 from collections import Counter
 from pathlib import Path
@@ -41,7 +41,7 @@ def main() -> None:
     else:
         st.markdown(
             "Train a next-token model (**n = 1**) and models that predict the next **n** tokens at once on a task whose "
-            "answers are known, and watch what forms inside them."
+            "answers are known, and watch what forms inside them. To begin, keep the settings below and press the button."
         )
     _form(folder, store)
     if not chosen:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _ended(watched: Watched) -> None:
-    """What became of the trainings, and where to go from here."""
+    """The result of the trainings, and links to the next pages."""
     states = Counter(run.record.state for run in watched.runs)
     ended = ", ".join(f"{plural(states[state], 'run')} {word}" for state, word in STATES.items() if states[state])
     st.markdown(f"**Done**: {ended or 'nothing was trained'}.")
@@ -61,7 +61,7 @@ def _ended(watched: Watched) -> None:
 def _form(folder: Path, store: Store) -> None:
     slot = st.container()
     with slot, st.spinner("Loading the tasks"):
-        # Loads PyTorch, which takes seconds: after everything above is on the screen.
+        # Imports PyTorch, which takes seconds: only after everything above is on the screen.
         from playground.running.presets import PRESETS
         from playground.ui.train.form import train_form
     with slot:
@@ -91,7 +91,7 @@ def _start(folder: Path, plan: "Plan") -> None:
 
 
 def _what_next(task: str) -> None:
-    """The two pages that say more about stored runs."""
+    """Links to the two pages that show more about stored runs."""
     query = {"task": plain(task_title(task))}
     with st.container(horizontal=True):
         st.page_link(
@@ -109,7 +109,7 @@ def _what_next(task: str) -> None:
 
 
 def _earlier(store: Store) -> None:
-    """What an earlier visit left: finished runs to look at, unfinished ones to go on with."""
+    """Results of earlier visits: finished runs to look at, unfinished ones to resume."""
     finished = [run for run in store.runs if run.record.state == "finished"]
     if finished:
         tasks = ", ".join(sorted({task_title(run.record.task) for run in finished}))

@@ -1,4 +1,4 @@
-"""Starting, stopping and resuming trainings. They run in processes of their own, which outlive the page."""
+"""Starts, stops and resumes trainings. They run in processes of their own, which outlive the page."""
 
 import contextlib
 import signal
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from playground.running.children import PROJECT
 from playground.runs.lock import holder
 from playground.ui.shared.files import FileCache, StoredRun
 
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
     from playground.runs.store import Run
 
 _resumed: "dict[Path, tuple[subprocess.Popen[bytes], float]]" = {}
-"""By folder of a run: the process that was started to go on with it, and when its record had been written before."""
-PROJECT = Path(__file__).parents[2]
+"""By run folder: the process that resumes the run, and the time of the run's record before it started."""
 
 
 def jobs_folder(folder: Path) -> Path:
-    """Where the files of a runs folder's jobs lie; the launcher's own function, which would load PyTorch."""
+    """The folder with the job files of a runs folder; a copy of the launcher's function, whose module would import PyTorch."""
     return folder / ".jobs"
 
 
@@ -37,7 +37,7 @@ _jobs: "FileCache[Job]" = FileCache(_read_job)
 
 
 def stored_jobs(folder: Path) -> "list[Job]":
-    """All jobs of a runs folder, oldest first; unreadable files are left out."""
+    """All jobs of a runs folder, oldest first; unreadable files are skipped."""
     jobs: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
         with contextlib.suppress(ValueError, OSError):
@@ -46,14 +46,14 @@ def stored_jobs(folder: Path) -> "list[Job]":
 
 
 def stop_job(job: "Job") -> None:
-    """Ask a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
+    """Request a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
     from playground.running import launcher
 
     launcher.stop_job(job)
 
 
 def resume_run(run: StoredRun) -> None:
-    """Go on with a run in a process of its own."""
+    """Resume a run in a process of its own."""
     path, log = run.path.resolve(), _resume_log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -69,13 +69,13 @@ def resume_run(run: StoredRun) -> None:
 
 
 def is_resuming(run: StoredRun) -> bool:
-    """Whether the run was asked to go on, and its new process is alive and has written nothing yet."""
+    """Whether the run was resumed, and its new process is alive and has written nothing yet."""
     process, before = _resumed.get(run.path.absolute(), (None, 0.0))
     return process is not None and process.poll() is None and run.record.updated == before
 
 
 def resume_problem(run: StoredRun) -> str:
-    """Why a run that was asked to go on did not: the last line of its process's messages; empty where it did."""
+    """The reason for which a run was not resumed: the last line of its process's messages; empty if it was."""
     process, before = _resumed.get(run.path.absolute(), (None, 0.0))
     if process is None or not process.poll() or run.record.updated != before:
         return ""
@@ -85,12 +85,12 @@ def resume_problem(run: StoredRun) -> str:
 
 
 def can_stop(run: StoredRun) -> bool:
-    """Whether the run is trained by a process of this machine that is known for certain."""
+    """Whether the run is trained by a process of this machine that is identified with certainty."""
     return _trainer(run) is not None
 
 
 def stop_run(run: "StoredRun | Run") -> None:
-    """Ask one training to write a checkpoint and end."""
+    """Request one training to write a checkpoint and end."""
     process = _trainer(run)
     if process is not None:
         with contextlib.suppress(psutil.Error):

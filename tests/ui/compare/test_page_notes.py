@@ -12,7 +12,7 @@ from tests.ui.compare.test_page import compare
     ("written", "says", "says_not"),
     [
         ([{}, {"n_future": 2}], "n = 2 was trained under one control, layers.", "has more parameters"),
-        ([{}, {"n_future": 2, "control": "trunk"}], "because it has more parameters as well", "layers less"),
+        ([{}, {"n_future": 2, "control": "trunk"}], "because it also has more parameters", "layers less"),
         (
             [{"n_future": 2}, {"n_future": 2, "control": "trunk"}],
             "is called an effect of the loss, train it under detached",
@@ -21,7 +21,7 @@ from tests.ui.compare.test_page import compare
         ([{}, {"n_future": 2}], "All models were trained at one learning rate, 0.004.", "the loss"),
         ([{}], "1 seed here", "was trained under"),
         ([{"state": "failed"}], "failed: the loss of offset 1 became nan at step 3.", "stopped by"),
-        ([{"state": "stopped"}], "A cross is where a seed ended early", "failed:"),
+        ([{"state": "stopped"}], "A cross marks where a seed ended early", "failed:"),
         ([{"state": "running"}], "1 seed here", "a seed ended early"),
     ],
 )

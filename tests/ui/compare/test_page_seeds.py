@@ -67,7 +67,7 @@ def test_a_seed_that_ended_early_is_in_the_mean_as_far_as_it_went(runs: Path, st
     (cross,) = (line for line in figure["data"] if line["mode"] == "markers")
     assert array(cross["x"]).tolist() == [evaluations(short_run)["tokens"].iloc[-1]]
     assert legend(figure) == ["n = 1 (4 seeds, 1 ended early)"]
-    assert "A cross is where a seed ended early" in words(app)
+    assert "A cross marks where a seed ended early" in words(app)
 
 
 def test_of_a_seed_that_was_trained_again_only_the_new_run_is_in_the_mean(runs: Path) -> None:
@@ -87,7 +87,7 @@ def test_of_a_seed_that_was_trained_again_only_the_new_run_is_in_the_mean(runs: 
     ("seeds", "says", "says_not"),
     [
         ({1: 1}, ["1 seed here: a claim needs at least 8."], ["t interval"]),
-        ({1: 2, 2: 2}, ["2 seeds here", "95% t interval of the mean over seeds", "spread normally"], []),
+        ({1: 2, 2: 2}, ["2 seeds here", "95% t interval of the mean over seeds", "normally distributed"], []),
         ({1: 8, 2: 1}, ["Few seeds (n = 2, layers: 1): a claim needs at least 8.", "t interval"], ["seed here"]),
         ({1: 2, 2: 1}, ["Few seeds (n = 1: 2; n = 2, layers: 1)"], []),
         ({1: 8}, ["t interval"], ["a claim needs", "A cross"]),
@@ -120,7 +120,7 @@ def test_of_many_seeds_some_lines_are_drawn_which_the_page_says(
     monkeypatch.setattr("playground.figures.curves.MOST_LINES", 3)
     paths = write_seeds(runs, 2 * count)
     app = compare()
-    says = "Of each model at most 3 single seeds are drawn as lines, spread evenly over all of them"
+    says = "At most 3 single seeds of a model are drawn as lines, spread evenly over all of them"
     assert (says in words(app)) == (len(drawn) < count)
     figure = figures(app)["induction-repeat_accuracy"]
     assert legend(figure) == [f"n = 1 ({count} seeds)", f"n = 2, layers ({count} seeds)"]
@@ -137,7 +137,7 @@ def test_of_many_seeds_that_ended_early_some_are_named(runs: Path) -> None:
     write_run(runs, seed=99)
     text = words(compare())
     assert "seeds 0, 1, 2, 3 and 3 more failed and are not counted" in text
-    assert "several may leave the mean together" not in text
+    assert "several may be dropped from the mean" not in text
 
 
 def test_a_click_computes_no_curve_row_or_group_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,5 +218,5 @@ def test_lines_that_cannot_be_read_are_named(runs: Path) -> None:
     with (paths[0] / "metrics.jsonl").open("a") as file:
         file.write("{\n")
     text = words(compare())
-    assert f"{paths[0].name}" in text and "cannot be read and is left out" in text
+    assert f"{paths[0].name}" in text and "cannot be read" in text
     assert text.count("cannot be read") == 1

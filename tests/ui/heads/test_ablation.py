@@ -86,7 +86,7 @@ def effect(path: Path, *parts: str, method: str = "mean", step: int = 700):
 def test_at_first_nothing_is_taken_out(path: Path) -> None:
     app = view()
     assert out(app, path) == []
-    assert "Nothing is taken out: choose heads above." in words(app)
+    assert "Nothing is ablated" in words(app)
     (before,), (after,) = drawn(app, "circle-open"), drawn(app, "circle")
     np.testing.assert_array_equal(before, after)
 
@@ -161,7 +161,7 @@ def test_controls_are_as_many_random_others(path: Path) -> None:
 def test_mlps_have_no_control(path: Path) -> None:
     app = take_out(view(), path, blocks_0=["blocks.0.mlp"])
     assert not drawn(app, "line-ns-open")
-    assert "there is no control of random other heads" in words(app)
+    assert "no control for this choice" in words(app)
 
 
 def test_the_chance_of_the_task_stands_beside_the_accuracy(path: Path) -> None:

@@ -161,7 +161,7 @@ def test_the_strongest_induction_head_is_shown_as_a_map(weighted: list[Path]) ->
     drawn = array(figure["data"][0]["z"]).astype(float)
     np.testing.assert_allclose(np.nan_to_num(drawn), own(weighted[0], tokens)["future_heads.0"][2], atol=1e-5)
     assert np.isnan(drawn[np.triu_indices(64, 1)]).all()
-    assert figure["data"][2]["name"] == "where an ideal induction head looks"
+    assert figure["data"][2]["name"] == "where an ideal induction head attends"
 
 
 def test_every_head_is_offered_with_its_score(weighted: list[Path]) -> None:

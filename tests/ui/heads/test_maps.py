@@ -69,7 +69,7 @@ def test_two_runs_and_their_difference(pair: list[Path]) -> None:
     first, _, second, _, difference, _ = maps(app)
     assert np.isnan(first[3]).all() and np.isnan(second[1]).all()
     assert np.isfinite(difference[[0, 2]]).all() and np.isnan(difference[[1, 3]]).all()
-    assert "trunk layers are matched from the bottom, future heads at the top by their offset" in words(app)
+    assert "trunk layers are matched from the bottom, future heads by their offset" in words(app)
 
 
 def test_the_difference_can_pair_heads_by_number(pair: list[Path]) -> None:

@@ -75,7 +75,7 @@ def test_one_run_stands_alone(runs: Path) -> None:
     path = write_run(runs, steps=40)
     app = heads()
     assert chosen(app) == [path.name]
-    assert "With a second run of this task" in words(app)
+    assert "Train a second model of this task" in words(app)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -63,7 +63,7 @@ def test_what_is_missing_is_told_with_what_to_do(runs: Path, said: list[str], we
     assert stored.scores_of(run, "task_attention") is None
     assert f"{run.id} has no stored attention scores on rows of the task." in said[0] and advice in said[0]
     assert stored.formation_of(run) is None
-    assert "has no events" in said[1] and advice in said[1]
+    assert "has no formation times" in said[1] and advice in said[1]
     assert stored.probe_history(run, "composition", Composition) is None
     assert stored.has_anything(run) is weights
 

@@ -25,7 +25,7 @@ def loaded(task: Task, **options: Any) -> Loaded:
 
 
 def stream(model: MTPTransformer, tokens: Tensor, layers: int) -> Tensor:
-    """The residual stream behind so many layers of the trunk."""
+    """The residual stream after so many layers of the trunk."""
     resid = model.embed(tokens)
     if model.config.positions == "standard":
         resid = resid + model.pos_embed.weight[: tokens.shape[1]]

@@ -10,8 +10,8 @@ import pytest
 from playground.figures.lens_curves import LensCurve
 from playground.results import Lens, ScoreInfo
 from playground.ui.lens.means import chance_by_offset, sentence
-from playground.ui.lens.view import titles
 from playground.ui.shared.files import read_store
+from playground.ui.shared.two_runs import titles
 from tests.fake_runs import write_run
 
 
@@ -25,8 +25,8 @@ def curve(accuracy: Any, loss: Any) -> LensCurve:
 def test_the_sentence_names_the_layer_from_which_each_offset_can_be_read() -> None:
     said = sentence(curve([[0.1, 0.2], [0.97, 0.3], [0.98, 0.8]], np.ones((3, 2))))
     assert said == (
-        "**n = 2**: the next token is predicted with accuracy 0.98 behind the whole trunk, and 90% of that can be read from "
-        "trunk 0 on; the token 2 ahead is predicted with accuracy 0.80 behind the whole trunk, and 90% of that can be read "
+        "**n = 2**: the next token is predicted with accuracy 0.98 after the whole trunk, and 90% of that can be read from "
+        "trunk 0 on; the token 2 ahead is predicted with accuracy 0.80 after the whole trunk, and 90% of that can be read "
         "from trunk 1 on."
     )
 
@@ -38,7 +38,7 @@ def test_what_is_there_from_the_start_is_read_from_the_embedding() -> None:
 @pytest.mark.parametrize("accuracy", [np.nan, 0.0])
 def test_without_an_accuracy_the_loss_is_told(accuracy: float) -> None:
     assert sentence(curve([[accuracy], [accuracy]], [[9.126], [1.2]])) == (
-        "**n = 2**: the next token goes from a loss of 9.13 behind the embedding to 1.20 nats behind the trunk."
+        "**n = 2**: the next token goes from a loss of 9.13 after the embedding to 1.20 nats after the trunk."
     )
 
 

@@ -99,7 +99,7 @@ def test_the_map_is_what_the_lens_computes(pair: list[Path], offset: int, way: s
 
 def test_at_an_offset_that_a_run_does_not_have_the_other_is_shown_alone(pair: list[Path]) -> None:
     app = choose(page(), lens_offset=2)
-    assert "n = 1, seed 0, step 40 has future head 1 only, and so nothing to show at offset 2" in words(app)
+    assert "n = 1, seed 0, step 40 has future head 1 only, so it is not shown at offset 2" in words(app)
     assert titles(app) == ["n = 2, layers, seed 0, step 40; offset 2, read through future head 2"]
     assert "2 ahead:" in annotations(figures(app)["lens"])
 
@@ -109,7 +109,7 @@ def test_a_next_token_run_alone_has_one_offset(runs: Path) -> None:
     write_weights(path, (20,))
     app = page()
     assert list(widget(app, "lens-offset").options) == ["1"]
-    assert "With a second run of this task" in words(app)
+    assert "Train a second model of this task" in words(app)
     assert not app.select_slider
     assert titles(app) == ["n = 1, seed 0, step 20; offset 1, read through future head 1"]
 
@@ -249,7 +249,7 @@ def test_tasks_configured_differently_read_rows_of_their_own(pair: list[Path]) -
     (pair[1] / "config.json").write_text(json.dumps(config))
     settle(pair[1])
     app = page()
-    assert "The tasks of these two runs are configured differently, so that each reads a row of its own." in words(app)
+    assert "The tasks of these two runs are configured differently, so each run reads a row of its own." in words(app)
     layout = figures(app)["lens"]["layout"]
     assert layout["xaxis"]["ticktext"] != layout["xaxis3"]["ticktext"]
 

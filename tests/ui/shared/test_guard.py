@@ -20,7 +20,7 @@ def run_guarded(body: str) -> AppTest:
 @pytest.mark.parametrize(
     ("raised", "hint"),
     [
-        ("PermissionError(13, 'denied', 'runs/a')", "its permissions need a look"),
+        ("PermissionError(13, 'denied', 'runs/a')", "check the permissions"),
         ("OSError(28, 'No space left')", "is the disk full"),
         ("FileNotFoundError('gone')", "was a run removed just now"),
         ("ModuleNotFoundError('no plotly')", "`make app` installs all of them"),

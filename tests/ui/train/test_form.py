@@ -112,7 +112,7 @@ def test_what_is_stored_is_named_and_not_trained_again_unless_wanted(asked: list
     path = trained(runs, n_future=1, control="trunk")  # with n = 1 every control is the same model
     trained(runs, n_future=2, seed=1, state="stopped")
     app = form(seeds=2)
-    assert f"1 model of 4 is trained already, as {path.name}" in words(app)
+    assert f"1 model of 4 is already trained, as {path.name}" in words(app)
     assert widget(app, "train").label == "Train 3 models"
     widget(app, "train").click().run()
     assert asked[0]["models"] == [(2, 0), (1, 1), (2, 1)]
@@ -125,7 +125,7 @@ def test_where_all_is_stored_there_is_nothing_to_train(runs: Path) -> None:
     for n_future in (1, 2):
         trained(runs, n_future=n_future)
     app = form()
-    assert "2 models of 2 are trained already" in words(app) and widget(app, "train").disabled
+    assert "2 models of 2 are already trained" in words(app) and widget(app, "train").disabled
     assert not widget(form(**{"steps-induction-cpu": 60}), "train").disabled
 
 

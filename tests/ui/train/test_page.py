@@ -119,7 +119,7 @@ def test_a_job_is_followed_from_start_to_end(runs: Path, start: Launcher) -> Non
     app.run()
     assert_well(app)
     assert "**Done**: 1 run finished, 1 run failed." in words(app)
-    assert "It failed: the loss of offset 1 became nan at step 3." in words(app)
+    assert "This training failed: the loss of offset 1 became nan at step 3." in words(app)
     assert "Train again" in words(app) and "Stop" not in labels(app, "button")
     assert "Compare the runs" in labels(app, "page_link")
 
@@ -187,7 +187,7 @@ def test_a_run_of_an_earlier_visit_can_go_on(runs: Path, resumed: list, state: s
     assert "1 run not finished" in labels(app, "expander")
     press(app, f"Resume {path.name} from step 60")
     assert [command[2:5] for command, _ in resumed] == [["playground", "resume", str(path.resolve())]]
-    assert "Going on: loading PyTorch takes a few seconds." in words(app)
+    assert "Resuming: loading PyTorch takes a few seconds." in words(app)
     assert not [label for label in labels(app, "button") if label.startswith("Resume")]
 
 
@@ -198,7 +198,7 @@ def test_a_run_that_did_not_go_on_says_why(runs: Path, resumed: Resumed) -> None
     resumed.status = 2
     app.run()
     assert_well(app)
-    assert f"{plain(path.name)} did not go on. {plain('error: the text has changed')}" in words(app)
+    assert f"{plain(path.name)} was not resumed. {plain('error: the text has changed')}" in words(app)
     assert f"Resume {path.name} from step 0" in words(app)
 
 

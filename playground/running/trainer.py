@@ -17,15 +17,15 @@ from playground.probes.repeated import ProbePass
 from playground.running.session import INTERRUPTED, NonFiniteLoss, Session
 from playground.running.stopping import Interrupted, deferred
 from playground.runs.store import Run
-from playground.training.crew import present_crew
 from playground.training.evaluation import evaluate_together
-from playground.training.loop import Clock, Member, fit_together
+from playground.training.loop import Clock, Member, fit
+from playground.training.process_group import current_process_group
 from tasks.base import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """What is done behind a step."""
+    """Which observers run after a step."""
 
     log: bool = False
     evaluation: bool = False
@@ -34,12 +34,12 @@ class Due:
 
     @property
     def model(self) -> bool:
-        """Whether somebody looks at the weights."""
+        """Whether one of them reads the weights."""
         return self.evaluation or self.probes or self.checkpoint
 
 
 def due(config: RunConfig, step: int) -> Due:
-    """What is done behind this step; everything but probes behind the last."""
+    """The observers of this step; after the last step all but the probes."""
     train, last = config.train, step == config.steps
     return Due(
         log=last or step % train.log_every == 0,
@@ -54,8 +54,8 @@ def _probe_steps(train: TrainConfig, steps: int) -> frozenset[int]:
     return frozenset(train.probe_steps(steps))
 
 
-class SideBySide:
-    """Work on runs whose configurations differ in seed and optimizer alone."""
+class Trainer:
+    """Trains runs whose configurations differ in the seed and the optimizer alone, one or several at once, and stores them."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.sessions = list(sessions)
@@ -123,7 +123,7 @@ class SideBySide:
         started = time.perf_counter()
         names = self.train.probes if self.config.probe_steps else ()
         probes = make_probes(names, self.task, self.config.model.n_future)
-        self.probes = ProbePass(probes, recorded=self.train.graphs and present_crew() is None)
+        self.probes = ProbePass(probes, recorded=self.train.graphs and current_process_group() is None)
         self._count_probe_time(started)
         if len(self.sessions) > 1:
             self.stack = Stack([one.state.model for one in self.sessions], self.config.clamp)
@@ -139,7 +139,7 @@ class SideBySide:
 
     def _fit(self, stop: Callable[[], bool]) -> None:
         members = [Member(state=one.state, sample=self._sample(one), config=one.config) for one in self.sessions]
-        fit_together(members, self._after_step, stop, self.stack)
+        fit(members, [self._after_step], stop, self.stack)
 
     def _sample(self, one: Session) -> Callable[[], Batch]:
         return one.sampler

@@ -1,7 +1,7 @@
-"""The processes that train one model together: who they are, what they tell one another, and how one's end is noticed.
+"""The process group of one training: ranks, agreement between processes, and how the end of one is noticed.
 
-What they decide goes through a gloo group of its own: numbers in the CPU's memory, so nobody waits for a GPU, and a process
-that has ended is noticed there at once. Tensors of the device go through NCCL on CUDA and through gloo on the CPU.
+Decisions go through a gloo group of their own. Its numbers lie in the CPU's memory, so that no process waits for a GPU, and a
+process that has ended is noticed there at once. Tensors of the device go through NCCL on CUDA and through gloo on the CPU.
 """
 
 import atexit
@@ -16,11 +16,11 @@ import torch
 import torch.distributed as dist
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long the others wait for the first process, which evaluates and probes alone."""
+"""How long the other processes wait for rank 0, which evaluates and probes alone."""
 GIVE_UP = datetime.timedelta(seconds=5)
-"""How long a process that failed waits for the others to hear of it."""
+"""How long a process that failed waits for the others to receive its code."""
 GO_ON, STOP, FAILED = 0, 1, 2
-"""What processes agree on; the largest holds."""
+"""Codes that processes agree on: the largest of all counts."""
 
 
 class ProcessGone(RuntimeError):
@@ -31,29 +31,29 @@ class ProcessGone(RuntimeError):
 
 
 class ProcessFailed(ProcessGone):
-    """Another process of this training has ended with an error, which it has told itself."""
+    """Another process of this training has ended with an error and has sent the code FAILED."""
 
 
-class Crew:
-    """The processes that train one model together, seen from one of them.
+class ProcessGroup:
+    """The processes that train one model, as one of them sees the group.
 
-    `rank` 0 is the first, which keeps the run; `size` is how many there are.
+    Rank 0 stores the run; `size` is the number of processes.
     """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
         self.started = False
-        """Whether the first process has told the others what to train."""
+        """Whether rank 0 has sent the configuration to the others."""
         self.ended = False
-        """Whether the others know that this process has come to its end."""
+        """Whether the others have been told that this process ends."""
 
-    def tell(self, message: Any = None) -> Any:
-        """What the first process says, on all of them."""
+    def broadcast(self, message: Any = None) -> Any:
+        """The message of rank 0, on every process."""
         self.started = True
-        said = [message]
-        dist.broadcast_object_list(said, src=0, group=self.control, device=torch.device("cpu"))
-        return said[0]
+        messages = [message]
+        dist.broadcast_object_list(messages, src=0, group=self.control, device=torch.device("cpu"))
+        return messages[0]
 
     def agree(self, code: int) -> int:
         """The largest of all processes' codes (GO_ON, STOP, FAILED)."""
@@ -62,56 +62,56 @@ class Crew:
         return int(largest)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank, on the first process; elsewhere nothing."""
+        """The values of all processes by rank, on rank 0; an empty list on the others."""
         values: list[Any] = [None] * self.size if self.rank == 0 else []
         dist.gather_object(value, values or None, dst=0, group=self.control)
         return values
 
     def give_up(self) -> None:
-        """Say that this process has failed, to those who still listen."""
+        """Send the code FAILED to the processes that still take part in an agreement."""
         with contextlib.suppress(RuntimeError):
             if not self.started and self.rank == 0:
-                self.tell(None)
+                self.broadcast(None)
             elif self.started:
                 work = dist.all_reduce(torch.tensor(FAILED), dist.ReduceOp.MAX, group=self.control, async_op=True)
                 if work is not None:
                     work.wait(GIVE_UP)
 
 
-_CREW: list[Crew] = []
+_CURRENT: list[ProcessGroup] = []
 
 
-def present_crew() -> Crew | None:
-    """The processes that have been joined, if any."""
-    return _CREW[0] if _CREW else None
+def current_process_group() -> ProcessGroup | None:
+    """The process group that this process has joined, if any."""
+    return _CURRENT[0] if _CURRENT else None
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Crew]:
-    """The processes that torchrun started, joined in here for one training (inside, it is the same crew).
+def joined() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started, for one training. A nested call yields the group of the outer one.
 
-    Each takes the GPU of its LOCAL_RANK, where there are GPUs. Raises ValueError when a machine has GPUs, and fewer than
-    processes.
+    Each process takes the GPU of its LOCAL_RANK, where there are GPUs. Raises ValueError when a machine has GPUs, but fewer
+    of them than processes.
     """
-    if _CREW:
-        yield _CREW[0]
+    if _CURRENT:
+        yield _CURRENT[0]
         return
     if not dist.is_initialized():
         dist.init_process_group(_backend(), timeout=TIMEOUT)
         atexit.register(dist.destroy_process_group)
-    crew = Crew()
-    _CREW.append(crew)
+    group = ProcessGroup()
+    _CURRENT.append(group)
     try:
-        yield crew
+        yield group
     except ProcessGone as error:
-        crew.ended = True
+        group.ended = True
         if not isinstance(error, ProcessFailed):
-            atexit.unregister(dist.destroy_process_group)  # it would wait for the one that has gone
+            atexit.unregister(dist.destroy_process_group)  # destroying the group waits for the process that has ended
         raise
     finally:
-        _CREW.clear()
-        if not crew.ended:
-            crew.give_up()
+        _CURRENT.clear()
+        if not group.ended:
+            group.give_up()
 
 
 def _backend() -> str:
@@ -129,8 +129,8 @@ def _backend() -> str:
 
 
 @contextlib.contextmanager
-def naming_the_lost(run: Path) -> Iterator[None]:
-    """Errors that come from the end of another process are ProcessGone in here, and say of which run."""
+def naming_lost_run(run: Path) -> Iterator[None]:
+    """Turn errors that come from the end of another process into ProcessGone with the folder of this run."""
     try:
         yield
     except ProcessGone as error:
