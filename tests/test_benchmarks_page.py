@@ -234,7 +234,7 @@ def test_the_page_says_what_was_measured_on_what(made):
 
 def test_a_benchmark_without_words_has_its_modules_docstring(made):
     assert "Something new" in made
-    assert "how fast it copies memory and multiplies matrices" in made
+    assert "copies memory and multiplies matrices" in made
 
 
 def test_the_page_can_hold_plotly_itself(tmp_path):

@@ -72,7 +72,9 @@ def test_of_random_repeats_in_pieces_the_order_says_little() -> None:
 
 def test_the_tables_of_the_page_are_what_is_computed(repository_root: Path) -> None:
     columns: dict[str, list[str]] = {}
-    for block in re.findall(r"(?:^\|.*\n)+", (repository_root / "docs" / "tasks.md").read_text(), re.MULTILINE):
+    for block in re.findall(
+        r"(?:^\|.*\n)+", (repository_root / "docs" / "reference" / "tasks.md").read_text(), re.MULTILINE
+    ):
         lines = [[cell.strip(" *") for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
         if lines[0][0] == "rule":
             columns |= {name: [line[at] for line in lines] for at, name in enumerate(lines[0]) if at}

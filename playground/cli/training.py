@@ -178,7 +178,7 @@ def parse_seeds(text: str) -> list[int]:
         low, high = _seed(first), _seed(last if dots else first)
         if not 0 <= low <= high:
             raise ValueError(
-                f"--seeds is {short_value(text)}, and {short_value(part.strip())} in it is no seed or range; write 0..15, or "
+                f"--seeds is {short_value(text)}, in which {short_value(part.strip())} is no seed or range; write 0..15, or "
                 f"0,3,5 (seeds go up to {MOST_SEED})"
             )
         if len(seeds) + high - low >= MOST_TRAININGS:

@@ -1,8 +1,11 @@
-"""A stored run that several processes train, started by torchrun (docs/guides/several-gpus.md).
+"""Training of one stored run by several processes, started by torchrun (docs/guides/several-gpus.md).
 
-Rank 0 stores the run: it restores, writes, evaluates and probes as it would alone. The other processes write no files. They
-receive the configuration, weights and optimizer state from rank 0, and train on their own rows of every step, drawn from a
-stream of random numbers of their own.
+Rank 0 stores the run: it restores, writes, evaluates and probes as in a training with one process. The other ranks write no
+files. They receive configuration, weights and optimizer state from rank 0, and train on their own rows of every step, drawn
+from their own random streams.
+
+FirstProcess (rank 0) and `follow` (other ranks) call collective operations in matching order; a change of the order in one of
+them needs the change in the other. Otherwise the ranks wait for each other until the timeout.
 """
 
 import contextlib
@@ -45,7 +48,7 @@ P = ParamSpec("P")
 
 
 def on_all_processes(work: Callable[P, Run]) -> Callable[P, Run]:
-    """Under torchrun rank 0 does the work and the other ranks follow; without torchrun the work is called as it is."""
+    """Decorator: under torchrun rank 0 calls `work` and the other ranks run `follow`; without torchrun `work` is called."""
 
     @functools.wraps(work)
     def each(*args: P.args, **options: P.kwargs) -> Run:
@@ -60,13 +63,13 @@ def on_all_processes(work: Callable[P, Run]) -> Callable[P, Run]:
 
 
 def work_on(session: Session) -> Trainer:
-    """The trainer of one run, for this process alone or as rank 0 of several. Raises ValueError as check_shared does."""
+    """Trainer of one run: a Trainer for one process, a FirstProcess under torchrun. Raises ValueError as check_shared does."""
     group = current_process_group()
     return Trainer([session]) if group is None else FirstProcess(session, group)
 
 
 def check_shared(config: RunConfig) -> None:
-    """Raises ValueError for what several processes cannot do: rows that do not divide evenly, clipping by a part's norm."""
+    """Raises ValueError under torchrun for rows that do not divide evenly among processes, or a `clip_by` other than "all"."""
     group, train = current_process_group(), config.train
     if group is not None and config.optim.clip_by != "all":
         raise ValueError(
@@ -82,20 +85,20 @@ def check_shared(config: RunConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What rank 0 sends to the others before the first step."""
+    """Message of rank 0 to the other ranks before the first step."""
 
     path: Path
     config: RunConfig
     threads: int
     step: int
     samplers: dict[str, Tensor]
-    """Counters of the samplers of the other ranks, by name."""
+    """Counters of the samplers of ranks 1 and above from the checkpoint, by name; empty for a new run."""
     data_hash: str
-    """Fingerprint of the text that a task reads; empty for the others."""
+    """Fingerprint of the text that the task reads; empty for a task that reads no text."""
     text: str | None
-    """Where that text lies, if it was moved."""
+    """Path of that text, if it was moved."""
     optimizer: dict[str, dict[str, tuple[torch.Size, torch.dtype]]]
-    """Shapes and types of the optimizer's state, by parameter."""
+    """Shape and type of each tensor of the optimizer's state, by name of the parameter and key."""
 
 
 class FirstProcess(Trainer):
@@ -107,7 +110,7 @@ class FirstProcess(Trainer):
         session.record = dataclasses.replace(session.record, processes=group.size)
         self.group, self.session = group, session
         self.whole: TrainState | None = None
-        """With sharded parameters: the whole model and optimizer, for evaluation, probes and checkpoints."""
+        """With `fsdp`: the unsharded model and optimizer, for evaluation, probes and checkpoints."""
 
     def run(self, should_stop: Callable[[], str]) -> list[Run]:
         return super().run(functools.partial(_agreed, self.group, should_stop))
@@ -130,6 +133,7 @@ class FirstProcess(Trainer):
             },
         )
         with naming_lost_run(self.session.path):
+            # The order in which `follow` and `_join_in` receive: message, weights, optimizer state.
             self.group.broadcast(start)
             copy_from_first(state.model, optimizer)
         if self.train.parallel == "fsdp":
@@ -143,7 +147,7 @@ class FirstProcess(Trainer):
     def _sample(self, one: Session) -> Callable[[], Batch]:
         def sample() -> Batch:
             batch = one.sampler()
-            one.state.tokens += (self.group.size - 1) * batch.tokens.numel()  # the loop adds this process's
+            one.state.tokens += (self.group.size - 1) * batch.tokens.numel()  # the loop adds the tokens of rank 0
             return batch
 
         return sample
@@ -161,8 +165,12 @@ class FirstProcess(Trainer):
 
     @contextlib.contextmanager
     def _seen(self, wanted: Due) -> Iterator[None]:
-        """Swap in the state for evaluation, probes and checkpoints: the whole model, and the counters of all samplers."""
+        """Inside this block the session has what `wanted` needs: the unsharded model, and the counters of all samplers.
+
+        The temporary state shares generator, clock and pending results with the original; assignments to it would be lost.
+        """
         own = self.session.state
+        # Collective operations, in the order of `help_with` in `follow`: first the gather of counters, then of weights.
         if wanted.checkpoint:
             gathered: list[dict[str, Tensor]] = self.group.gather(dict[str, Tensor]())
             self.session.others |= {name: value for counters in gathered for name, value in counters.items()}
@@ -176,11 +184,11 @@ class FirstProcess(Trainer):
 
 
 def follow(group: ProcessGroup, should_stop: Callable[[], str] = lambda: "") -> Run:
-    """Train as one of the ranks above 0 until rank 0 ends; returns the run, whose folder is on the machine of rank 0.
+    """Train as a rank above 0 until rank 0 ends; returns the run, whose folder is on the machine of rank 0.
 
-    Raises ProcessGone when another process ends before its time, ProcessFailed when it sent FAILED or did not begin.
+    Raises ProcessGone if another process ends too early, ProcessFailed if one sent FAILED or rank 0 did not begin a training.
     """
-    with deferred():  # a signal counts at the agreement before the first step
+    with deferred():  # a signal is read at the agreement before the first step
         start: Start | None = group.broadcast()
     if start is None:
         raise ProcessFailed("the first process did not begin a training")
@@ -190,6 +198,7 @@ def follow(group: ProcessGroup, should_stop: Callable[[], str] = lambda: "") -> 
         train = start.config.train
 
         def help_with(wanted: Due) -> None:
+            """Take part in the gathers of `FirstProcess._seen`, in its order."""
             if wanted.checkpoint:
                 counters = {f"{name} of process {group.rank}": value for name, value in sampler.counters().items()}
                 group.gather(counters)
@@ -197,7 +206,7 @@ def follow(group: ProcessGroup, should_stop: Callable[[], str] = lambda: "") -> 
                 put_together(state.model, state.optimizer, None)
 
         def after_step() -> None:
-            state.pending.clear()
+            state.pending.clear()  # only rank 0 logs
             help_with(due(start.config, state.step))
 
         with deferred():
@@ -210,21 +219,23 @@ def follow(group: ProcessGroup, should_stop: Callable[[], str] = lambda: "") -> 
 
 
 def _join_in(group: ProcessGroup, start: Start) -> tuple[TrainState, Sampler]:
+    """State and sampler of a rank above 0. Receives weights, then optimizer state, as FirstProcess._begin sends them."""
     config = start.config
     device = pick_device(config.train.device)
     saved = start.path / TASK_FOLDER  # absent where this process runs on a machine without the run's folder
     task = open_task(config.task, saved=saved if saved.is_dir() else None, data_hash=start.data_hash, path=start.text)
     model = apply_clamp(MTPTransformer(config.model).to(device), config.clamp)
     generator = seeded_generator(stream_seed(config.seed, f"data of process {group.rank}"), device)
-    copy_from_first(model, {})
+    copy_from_first(model, {})  # before start_state, which copies the weights of frozen heads
     state = start_state(model, config, generator)
     state.step = start.step
     parameters = dict(model.named_parameters())
     for name, values in start.optimizer.items():
+        # A broadcast writes into tensors that exist; a new optimizer has none yet.
         state.optimizer.state[parameters[name]] = {
             key: torch.empty(shape, dtype=dtype, device=device) for key, (shape, dtype) in values.items()
         }
-    copy_from_first(torch.nn.Module(), _by_name(state))
+    copy_from_first(torch.nn.Module(), _by_name(state))  # a module without parameters: the weights have arrived
     sampler = Sampler(task, config.train.batch_size // group.size, generator, device)
     suffix = f" of process {group.rank}"
     counters = {name.removesuffix(suffix): value for name, value in start.samplers.items() if name.endswith(suffix)}
@@ -234,7 +245,7 @@ def _join_in(group: ProcessGroup, start: Start) -> tuple[TrainState, Sampler]:
 
 
 def _by_name(state: TrainState) -> dict[str, dict[str, Any]]:
-    """The optimizer's state of each parameter that has one."""
+    """The optimizer's state by name of the parameter, in the model's order, for parameters that have one."""
     return {
         name: state.optimizer.state[parameter]
         for name, parameter in state.model.named_parameters()
@@ -243,14 +254,14 @@ def _by_name(state: TrainState) -> dict[str, dict[str, Any]]:
 
 
 def _due_at_end(config: RunConfig, step: int) -> Due:
-    """After the last step only the evaluation on the whole test set is left; a stopped training writes a checkpoint."""
+    """Observers at the end: after the last step the evaluation on the whole test set, after a stop a checkpoint."""
     return Due(evaluation=step == config.steps, checkpoint=step < config.steps)
 
 
 def _agreed(group: ProcessGroup, should_stop: Callable[[], str]) -> str:
-    """Why all processes stop before the next step, if any of them has a reason; on rank 0 the reason itself.
+    """Reason why all ranks stop before the next step, or "" to continue. Ranks other than 0 get a general reason.
 
-    A signal that torchrun passes on may reach other ranks a step before rank 0, so their reasons count as well.
+    A signal that torchrun passes on may reach other ranks a step before rank 0, so a reason on any rank stops all.
     """
     reason = should_stop()
     if _agree(group, STOP if reason else GO_ON) == GO_ON:
@@ -259,6 +270,7 @@ def _agreed(group: ProcessGroup, should_stop: Callable[[], str]) -> str:
 
 
 def _agree(group: ProcessGroup, code: int) -> int:
+    """The largest code of all ranks. Raises ProcessFailed if it is FAILED."""
     agreed = group.agree(code)
     if agreed == FAILED:
         raise ProcessFailed("another process of this training failed")

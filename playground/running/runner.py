@@ -1,6 +1,6 @@
-"""Training that is stored: a configuration in, a run folder out; killed at any moment, it goes on where it stood.
+"""Stored training: from a configuration to a run folder, and resumption of a run that was stopped or killed at any moment.
 
-session.py writes a run's folder; trainer.py decides what happens after which step.
+session.py writes the folder of a run; trainer.py schedules the observers after each step.
 """
 
 import dataclasses
@@ -47,11 +47,12 @@ def train(
     reporter: Reporter | None = None,
     should_stop: Callable[[], str] = lambda: "",
 ) -> Run:
-    """Train one model and store everything about it in `runs_dir/<id>` (by default in the folder of `default_runs_dir`).
+    """Train one model and store the run in `runs_dir/<id>` (by default in the folder of `default_runs_dir`).
 
-    `should_stop()` is asked before every step; a non-empty answer stops the run with that reason, resumable.
-    Raises NonFiniteLoss when the loss diverges (the run is stored as failed), ValueError for a configuration that the
-    task or the model refuses, RunError when a run of that id exists already, or its base is none (open_base).
+    `should_stop()` is called before every step; a non-empty result stops the run with that reason, and the run can resume.
+    Raises NonFiniteLoss if the loss diverges (the run is stored as failed), ValueError for a configuration that task or model
+    refuses, TooLarge if the training does not fit into memory, and RunError if a run with this id exists or its base cannot be
+    used (see open_base).
     """
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     session, lock = make_session(config, folder, run_id, reporter or Silent())
@@ -61,13 +62,12 @@ def train(
 
 @on_all_processes
 def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[[], str] = lambda: "") -> Run:
-    """Go on with a run that was stopped, killed or failed, from its last checkpoint.
+    """Continue a run that was stopped, killed or failed, from its newest undamaged checkpoint.
 
-    On the CPU, with the same number of threads, the result is the same to the last bit as without the interruption. A damaged
-    checkpoint is passed over for the one before it.
-    Raises RunError when the run is finished or still training, when its checkpoint comes from another kind of device, when
-    the text that its task reads has changed (`load_run(path, text=...)` names one that was moved), when its configuration is
-    another than run.json tells of, or when no checkpoint is whole. A run that is refused stays as it was.
+    On the CPU, with an equal number of threads, the result is bitwise equal to that of an uninterrupted run.
+    Raises RunError if the run is finished or still training, if its checkpoint comes from another kind of device, if the text
+    that its task reads has changed (`load_run(path, text=...)` gives the path of a moved text), if its configuration is not the
+    one recorded in run.json, or if all its checkpoints are damaged. The folder of a refused run keeps its results unchanged.
     """
     with run_lock(run.path):
         return work_on(resume_session(run, reporter or Silent())).run(should_stop)[0]
@@ -76,9 +76,10 @@ def resume(run: Run, *, reporter: Reporter | None = None, should_stop: Callable[
 def make_session(
     config: RunConfig, folder: Path, run_id: str | None, reporter: Reporter, *, replicas: int = 1
 ) -> tuple[Session, BaseFileLock]:
-    """A run with its folder, ready to be trained, `replicas` of them side by side, and the lock of it, which is held.
+    """Create a run with its folder; returns its session, ready for training, and its lock, which is held.
 
-    Errors as in `train`.
+    `replicas` is the number of runs that train side by side, for the record. Raises TypeError for a `config` that is no
+    RunConfig, and the errors of `train` except NonFiniteLoss.
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
@@ -102,7 +103,11 @@ def make_session(
 
 
 def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Session:
-    """A run that is locked and was stopped, killed or failed, ready to go on. Errors as in `resume`."""
+    """Session of a run that was stopped, killed or failed, ready to resume. The caller holds the run's lock.
+
+    Temporary and unfinished files of killed processes are removed. Raises RunError as `resume` does, ValueError for a device
+    that this machine does not have.
+    """
     record = read_record(run.path)
     if record.status == "finished":
         raise RunError(f"run {run.id} is finished; there is nothing to resume")
@@ -119,12 +124,12 @@ def resume_session(run: Run, reporter: Reporter, *, replicas: int = 1) -> Sessio
 
 
 def resumed_device(run: Run) -> torch.device:
-    """The device that a run goes on with. Raises ValueError where there is none of the kind that it asks for."""
+    """The device on which a run resumes. Raises ValueError if its configuration names a kind that this machine lacks."""
     return pick_device(run.config.train.device, f"resume run {run.id} on a machine that has one")
 
 
 def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -> str:
-    """A readable id that is free: label and hash of the configuration, with a number behind it when trained again."""
+    """A free run id: label and hash of the configuration, with a number after them from the second run on."""
     base = f"{config.label()}-{config.hash()}"
     number, name = 1, base
     while (runs_dir / name).exists() or name in taken:
@@ -134,17 +139,18 @@ def new_run_id(config: RunConfig, runs_dir: Path, taken: Collection[str] = ()) -
 
 
 def with_whole_path(task: TaskConfig) -> TaskConfig:
-    """The configuration of a task that reads files, with a path that means the same from any folder."""
+    """The task configuration with an absolute path, if it has a path, so that it does not depend on the working directory."""
     path = getattr(task, "path", None)
     return task if path is None else dataclasses.replace(task, path=os.path.abspath(expand(path)))  # noqa: PTH100 (no links)
 
 
 def _data_hash(task: Task) -> str:
-    """What tells apart the texts of a task that reads files; empty for the others."""
+    """Fingerprint of the text that a task reads; empty for tasks that read no text."""
     return getattr(task, "data_hash", "")
 
 
 def _new_record(config: RunConfig, task: Task, run: str, device: torch.device, base: Run | None) -> RunRecord:
+    """The first content of run.json; `run` is the run's id."""
     counts = count_parameters(config.model)
     parts = ("embedding", "trunk", "future_heads", "final_norm", "unembedding", "total", "non_embedding", "next_token")
     n_threads = threads(config.train.threads)

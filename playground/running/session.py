@@ -1,6 +1,6 @@
-"""One process's work on one run: what is written into its folder, where it goes on after a stop, how it ends.
+"""Files of one run during its training: metrics, record and checkpoints; restoring its state; the ways it ends.
 
-A resumed run is prepared first and begun then: everything that can refuse it is done before anything in its folder changes.
+A run is prepared, then begun: all checks that can refuse to resume it are made before its folder is changed.
 """
 
 import contextlib
@@ -40,18 +40,18 @@ from tasks.base import Evaluation, ReadsText, Task, seeded_generator, stream_see
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient became infinite or NaN; the message names the step and the offset."""
+    """The loss or the norm of its gradient became infinite or NaN; the message has the step and, for a loss, the offset."""
 
     run: Run | None = None
-    """The stored run, failed."""
+    """The stored run, with status "failed"."""
 
 
 class Replaced(RunError):
-    """The run's folder was moved, removed or replaced while it trained: what lies at its path is not ours to write to."""
+    """The run's folder was moved, removed or replaced during training, so writing to its path could damage another run."""
 
 
 class Session:
-    """Reads and writes one run's folder while it trains. trainer.py decides when, and which runs train together."""
+    """Reads and writes the folder of one run during training. trainer.py decides when, and which runs train together."""
 
     def __init__(
         self,
@@ -68,25 +68,26 @@ class Session:
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
         self.fresh = fresh
-        """Whether the run was made by this process, and so has nothing to lose."""
+        """True if this process created the run; its folder then has no earlier results to protect."""
         self.text: str | None = None
-        """Where the text of the task lies, if it was moved."""
+        """Path of the text that the task reads, if the text was moved."""
         self.kept = -1
-        """Step of the checkpoint that it goes on from; -1 for a run that begins."""
+        """Step of the checkpoint from which the run resumes; -1 for a new run."""
         self.logged_at = -math.inf
+        """Time of the last write of run.json by `log`, in seconds of the monotonic clock."""
         self.ended = False
-        """Whether the run has failed or come to its end."""
+        """True if the run has finished, stopped or failed."""
         self.identity = _identity(path)
         self.others: dict[str, torch.Tensor] = {}
-        """What a checkpoint must hold of the other processes' samplers."""
+        """Counters of the other processes' samplers, by name, for the checkpoint."""
         self.state: TrainState
         self.sampler: Sampler
 
     def prepare(self) -> bool:
-        """Build the state of the first step or load that of the last whole checkpoint; True for a run that begins.
+        """Build the state before the first step, or load that of the newest undamaged checkpoint; True for a new run.
 
-        Nothing in the run's folder is changed. Raises RunError when the run cannot go on: other text, another kind of device,
-        no whole checkpoint.
+        The run's folder is not changed. Raises RunError if the run cannot resume: another text, another kind of device, no
+        undamaged checkpoint.
         """
         seed = self.config.seed
         check_layout(self.path)
@@ -98,6 +99,8 @@ class Session:
         steps = resumable(self.checkpoints)
         if not steps:
             self._check_new()
+        # Initial weights come first, also for a resumed run: frozen heads are held at them (start_state). They are drawn on
+        # the CPU, so that a seed gives the same weights on every device.
         model = MTPTransformer(self.config.model, seeded_generator(stream_seed(seed, "weights")))
         base = None if steps else open_base(self.config)  # checkpoints hold the base's weights as well
         if base is not None:
@@ -107,12 +110,12 @@ class Session:
         self.state = start_state(model, self.config, generator)
         rows = self.config.train.batch_size // self.record.processes
         self.sampler = Sampler(self.task, rows, generator, self.device)
-        if steps:
+        if steps:  # last, because it writes into model, optimizer, generator and sampler
             self._restore(self._load(steps))
         return not steps
 
     def _check_new(self) -> None:
-        """Raises RunError for a run without a checkpoint to go on from that has trained already: it would begin anew."""
+        """Raises RunError if the run has trained but has no checkpoint to resume from: it would start again from step 0."""
         columns = read_metrics(self.path / METRICS).columns
         reached = max([self.record.step, *stored_steps(self.checkpoints), *columns["step"]])
         if reached > 0:
@@ -122,12 +125,18 @@ class Session:
             )
 
     def begin(self) -> None:
-        """Mark the run as in training, and set the lines aside that it will write again."""
+        """Set aside the lines after the restored step, which will be written again, and mark the run as training.
+
+        Call it after `prepare`.
+        """
         set_lines_aside(self.path, self.kept)
         self.write_record(**({} if self.kept < 0 else self._progress()))
 
     def _load(self, steps: list[int]) -> dict[str, torch.Tensor]:
-        """The counters of the newest whole checkpoint; a damaged one is told and passed over."""
+        """Load the newest undamaged checkpoint into model and optimizer; returns its counters.
+
+        Damaged checkpoints are skipped and reported. Raises RunError if all of `steps` are damaged.
+        """
         damaged: list[RunError] = []
         for step in reversed(steps):
             folder = self.checkpoints / str(step)
@@ -143,6 +152,10 @@ class Session:
         raise RunError(f"run {self.path.name} has no whole checkpoint to go on from: {damaged[0]}") from damaged[0]
 
     def _restore(self, counters: dict[str, torch.Tensor]) -> None:
+        """Set sampler, step, tokens, pending results and clock from the counters of checkpoint `kept`.
+
+        Raises Damaged for missing or malformed counters, RunError for a checkpoint from another kind of device.
+        """
         where = self.checkpoints / str(self.kept)
         try:
             self.sampler.restore(counters)
@@ -152,14 +165,17 @@ class Session:
             self.state.clock = Clock(float(counters["seconds"]))
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the checkpoint in {where} is damaged: its counters are not whole ({error})") from error
-        except RuntimeError:
+        except RuntimeError:  # generator states of CPU and CUDA differ in size, which `set_state` refuses
             raise RunError(
                 f"the checkpoint is from another kind of device ({self.record.device}) than {self.device.type}; resume it on "
                 "such a device"
             ) from None
 
     def log(self) -> None:
-        """Average the losses since the last row, check that they are finite, write the row."""
+        """Write a row of metrics: means of losses (nats per target) and gradient norm over the steps since the last row.
+
+        `clipped` is the share of these steps whose gradient was clipped. Waits for the device. Raises NonFiniteLoss.
+        """
         values = self.check_pending()
         if values is None:
             return
@@ -176,7 +192,7 @@ class Session:
         self.reporter.row(row, self.record)
 
     def check_pending(self) -> StepResult | None:
-        """The results of the steps since the last row, if any. Raises NonFiniteLoss for the first that is not finite."""
+        """Results of the steps since the last row, on the CPU, or None. Raises NonFiniteLoss for the first not finite."""
         if not self.state.pending:
             return None
         values = stacked(self.state.pending).to_host()
@@ -191,7 +207,7 @@ class Session:
         return values
 
     def store_evaluation(self, result: Evaluation) -> None:
-        """Write what a part of the test set says of the model."""
+        """Write a row of metrics with the scores and test losses of an evaluation on a part of the test set."""
         self.check_folder()
         losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
         row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
@@ -201,16 +217,16 @@ class Session:
         self.reporter.row(row, self.record)
 
     def store_probe(self, name: str, result: Result) -> None:
-        """Write what a probe measured."""
+        """Store the result of a probe at the present step."""
         self.check_folder()
         store_result(self.path, name, result, step=self.state.step, tokens=self.state.tokens)
 
     def count_probe_time(self, seconds: float) -> None:
-        """Seconds that count as the probes'."""
+        """Add to the seconds that probes have taken, which the record stores."""
         self.record = dataclasses.replace(self.record, probe_seconds=self.record.probe_seconds + seconds)
 
     def checkpoint(self) -> None:
-        """Write all that is needed to go on from here."""
+        """Store a checkpoint of the present step. Raises OSError, as for a full disk; earlier checkpoints then stay."""
         self.check_folder()
         state = self.state
         counters = {
@@ -219,36 +235,37 @@ class Session:
             "pending": to_rows(state.pending, loss_names(self.config.model.n_future)),
         }
         counters |= self.sampler.counters() | self.others
-        sync_lines(self.path)
+        sync_lines(self.path)  # first: a resumed run writes only the lines after its checkpoint again
         save_checkpoint(self.checkpoints, state.step, state.model, state.optimizer, counters, self.record.config_hash)
 
     def stop(self, reason: str) -> None:
-        """End here, to be resumed; what was done since the last checkpoint may be in no checkpoint."""
-        progress = self._progress() if reason != INTERRUPTED else {}  # a step may have been cut in two
+        """End the run with status "stopped", so that it can resume. No checkpoint is written here."""
+        # Ctrl-C may come within a step, when step and tokens do not agree with the weights.
+        progress = self._progress() if reason != INTERRUPTED else {}
         self._end(status="stopped", reason=reason, **progress)
 
     def finish(self, result: Evaluation) -> None:
-        """End after the last step, with the scores on the whole test set."""
+        """End the run with status "finished", after the last step, and store the scores on the whole test set."""
         final = {score.name: score.value for score in result.scores if math.isfinite(score.value)}
         done = {"finished": time.time(), "final": final, "scores": _score_infos(result)}
         self._end(status="finished", metrics_sha256=sha256_of(self.path / METRICS), **self._progress(), **done)
         drop_set_aside(self.path)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error. Where the disk is full even that cannot be written: the run then reads as interrupted."""
+        """End the run with status "failed". If a full disk prevents that, the run is later read as interrupted."""
         with contextlib.suppress(OSError, Replaced):
             self._end(status="failed", reason=_describe(error))
         if isinstance(error, NonFiniteLoss):
             error.run = Run(self.path)
 
     def write_record(self, **changes: Any) -> None:
-        """Change the record, and write it."""
+        """Change fields of the record, and write run.json. Raises Replaced as `check_folder` does."""
         self.check_folder()
         self.record = dataclasses.replace(self.record, updated=time.time(), **changes)
         write_json(self.path / "run.json", self.record.to_dict())
 
     def check_folder(self) -> None:
-        """Raises Replaced where the folder at the run's path is another than the one that this process has locked."""
+        """Raises Replaced if the folder at the run's path is not the folder that this process has locked."""
         if _identity(self.path) != self.identity:
             raise Replaced(
                 f"the folder of run {self.path.name} was moved, removed or replaced while it was trained, so nothing more is "
@@ -261,10 +278,12 @@ class Session:
         self.reporter.ended(self.record)
 
     def _row(self, kind: str) -> dict[str, Any]:
+        """First columns of a row of metrics; `seconds` is training time."""
         state = self.state
         return {"kind": kind, "step": state.step, "tokens": state.tokens, "seconds": round(state.clock.seconds, 4)}
 
     def _progress(self) -> dict[str, Any]:
+        """Fields of the record that describe progress: tokens are those of all processes, peak memory is in bytes."""
         state, seconds = self.state, self.state.clock.seconds
         rate = state.tokens / seconds if state.step else 0.0
         return {
@@ -277,13 +296,16 @@ class Session:
 
 
 PROGRESS_EVERY = 1.0
-"""Seconds between two writings of run.json that tell of nothing but progress."""
+"""Shortest time, in seconds, between two writes of run.json for progress alone."""
 INTERRUPTED = "interrupted"
-"""The reason of a run that Ctrl-C stopped in the middle of a step."""
+"""Stop reason of a run that Ctrl-C stopped within a step."""
 
 
 def _identity(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    """What tells a run's folder from another at the same path: it and its lock file, which is open and so keeps its number."""
+    """Identity of the run's folder: device and inode of the folder and of its lock file, None for one that is missing.
+
+    The inode of a removed folder can be reused; that of the lock file cannot while this process has it open.
+    """
     found: list[tuple[int, int] | None] = []
     for place in (path, path / LOCK):
         try:
@@ -312,6 +334,7 @@ def _score_infos(result: Evaluation) -> tuple[ScoreInfo, ...]:
 
 
 def _describe(error: BaseException) -> str:
+    """The reason that the record of a failed run stores."""
     if isinstance(error, torch.OutOfMemoryError):
         return "the device ran out of memory; train with a smaller --batch-size, model or context"
     return f"{error}" if isinstance(error, NonFiniteLoss | ProcessGone) else f"{type(error).__name__}: {error}"

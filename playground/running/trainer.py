@@ -1,6 +1,6 @@
-"""Runs that are trained side by side in one process, or one run alone: what is done after which step, and how it ends.
+"""Training of one run, or of several side by side in one process: the schedule of observers, stopping and failure.
 
-One that diverges fails alone, and the others go on.
+If one of several runs diverges, only that run fails; the others continue.
 """
 
 import functools
@@ -25,7 +25,7 @@ from tasks.base import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """Which observers run after a step."""
+    """Observers that run after a step."""
 
     log: bool = False
     evaluation: bool = False
@@ -34,12 +34,12 @@ class Due:
 
     @property
     def model(self) -> bool:
-        """Whether one of them reads the weights."""
+        """True if any scheduled observer reads the weights."""
         return self.evaluation or self.probes or self.checkpoint
 
 
 def due(config: RunConfig, step: int) -> Due:
-    """The observers of this step; after the last step all but the probes."""
+    """Observers scheduled after `step`. After the last step all of them run except probes, which have their own steps."""
     train, last = config.train, step == config.steps
     return Due(
         log=last or step % train.log_every == 0,
@@ -55,7 +55,10 @@ def _probe_steps(train: TrainConfig, steps: int) -> frozenset[int]:
 
 
 class Trainer:
-    """Trains runs whose configurations differ in the seed and the optimizer alone, one or several at once, and stores them."""
+    """Trains and stores one run, or several side by side.
+
+    The configurations of several runs may differ only in the seed and the settings of the optimizer.
+    """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.sessions = list(sessions)
@@ -65,9 +68,11 @@ class Trainer:
         self.probes = ProbePass({})
 
     def run(self, should_stop: Callable[[], str]) -> list[Run]:
-        """Train to the end, to a stop or to a failure; the records say which. While steps run, signals wait for `should_stop`.
+        """Train until the last step, a stop or a failure, which the records store; returns the runs.
 
-        Raises what went wrong; a diverged run's NonFiniteLoss only when no run is left.
+        `should_stop()` is called before every step; a non-empty result is the reason for stopping. During steps a signal raises
+        nothing and must be reported by `should_stop`. Errors are raised again after they are stored; the NonFiniteLoss of a
+        diverged run only if no other run is left.
         """
         threads_before = torch.get_num_threads()
         torch.set_num_threads(self.sessions[0].record.threads)
@@ -84,13 +89,13 @@ class Trainer:
                 self._fit(stop)
                 if reason:
                     self._end(reason)
-            if not reason:  # the final evaluation: nothing is lost with it
+            if not reason:  # a signal may interrupt the final evaluation: the last checkpoint is written
                 self._end(reason)
-        except KeyboardInterrupt as error:  # it may come in the middle of a step: only the last checkpoint is whole
+        except KeyboardInterrupt as error:  # possibly within a step: only the last checkpoint is consistent
             going = self.going
             for one in going:
                 one.stop(INTERRUPTED)
-            if not (going and isinstance(error, Interrupted)):  # the records tell of an Interrupted
+            if not (going and isinstance(error, Interrupted)):  # an Interrupted is stored in the records
                 raise
         except BaseException as error:
             for one in self.going:
@@ -106,7 +111,10 @@ class Trainer:
         return [one for one in self.sessions if not one.ended]
 
     def _prepare(self) -> list[bool]:
-        """Build or load the state of every run; whether each begins. What refuses a resumed run leaves its folder as it was."""
+        """Build or load the state of every run; True for each that is new.
+
+        After an error new runs are stored as failed or stopped, and the folders of resumed runs stay unchanged.
+        """
         try:
             return [one.prepare() for one in self.sessions]
         except BaseException as error:
@@ -118,14 +126,14 @@ class Trainer:
 
     def _begin(self) -> None:
         began = self._prepare()
-        for one in self.sessions:
+        for one in self.sessions:  # only now, when no run can be refused any more, are folders of resumed runs changed
             one.begin()
         started = time.perf_counter()
         names = self.train.probes if self.config.probe_steps else ()
         probes = make_probes(names, self.task, self.config.model.n_future)
         self.probes = ProbePass(probes, recorded=self.train.graphs and current_process_group() is None)
         self._count_probe_time(started)
-        if len(self.sessions) > 1:
+        if len(self.sessions) > 1:  # after `_prepare`: the stack copies the loaded weights
             self.stack = Stack([one.state.model for one in self.sessions], self.config.clamp)
         clock = self.sessions[0].state.clock
         if all(began):
@@ -149,7 +157,7 @@ class Trainer:
         if wanted.log:
             self._each(Session.log)
         if wanted.model:
-            self._each(Session.check_pending)  # which waits for the device: the steps that are queued are training time
+            self._each(Session.check_pending)  # waits for queued steps while the clock runs: they are training time
         if wanted.evaluation:
             self._evaluate()
         if wanted.probes:
@@ -158,7 +166,7 @@ class Trainer:
             self._checkpoint()
 
     def _each(self, work: Callable[[Session], object]) -> None:
-        """For every run that goes on. One that diverged ends; when it was the last, its error is raised."""
+        """Apply `work` to every run that has not ended. A diverged run fails; its error is raised if no other run is left."""
         for one in self.going:
             try:
                 work(one)
@@ -168,6 +176,7 @@ class Trainer:
                     raise
 
     def _evaluate(self, *, full: bool = False) -> None:
+        """Evaluate all models and store the results of the runs that have not ended; with `full`, these finish."""
         with self.sessions[0].state.clock.paused():
             models = [one.state.model for one in self.sessions]
             results = evaluate_together(models, self.task, self.stack, full=full)
@@ -195,6 +204,7 @@ class Trainer:
                 one.checkpoint()
 
     def _end(self, reason: str) -> None:
+        """Store a checkpoint and the stop reason of stopped runs, or evaluate finished runs on the whole test set."""
         if self.going and reason and self.sessions[0].state.step < self.config.steps:
             self._each(Session.check_pending)
             self._checkpoint()

@@ -1,1 +1,1 @@
-"""The n-token loss, the optimizer, the loop and evaluation. Knows nothing of stored runs, figures or pages."""
+"""The n-token loss, the optimizer, the step, the loop and evaluation. Imports no stored runs, figures or pages."""

@@ -1,11 +1,11 @@
 """Further future heads on the frozen trunk of a finished next-token model: Medusa-1 (Cai et al. 2024, 2401.10774, section 2.2).
 
-Everything that the next token's path uses, and the embedding, is the base's and gets no gradient, no weight decay and no place
-in the optimizer, so that offset 1 predicts to the last bit what it does in the base. What learns are the future heads from
-offset 2 on and, where the unembedding is replicated, their unembeddings, which start as copies of the base's.
+The embedding and all parameters on the path of offset 1 are copied from the base and frozen: no gradient, no weight decay, no
+entry in the optimizer. The logits of offset 1 therefore stay bitwise equal to the base's. Trained are the future heads from
+offset 2 on and, if the unembedding is replicated, their unembeddings, which start as copies of the base's.
 
-The matrices by which Medusa's and Hydra's heads (Ankner et al. 2024, 2402.05109) write into the stream start at zero: each of
-them begins by predicting for its offset what offset 1 predicts. Heads that are whole layers start from their usual weights.
+The output matrices of Medusa's heads and of Hydra's heads (Ankner et al. 2024, 2402.05109) start at zero: before the first step
+each of them predicts for its offset what offset 1 predicts. Heads that are whole layers keep their usual initial weights.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from playground.model.transformer import MTPTransformer
 
 
 def is_further(name: str) -> bool:
-    """Whether a parameter of this name serves the offsets from 2 on alone.
+    """True if the parameter of this name is used by offsets from 2 on only.
 
     >>> [is_further(name) for name in ("future_heads.0.mlp.out.weight", "future_heads.10.out.weight", "unembed.weight")]
     [False, True, False]
@@ -27,15 +27,16 @@ def is_further(name: str) -> bool:
 
 
 def freeze_base(model: MTPTransformer) -> None:
-    """Let only the parameters of the offsets from 2 on require gradients."""
+    """Set `requires_grad` to True for the parameters that only offsets from 2 on use, and to False for all others."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_further(name))
 
 
 @torch.no_grad()
 def start_on_base(model: MTPTransformer, weights: Mapping[str, Tensor]) -> None:
-    """Put the base's weights (its `state_dict`) into a fresh model, and let further heads begin where offset 1 stands.
+    """Copy the base's weights (its `state_dict`) into a new model, and set the initial weights of heads 2 .. n_future.
 
+    Their unembeddings become copies of the base's, and the output matrices of Medusa's and Hydra's heads become zero.
     Raises ValueError for weights that are not those of this model with n_future = 1.
     """
     ours = {name: value for name, value in model.state_dict().items() if not is_further(name)}

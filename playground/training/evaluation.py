@@ -1,4 +1,4 @@
-"""A model, made ready for a task's `evaluate`: evaluation mode, no gradients, the training precision."""
+"""Evaluation of models by a task: evaluation mode, no gradients, autocast as in training."""
 
 import contextlib
 import threading
@@ -15,7 +15,7 @@ from tasks.base import Evaluation, Predict, Task
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode from before is restored."""
+    """Inside this block `model` is in evaluation mode and gradients are off; afterwards its previous mode is restored."""
     was_training = model.training
     model.eval()
     try:
@@ -26,9 +26,9 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evaluation:
-    """The task's scores of the model and its test loss per offset (with `full`, on the whole test set).
+    """The task's scores of the model and its test loss for each offset; with `full`, on the whole test set.
 
-    Raises ValueError when the task has tokens that the model does not know.
+    Raises ValueError if the task's vocabulary is larger than the model's.
     """
     if task.d_vocab > model.W_E.shape[0]:
         raise ValueError(
@@ -46,7 +46,10 @@ def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evalua
 def evaluate_together(
     models: Sequence[MTPTransformer], task: Task, stack: Stack | None, *, full: bool = False
 ) -> list[Evaluation]:
-    """`evaluate` of each model; those in a stack run as one."""
+    """Scores and test losses of each model, as `evaluate` gives them; with a `stack` of the models, by joint forward passes.
+
+    Raises the error of the first model whose evaluation failed.
+    """
     if stack is None:
         return [evaluate(model, task, full=full) for model in models]
     model, device = models[0], models[0].W_E.device
@@ -63,14 +66,18 @@ def evaluate_together(
         error = evaluation.exception()
         if error is not None and not isinstance(
             error, threading.BrokenBarrierError
-        ):  # those waited for one that failed
+        ):  # raised in the threads that waited for the one that failed
             raise error
     return [evaluation.result() for evaluation in evaluations]
 
 
 class _Lockstep:
-    """A model's evaluation asks for logits again and again. Here each model's is a thread, and when all have asked, one
-    forward of the joint model answers them: they evaluate on the same rows, and so ask equally often."""
+    """Joint forward passes for evaluations that run in one thread for each model.
+
+    A task's `evaluate` requests logits several times. A thread that requests them waits at a barrier; the last one to arrive
+    runs one forward pass of the joint model for all. All models are evaluated on the same rows, so every thread makes the same
+    number of requests with the same offsets; otherwise the barrier would never fill.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -79,7 +86,7 @@ class _Lockstep:
         self.all_here = threading.Barrier(len(stack.models), action=self._answer)
 
     def predict_of(self, replica: int) -> Predict:
-        """What one model's evaluation asks."""
+        """Prediction function of one model: tokens `[batch, pos]` and offsets to logits `[batch, pos, offset, d_vocab]`."""
 
         def predict(tokens: Tensor, offsets: Sequence[int]) -> Tensor:
             self.asked[replica] = (tokens, offsets)
@@ -90,12 +97,12 @@ class _Lockstep:
 
     def _answer(self) -> None:
         rows = torch.cat([tokens for tokens, _ in self.asked])
-        with torch.no_grad():  # each thread has its own mode
+        with torch.no_grad():  # torch keeps the gradient mode for each thread
             self.answers = _logits(self.stack.joint, rows, self.asked[0][1]).chunk(len(self.asked))
 
     @contextlib.contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
-        """Nobody waits for a thread that has broken off."""
+        """After an error in this block, break the barrier: the other threads raise BrokenBarrierError instead of waiting."""
         try:
             yield
         except BaseException:

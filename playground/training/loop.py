@@ -33,7 +33,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent in here is not training time."""
+        """Inside this block no training time passes."""
         started = time.perf_counter()
         try:
             yield
@@ -43,7 +43,7 @@ class Clock:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Where a training stands: all that a checkpoint must hold to go on as if nothing had happened."""
+    """State of a training: what a checkpoint must hold so that a resumed training computes the same numbers."""
 
     model: MTPTransformer
     optimizer: torch.optim.Optimizer
@@ -52,27 +52,31 @@ class TrainState:
     tokens: int = 0
     clock: Clock = field(default_factory=Clock)
     pending: list[StepResult] = field(default_factory=list)
-    """Of each step since the last logged row."""
+    """Results of the steps since the last logged row, one for each step; still on the device."""
     lr: float = 0.0
+    """Learning rate of the last step."""
 
 
 Observer = Callable[[], None]
-"""Runs after each step: logging, evaluation, probes, checkpoints."""
+"""Function that runs after each step: logging, evaluation, probes, checkpoints."""
 
 
 def start_state(model: MTPTransformer, config: RunConfig, generator: torch.Generator) -> TrainState:
-    """The state before the first step. On a base, `model` holds the base's weights already, or a checkpoint follows."""
+    """The state before the first step, with a new optimizer.
+
+    With `config.base`, the caller has copied the base's weights into `model`, or loads a checkpoint afterwards.
+    """
     if config.base is not None:
         freeze_base(model)
     model.recompute = config.train.recompute
-    optimizer = make_optimizer(model, config.optim)
+    optimizer = make_optimizer(model, config.optim)  # after freeze_base: it takes the parameters that require gradients
     freeze_heads(model, optimizer, config.clamp)
     return TrainState(model=model, optimizer=optimizer, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One of the models that are trained side by side: where it stands, its batches, its schedule."""
+    """One of the models that are trained side by side: its state, its source of batches, its configuration."""
 
     state: TrainState
     sample: Sample
@@ -85,11 +89,11 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     stack: Stack | None = None,
 ) -> None:
-    """Train one model, or several of one shape side by side, for `config.steps` steps or until `should_stop()`.
+    """Train one model, or several of one shape side by side, for `config.steps` steps or until `should_stop()` is true.
 
-    Each member trains as it would alone, up to rounding. Their configurations may differ in the seed and the optimizer's
-    settings, and they have done the same number of steps. Observers run after each step, in their order. `stack` joins the
-    models, where that has been done already. The loop itself never waits for the device.
+    Each member trains as it would alone, up to rounding. The configurations of the members may differ in the seed and the
+    optimizer's settings; all members must be at the same step. Observers run after each step, in the order given. `stack` is
+    the members' models already joined, if the caller has one. The loop itself never waits for the device.
     """
     config, states = members[0].config, [member.state for member in members]
     if states[0].step >= config.steps:

@@ -1,4 +1,4 @@
-"""How much memory a training will need, before it starts."""
+"""Estimate of the memory that a training needs, in bytes, made before it starts."""
 
 import dataclasses
 
@@ -15,27 +15,27 @@ from playground.training.loss import one_graph_loss
 from tasks.base import Batch, Device, Task, seeded_generator
 
 PER_PARAMETER = 16
-"""Bytes: the weight, its gradient, and AdamW's two moments, in float32."""
+"""Bytes for each parameter: the weight, its gradient, and AdamW's two moments, in float32."""
 SPARE = 1.25
-"""What allocators, temporary tensors and rounding add."""
+"""Factor for what allocators, temporary tensors and rounding add."""
 LEAST_KEPT = 5
-"""Tensors as wide as the residual stream that a layer keeps for the backward pass beside its input, at least: the input
-normalised, queries, keys, values, and what attention makes of them. An MLP keeps more."""
+"""Lower bound of the number of tensors as wide as the residual stream that a layer keeps for the backward pass, without its
+input: the normalised input, queries, keys, values, and the output of attention. An MLP keeps more."""
 MOST_KEPT = 20
-"""What a model really keeps is less than so many times the least (15 times at most, in tests)."""
+"""Factor between the lower bound for the tensors kept by a whole model and an upper bound (at most 15 in tests)."""
 MEASURED_LAYERS = 2
-"""Trunk layers of the model whose kept bytes are measured; those of a deeper one follow from them."""
+"""Trunk layers of the model whose kept bytes are measured; the bytes of deeper models are extrapolated."""
 
 
 class TooLarge(MemoryError):
-    """A training that does not fit the memory, refused before it starts. The message has both numbers."""
+    """Raised before a training that does not fit into memory. The message has the needed and the free memory in GiB."""
 
 
 def check_memory(config: RunConfig, task: Task, device: Device, *, processes: int = 1, free: int | None = None) -> None:
-    """Raises TooLarge, with both numbers, when a training needs more memory than `device` has free.
+    """Raises TooLarge if a training needs more memory than `device` has free, or more than `free` bytes if that is given.
 
-    What is far too large is known from the configuration alone, before a model is built; what is near the limit is measured on
-    two rows and few layers. `processes` share the rows of a step, and under `fsdp` the parameters.
+    A clear excess is found from the configuration alone, before a model is built. Only near the limit are the bytes measured,
+    on two rows and few layers. The rows of a step are divided among `processes`, with `fsdp` the parameters as well.
     """
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     half = torch.device(device).type == "cuda"
@@ -56,12 +56,16 @@ def check_memory(config: RunConfig, task: Task, device: Device, *, processes: in
 
 
 def least_bytes(config: RunConfig, *, half: bool, processes: int = 1) -> tuple[int, int]:
-    """Bytes that one of `processes` needs at least, for parameters and for a batch, given a resolved configuration."""
+    """Lower bounds, in bytes, for the parameters and for the kept activations of a batch, in each of `processes` processes.
+
+    `config` must be resolved. `half`: activations take two bytes for each number instead of four.
+    """
     model, train = config.model, config.train
     parameters = count_parameters(model).total
     if config.base is not None:  # a frozen trunk has no gradients, and keeps nothing for a backward pass
         return parameters * 4, 0
     tokens = max(1, train.batch_size // (train.accumulate * processes)) * (model.n_ctx or 0)
+    # Bytes for each number of the residual stream: a layer's input in float32, and the tensors that recomputation would drop.
     per_layer = 4 + (0 if train.recompute else LEAST_KEPT * (2 if half else 4))
     return (
         parameters * PER_PARAMETER // (processes if train.parallel == "fsdp" else 1),
@@ -70,10 +74,10 @@ def least_bytes(config: RunConfig, *, half: bool, processes: int = 1) -> tuple[i
 
 
 def training_bytes(config: RunConfig, task: Task, device: Device) -> int:
-    """Bytes that training one model of this configuration needs on `device`, beside what the libraries take.
+    """Bytes that training one model of this configuration needs on `device`, without the memory of the libraries themselves.
 
-    Parameters, gradients and moments are counted. What is kept for the backward pass is found by going forward on two rows
-    on the CPU, with a trunk of few layers, under the precision that the device trains in, and asking torch what it keeps.
+    Weights, gradients and moments are counted. Tensors kept for the backward pass are measured: forward passes on one and two
+    rows on the CPU, with a trunk of few layers, in the precision of `device`, with hooks that count what torch stores.
     """
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     kept = _kept_per_row(config, config.model, task, half=torch.device(device).type == "cuda")
@@ -82,12 +86,15 @@ def training_bytes(config: RunConfig, task: Task, device: Device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a training may still take."""
+    """Free memory of `device` in bytes: of the GPU, or of the machine for the CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def _heads_at_once(config: RunConfig) -> ModelConfig:
-    """The model with one future head, where the heads go forward and backward one after another (training/loss.py)."""
+    """The model whose activations are in memory at the same time.
+
+    That is one with a single future head if the future heads run forward and backward one after another (training/loss.py).
+    """
     model = config.model
     if config.train.backward == "one_graph" or any(len(path) > 1 for path in model.paths):
         return model
@@ -96,7 +103,7 @@ def _heads_at_once(config: RunConfig) -> ModelConfig:
 
 
 def _kept_per_row(config: RunConfig, model: ModelConfig, task: Task, *, half: bool) -> int:
-    """Bytes that a training of `model` keeps for the backward pass, for each row of a step."""
+    """Bytes that a training of `model` keeps for the backward pass, for each row of a forward pass."""
     batch = task.sample(2, seeded_generator(0))
 
     def measured(layers: int) -> int:
@@ -105,6 +112,7 @@ def _kept_per_row(config: RunConfig, model: ModelConfig, task: Task, *, half: bo
         built.recompute = config.train.recompute
         if config.base is not None:
             freeze_base(built)
+        # The difference leaves out what does not grow with the rows, such as weights in half precision.
         one, two = (_kept_bytes(built, batch.rows(0, rows), half=half) for rows in (1, 2))
         return max(one, two - one)
 
@@ -113,7 +121,7 @@ def _kept_per_row(config: RunConfig, model: ModelConfig, task: Task, *, half: bo
 
 
 def _kept_bytes(model: MTPTransformer, batch: Batch, *, half: bool) -> int:
-    """Bytes of what a forward pass keeps for the backward pass, parameters left out."""
+    """Bytes that a forward pass keeps for the backward pass, without parameters; tensors that share a storage count once."""
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     sizes: dict[int, int] = {}
 
@@ -127,7 +135,7 @@ def _kept_bytes(model: MTPTransformer, batch: Batch, *, half: bool) -> int:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
     ):
-        losses = one_graph_loss(model, batch, None)  # kept until here, so that no storage is counted for another
+        losses = one_graph_loss(model, batch, None)  # its graph holds all storages: no address is reused
     del losses
     return sum(sizes.values())
 

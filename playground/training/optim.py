@@ -1,4 +1,8 @@
-"""AdamW, linear warm-up and cosine decay, as in the paper's tables S13 and S14."""
+"""AdamW, and a learning rate with linear warm-up and cosine decay.
+
+Source: Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction", arXiv 2404.19737,
+tables S13 and S14.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +17,7 @@ from playground.model.stack import Stack
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices and none on norms and biases; parameters that require no gradient are left out.
 
-    On CUDA the learning rate is a tensor, the same of all groups.
+    On CUDA the learning rate is a tensor, shared by all groups (see `set_learning_rate` in step.py).
     """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
@@ -24,7 +28,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 def _adamw(matrices: list[nn.Parameter], vectors: list[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     device = (*matrices, *vectors)[0].device
-    on_cuda = device.type == "cuda"  # there a step may be recorded as a graph: the rate is read from memory
+    # A CUDA graph reads the rate from memory; a Python number would be fixed when the graph is recorded.
+    on_cuda = device.type == "cuda"
     rate = torch.tensor(config.lr, device=device) if on_cuda else config.lr
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=on_cuda)
@@ -33,10 +38,10 @@ def _adamw(matrices: list[nn.Parameter], vectors: list[nn.Parameter], config: Op
 def join_optimizers(
     stack: Stack, optimizers: Sequence[torch.optim.Optimizer], config: OptimConfig
 ) -> torch.optim.AdamW:
-    """One AdamW for all models of a stack, whose settings are these. It goes on where their own stand.
+    """One AdamW with the settings `config` for all models of a stack, continuing from the states of their own `optimizers`.
 
-    What it keeps of a model is what that model's own optimizer sees and stores: their states become views of its state. Before
-    one of them steps by itself again it needs `own_counters`.
+    The states of `optimizers`, one for each model, become views of the joint state, so that a checkpoint of a single model
+    stores its current moments. Before one of `optimizers` makes a step itself, it needs `own_counters`.
     """
     joint = _adamw([stack.matrices.values], [stack.vectors.values], config)
     for rows in (stack.matrices, stack.vectors):
@@ -60,14 +65,17 @@ def join_optimizers(
 
 
 def own_counters(optimizer: torch.optim.Optimizer) -> None:
-    """A counter of steps for each parameter: one for all, as `join_optimizers` leaves it, would count each step many times."""
+    """Give each parameter its own step counter (in place).
+
+    After `join_optimizers` all parameters share one counter tensor; a step would increase it once for every parameter.
+    """
     for state in optimizer.state.values():
         if "step" in state:
             state["step"] = state["step"].clone()
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of step 0, 1, .., steps - 1: up linearly, then down along a cosine to `min_lr_ratio` of the peak.
+    """Learning rate of step 0, 1, .., steps - 1: a linear rise to `lr`, then a cosine decay towards `min_lr_ratio` of it.
 
     >>> config = OptimConfig(lr=1.0, warmup_steps=2, min_lr_ratio=0.0)
     >>> [round(learning_rate(step, 6, config), 3) for step in range(6)]

@@ -1,7 +1,9 @@
-"""The process group of one training: ranks, agreement between processes, and how the end of one is noticed.
+"""The process group of one training: ranks, agreement between processes, and detection of a process that has ended.
 
-Decisions go through a gloo group of their own. Its numbers lie in the CPU's memory, so that no process waits for a GPU, and a
-process that has ended is noticed there at once. Tensors of the device go through NCCL on CUDA and through gloo on the CPU.
+Decisions use a separate process group with the gloo backend. Its tensors are in CPU memory, so a decision does not wait for a
+GPU, and gloo detects at once that a process has ended. Tensors on the device use NCCL on CUDA and gloo on the CPU.
+
+All methods that communicate are collective operations: all ranks must call them in the same order.
 """
 
 import atexit
@@ -16,18 +18,18 @@ import torch
 import torch.distributed as dist
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long the other processes wait for rank 0, which evaluates and probes alone."""
+"""Longest wait of the other processes for rank 0, which evaluates and probes alone."""
 GIVE_UP = datetime.timedelta(seconds=5)
-"""How long a process that failed waits for the others to receive its code."""
+"""Longest wait of a process that failed until the others have received its code."""
 GO_ON, STOP, FAILED = 0, 1, 2
-"""Codes that processes agree on: the largest of all counts."""
+"""Codes that processes agree on: the largest code of all ranks is the result."""
 
 
 class ProcessGone(RuntimeError):
     """Another process of this training has ended."""
 
     run: Path | None = None
-    """Folder of the run, on the first process's machine."""
+    """Folder of the run, on the machine of rank 0."""
 
 
 class ProcessFailed(ProcessGone):
@@ -35,40 +37,43 @@ class ProcessFailed(ProcessGone):
 
 
 class ProcessGroup:
-    """The processes that train one model, as one of them sees the group.
+    """The processes that train one model: rank of this process, their number `size`, and their decisions.
 
-    Rank 0 stores the run; `size` is the number of processes.
+    Rank 0 stores the run.
     """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
         self.started = False
-        """Whether rank 0 has sent the configuration to the others."""
+        """True after the first broadcast, in which rank 0 sends the configuration."""
         self.ended = False
-        """Whether the others have been told that this process ends."""
+        """True if the other ranks know that this process ends, so that `give_up` is not needed."""
 
     def broadcast(self, message: Any = None) -> Any:
-        """The message of rank 0, on every process."""
+        """The message of rank 0, on every rank; the argument of other ranks is ignored."""
         self.started = True
         messages = [message]
         dist.broadcast_object_list(messages, src=0, group=self.control, device=torch.device("cpu"))
         return messages[0]
 
     def agree(self, code: int) -> int:
-        """The largest of all processes' codes (GO_ON, STOP, FAILED)."""
+        """The largest of all ranks' codes (GO_ON, STOP, FAILED)."""
         largest = torch.tensor(code)
         dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.control)
         return int(largest)
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes by rank, on rank 0; an empty list on the others."""
+        """The values of all ranks, in the order of the ranks, on rank 0; an empty list on the others."""
         values: list[Any] = [None] * self.size if self.rank == 0 else []
         dist.gather_object(value, values or None, dst=0, group=self.control)
         return values
 
     def give_up(self) -> None:
-        """Send the code FAILED to the processes that still take part in an agreement."""
+        """Send the code FAILED to the ranks that wait in `agree`, or None to those that wait for the first broadcast.
+
+        Waits at most GIVE_UP for an agreement: the other ranks may have ended as well. Errors of the connection are ignored.
+        """
         with contextlib.suppress(RuntimeError):
             if not self.started and self.rank == 0:
                 self.broadcast(None)
@@ -88,10 +93,10 @@ def current_process_group() -> ProcessGroup | None:
 
 @contextlib.contextmanager
 def joined() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started, for one training. A nested call yields the group of the outer one.
+    """Join the process group of the processes that torchrun started, for one training. A nested call yields the outer group.
 
-    Each process takes the GPU of its LOCAL_RANK, where there are GPUs. Raises ValueError when a machine has GPUs, but fewer
-    of them than processes.
+    Each process uses the GPU with the number LOCAL_RANK if the machine has GPUs. Raises ValueError if it has fewer GPUs than
+    processes. If the block ends without `ended` being set, the code FAILED is sent to the other ranks.
     """
     if _CURRENT:
         yield _CURRENT[0]
@@ -115,6 +120,7 @@ def joined() -> Iterator[ProcessGroup]:
 
 
 def _backend() -> str:
+    """Backends of the default process group; selects this process's GPU."""
     backend = "gloo"
     if torch.cuda.is_available():
         processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
@@ -130,13 +136,14 @@ def _backend() -> str:
 
 @contextlib.contextmanager
 def naming_lost_run(run: Path) -> Iterator[None]:
-    """Turn errors that come from the end of another process into ProcessGone with the folder of this run."""
+    """Inside this block, errors caused by the end of another process become ProcessGone, with the folder of this run."""
     try:
         yield
     except ProcessGone as error:
         error.run = run
         raise
     except RuntimeError as error:
+        # gloo reports a lost connection as a plain RuntimeError, which only its text identifies.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         gone = ProcessGone("another process of this training ended")

@@ -1,8 +1,8 @@
 """One optimizer step as one object: gradients, clipping, AdamW, for one model or for several side by side.
 
-On CUDA a step is recorded once as a graph and replayed: hundreds of kernels are launched at once, and Python only hands in the
-batch and the learning rates. `compiled` has torch.compile fuse the layers before. Both change how fast a step is and not what
-it computes (up to the rounding of fused kernels); nothing in a step waits for the device.
+On CUDA a step is recorded once as a CUDA graph and replayed: one launch replaces hundreds, and Python only copies in the batch
+and the learning rates. With `compiled`, torch.compile fuses the layers first. Both change the speed of a step and not its
+result, up to the rounding of fused kernels. No operation of a step waits for the device.
 
 Dimension letters: R replica, K offset.
 """
@@ -29,12 +29,14 @@ from playground.training.step_result import StepResult, loss_names
 from tasks.base import Batch
 
 WARM_UP = 3
-"""Steps that run kernel by kernel before one is recorded: libraries set themselves up, and compilers compile."""
+"""Training steps that run kernel by kernel before one is recorded.
+
+In them libraries allocate workspaces, torch.compile compiles and AdamW creates its state; none of this can be recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """What a step needs to know of one replica."""
+    """One replica in a step: its model, its optimizer and the settings of the optimizer."""
 
     model: MTPTransformer
     optimizer: torch.optim.Optimizer
@@ -42,14 +44,14 @@ class Learner:
 
 
 Step = Callable[[Sequence[Batch], Sequence[float]], StepResult]
-"""From a batch and a learning rate for each replica: the losses `[replica, loss]` and the norm that `clip_by` names."""
+"""From one batch and one learning rate for each replica to the losses `[replica, loss]` and gradient norms `[replica]`."""
 
 
 def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> Step:
-    """A step for these replicas, in the way their device likes best.
+    """A step for these replicas: a CUDA graph on CUDA with `config.train.graphs`, in one process; else a plain step.
 
-    `config` is that of any of them: what differs between replicas is in `learners`. Their optimizers must come from
-    `make_optimizer`, which makes learning rates tensors on CUDA. `stack` joins their models, where that has been done already.
+    `config` is the configuration of any replica; what differs between replicas is in `learners`. Their optimizers must come
+    from `make_optimizer`, which makes learning rates tensors on CUDA. `stack` is their models already joined, if there is one.
     """
     step = PlainStep(learners, config, stack)
     on_cuda = learners[0].model.W_E.device.type == "cuda"
@@ -57,7 +59,10 @@ def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | Non
 
 
 class PlainStep:
-    """The step, operation by operation."""
+    """The step as a sequence of torch operations: the definition that GraphedStep must reproduce.
+
+    Raises ValueError for several replicas under torchrun.
+    """
 
     def __init__(self, learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> None:
         self.learners, self.config = list(learners), config
@@ -81,10 +86,11 @@ class PlainStep:
         self.by_part = torch.tensor(by_part, device=self.device) if any(by_part) and self.model.n_future > 1 else None
         self.optimizers = [one.optimizer for one in learners]
         alike = len({dataclasses.replace(one.optim, clip=1.0, clip_by="all") for one in learners}) == 1
-        if self.stack is not None and alike and not config.clamp.freeze_heads:  # those are undone after each own step
+        # Not one optimizer for all with frozen heads: hooks on the steps of the own optimizers restore these heads.
+        if self.stack is not None and alike and not config.clamp.freeze_heads:
             self.optimizers = [join_optimizers(self.stack, self.optimizers, learners[0].optim)]
         else:
-            for optimizer in self.optimizers:
+            for optimizer in self.optimizers:  # a joint optimizer may have left shared counters
                 own_counters(optimizer)
         compiled = config.train.compiled and self.device.type == "cuda"
         self.layers = Compiled(self.model) if compiled else None
@@ -95,19 +101,21 @@ class PlainStep:
         return self.run(joined(batches))
 
     def set_rates(self, rates: Sequence[float]) -> None:
-        """Learning rates of the next steps. Raises ValueError where replicas of equal settings get different ones."""
+        """Set the learning rates of the next steps. Raises ValueError if rates differ but one joint optimizer is used."""
         if len(self.optimizers) < len(rates) and len(set(rates)) > 1:
             raise ValueError(f"replicas of equal settings learn at one rate, not at {sorted(set(rates))}")
         for optimizer, rate in zip(self.optimizers, rates, strict=False):
             set_learning_rate(optimizer, rate)
 
     def run(self, batch: Batch) -> StepResult:
-        """The step on rows of all replicas, with the learning rates that are set."""
+        """One step on the rows of all replicas, with the present learning rates. GraphedStep records exactly this function."""
         self._zero_grad()
         if self.by_part is None:
             losses_RK = self._gradients(batch, self.weights)
             norms_R = self._clip(None)
         else:
+            # Two backward passes over the same rows: after the first, the gradients are those of offset 1 alone, whose norm
+            # limits the step; the second adds those of the other offsets.
             first, *others = self.weights or (1.0,) * self.model.n_future
             self._gradients(batch, (first, *(None for _ in others)))
             part_R = self._norms()
@@ -118,13 +126,13 @@ class PlainStep:
         return StepResult(names=self.names, losses=losses_RK, grad_norm=norms_R)
 
     def _norms(self) -> Float[Tensor, " replica"]:
-        """Of the gradients so far, for each replica."""
+        """Norms of the present gradients, one for each replica."""
         if self.stack is not None:
             return norms_of_rows(self.stack.gradients)
         return torch.nn.utils.get_total_norm([one.grad for one in self.parameters if one.grad is not None])[None]
 
     def _clip(self, norms: Float[Tensor, " replica"] | None) -> Float[Tensor, " replica"]:
-        """Scale the gradients down by these norms, or by their own; returns the norms."""
+        """Clip the gradients as if `norms` were their norms; None: by their own norms. Returns the norms used."""
         if self.stack is not None:
             return self.clip_rows(self.stack.gradients, self.limits, norms)
         if norms is not None:
@@ -135,10 +143,14 @@ class PlainStep:
         return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.learners[0].optim.clip, foreach=True))[None]
 
     def _gradients(self, batch: Batch, weights: Weights) -> Tensor:
-        """Add the gradients of the loss, weighted so; the rows may go through in parts, and other processes may have more."""
+        """Add the gradients of the loss with these weights; returns the losses `[replica, offset]` of the whole batch.
+
+        The whole batch may be split into parts (`accumulate`), and the other processes may have further rows of it.
+        """
         parts, replicas = self.config.train.accumulate, len(self.learners)
         if parts == 1 and self.shared is None:
             return self._backward(batch, None, weights)
+        # Every part divides by the number of targets in the whole batch: losses and gradients of the parts add up to its mean.
         counts_RK = self._of_all(target_counts(batch, self.model.n_future, replicas))
         losses: list[Tensor] = []
         for number, part in enumerate(in_parts(batch, parts, replicas), start=1):
@@ -147,16 +159,18 @@ class PlainStep:
         return self._of_all(torch.stack(losses).sum(dim=0))
 
     def _of_all(self, numbers: Tensor) -> Tensor:
-        """The sum over all processes, where there are several."""
+        """The sum over all processes, or `numbers` itself if there is one process."""
         return add_up(numbers) if self.shared else numbers
 
     def _backward(self, batch: Batch, counts: Tensor | None, weights: Weights) -> Tensor:
+        """Forward and backward pass of one part of a batch; returns its losses `[replica, offset]`, detached."""
         device = self.device.type
         with self.layers.used() if self.layers else contextlib.nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
                 if self.shared is None:
                     losses: Losses = self.loss(self.model, batch, counts, weights)
                 else:
+                    # `shared` has the weights already: with several processes clip_by is "all", so `weights` are the run's.
                     losses = self.shared(batch, counts)
             if self.stack is not None:
                 self.stack.add_gradients(losses.total)
@@ -172,14 +186,21 @@ class PlainStep:
 
 
 class GraphedStep:
-    """The same step as a CUDA graph. The first few steps run kernel by kernel, on a stream of their own."""
+    """A PlainStep recorded as a CUDA graph after WARM_UP plain steps, and replayed for every further step.
+
+    A replay repeats the recorded kernels at the recorded addresses. Shapes, parameters and gradients must therefore stay where
+    they are, and all that changes between steps must be written into recorded tensors: batches by `_fill`, learning rates by
+    `set_learning_rate`.
+    """
 
     def __init__(self, step: PlainStep) -> None:
         self.step, self.done = step, 0
         self.stream = torch.cuda.Stream(step.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.batch: Batch
+        """Rows that the graph reads."""
         self.read: StepResult
+        """Tensors that the graph writes; each replay overwrites them."""
 
     def __call__(self, batches: Sequence[Batch], rates: Sequence[float]) -> StepResult:
         self.step.set_rates(rates)
@@ -187,6 +208,8 @@ class GraphedStep:
             self.done += 1
             return self._warm_up(joined(batches))
         if self.graph is None:
+            # Copies, because the graph needs rows that no other code frees or changes. Recording runs no kernel: the step on
+            # these batches is the replay below.
             self.batch = joined([_copy(batch) for batch in batches])
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
@@ -196,19 +219,20 @@ class GraphedStep:
         return self.read.clone()
 
     def _warm_up(self, batch: Batch) -> StepResult:
-        self.stream.wait_stream(torch.cuda.current_stream())
+        """A plain step on a side stream, required before recording (torch's notes on CUDA graphs, whole-network capture)."""
+        self.stream.wait_stream(torch.cuda.current_stream())  # wait until the batch is drawn
         with torch.cuda.stream(self.stream):
             read = self.step.run(batch)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        torch.cuda.current_stream().wait_stream(self.stream)  # observers then read the finished step
         return read
 
 
 _CALL = "_compiled_call_impl"
-"""What nn.Module.compile sets, and a module's call looks at."""
+"""Attribute that nn.Module.compile sets, which a module's call uses instead of its forward unless None."""
 
 
 class Compiled:
-    """Layers and final norm, compiled for training; whoever else runs the model runs the plain ones, hooks and all."""
+    """Layers and final norm compiled for training steps. Outside of `used()` the plain ones run, with their hooks."""
 
     def __init__(self, model: MTPTransformer) -> None:
         _compile_any_number_of_shapes()
@@ -218,7 +242,7 @@ class Compiled:
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
-        """Calls of the layers are the compiled ones in here."""
+        """Inside this block calls of the layers run compiled, and so does the cross-entropy."""
         for layer, call in zip(self.layers, self.calls, strict=True):
             setattr(layer, _CALL, call)
         try:
@@ -230,55 +254,61 @@ class Compiled:
 
 
 def _in_half(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The final norm's output is read by products in half precision alone: nobody need write it in full."""
+    """The final norm with output in bfloat16: only the unembedding reads it, in half precision, so float32 is not needed."""
     return lambda resid: call(resid).to(torch.bfloat16)
 
 
 def _compile_any_number_of_shapes() -> None:
-    """torch gives up on compiling a function after eight shapes; all layers of all trainings of a process are one function."""
+    """Raise torch's limits of recompilations for each function.
+
+    By default torch runs a function uncompiled after eight compilations, and all layers of all trainings in a process are one
+    function.
+    """
     limits = torch._dynamo.config  # pyright: ignore[reportPrivateUsage]  # nowhere else
     for name, least in (("recompile_limit", 512), ("accumulated_recompile_limit", 4096)):
-        if hasattr(limits, name):  # they had other names before
+        if hasattr(limits, name):  # older versions of torch use other names
             setattr(limits, name, max(getattr(limits, name), least))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For all parameters; where the rate is a tensor, it stays the same tensor."""
+    """Set the rate of all parameter groups. A tensor is filled in place, because a CUDA graph reads its address."""
     present = optimizer.param_groups[0]["lr"]
     if isinstance(present, Tensor):
-        present.fill_(rate)  # all groups have the same one
+        present.fill_(rate)  # all groups share this tensor
         return
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 MODEL_FIELDS = ("tokens", "loss_mask", "documents")
-"""What of a batch the loss reads."""
+"""Fields of a batch that the loss reads; a CUDA graph copies only these."""
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """The rows of all replicas, one after another."""
+    """One batch with the rows of all replicas: first all rows of replica 0, then those of replica 1, and so on."""
     if len(batches) == 1:
         return batches[0]
     return _batch(*(torch.cat([getattr(batch, name) for batch in batches]) for name in MODEL_FIELDS))
 
 
 def in_parts(batch: Batch, parts: int, replicas: int) -> Iterator[Batch]:
-    """Equal parts of the rows of every replica."""
+    """`parts` batches, each with an equal part of every replica's rows. Raises RuntimeError for an uneven division."""
     fields = [getattr(batch, name).unflatten(0, (replicas, parts, -1)) for name in MODEL_FIELDS]
     for part in range(parts):
         yield _batch(*(rows[:, part].flatten(0, 1) for rows in fields))
 
 
 def _batch(tokens: Tensor, loss_mask: Tensor, documents: Tensor) -> Batch:
-    return Batch(tokens=tokens, loss_mask=loss_mask, documents=documents, score_mask=loss_mask)
+    return Batch(tokens=tokens, loss_mask=loss_mask, documents=documents, score_mask=loss_mask)  # the last is not read
 
 
 def _copy(batch: Batch) -> Batch:
+    """A batch in memory of its own, with the fields that the loss reads."""
     return _batch(*(getattr(batch, name).clone() for name in MODEL_FIELDS))
 
 
 def _fill(target: Batch, batches: Sequence[Batch]) -> None:
+    """Copy the rows of all replicas into `target`, in the order of `joined`."""
     copy_all = torch._foreach_copy_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  # in one kernel
     for name in MODEL_FIELDS:
         copy_all(getattr(target, name).chunk(len(batches)), [getattr(batch, name) for batch in batches])

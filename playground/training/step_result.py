@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def loss_names(n_future: int) -> tuple[str, ...]:
-    """Names of the n-token loss's parts, one for each offset, as they are stored in metrics.jsonl.
+    """Names of the losses of offsets 1 .. n_future, as they are stored in metrics.jsonl.
 
     >>> loss_names(2)
     ('loss_1', 'loss_2')
@@ -22,7 +22,7 @@ def loss_names(n_future: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """Of one step of one replica, or, with leading dimensions, of several steps or replicas.
+    """Losses and gradient norm of one step of one replica; with leading dimensions, of several steps or replicas.
 
     The tensors are on the model's device. Copying one to the host waits until the step has run.
     """
@@ -32,10 +32,10 @@ class StepResult:
     losses: Float[Tensor, "*of loss"]
     """Mean cross-entropies in nats per target, without weights."""
     grad_norm: Float[Tensor, "*of"]
-    """Norm of the gradient before clipping: of what `clip_by` names."""
+    """Norm before clipping: of the whole gradient, or of offset 1's part, as the setting `clip_by` says."""
 
     def unbind(self) -> list["StepResult"]:
-        """The results along the first dimension, one each."""
+        """One result for each index of the first dimension (replica or step)."""
         pairs = zip(self.losses.unbind(), self.grad_norm.unbind(), strict=True)
         return [StepResult(names=self.names, losses=losses, grad_norm=norm) for losses, norm in pairs]
 
@@ -44,13 +44,13 @@ class StepResult:
         return StepResult(names=self.names, losses=self.losses.clone(), grad_norm=self.grad_norm.clone())
 
     def to_host(self) -> "StepResult":
-        """In double precision on the CPU; waits for the device."""
+        """A copy on the CPU in double precision; waits for the device."""
         return StepResult(names=self.names, losses=self.losses.double().cpu(), grad_norm=self.grad_norm.double().cpu())
 
     def first_not_finite(self) -> tuple[int, str, float] | None:
-        """Step, name and value of the first loss `[step, loss]` that is not finite; without one, of the first such gradient.
+        """Step, name and value of the first loss that is not finite, or else of the first such gradient norm; or None.
 
-        The name is `loss of offset k` or `gradient`.
+        For results with one leading dimension, `step`. The name is `loss of offset k` or `gradient`.
         """
         for values_SL, called in (
             (self.losses, [f"loss of offset {name.removeprefix('loss_')}" for name in self.names]),
@@ -64,7 +64,7 @@ class StepResult:
 
 
 def stacked(results: Sequence[StepResult]) -> StepResult:
-    """Results of one replica at several steps as one, with a leading dimension `step`. Raises ValueError for none."""
+    """Join results of one replica at several steps along a new first dimension `step`. Raises ValueError for an empty list."""
     if not results:
         raise ValueError("there is no step to stack; write at least one result")
     return StepResult(
@@ -75,7 +75,7 @@ def stacked(results: Sequence[StepResult]) -> StepResult:
 
 
 def to_rows(results: Sequence[StepResult], names: Sequence[str]) -> Float[Tensor, "step loss_and_norm"]:
-    """For a checkpoint: a row for each step, its losses in the order of `names`, then the norm of the gradient."""
+    """Rows for a checkpoint, one for each step: its losses, one for each of `names`, then the norm of the gradient."""
     if not results:
         return torch.zeros(0, len(names) + 1)
     joined = stacked(results)
@@ -83,7 +83,7 @@ def to_rows(results: Sequence[StepResult], names: Sequence[str]) -> Float[Tensor
 
 
 def from_rows(rows: Float[Tensor, "step loss_and_norm"], names: tuple[str, ...]) -> list[StepResult]:
-    """The reverse of `to_rows`. Raises ValueError for rows of another number of losses."""
+    """Results of the steps whose rows `to_rows` made. Raises ValueError for a number of columns other than len(names) + 1."""
     if rows.ndim != 2 or rows.shape[1] != len(names) + 1:
         raise ValueError(f"rows of losses have the shape {tuple(rows.shape)}, not (steps, {len(names) + 1})")
     return StepResult(names=names, losses=rows[:, :-1], grad_norm=rows[:, -1]).unbind()

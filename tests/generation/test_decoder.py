@@ -33,7 +33,7 @@ def test_hooks_are_refused_and_uncached_decoding_runs_them():
     model, config = counting_model(always), DecodingConfig(max_new_tokens=6, speculative=3)
     clean = texts(generate(model, [[0, 1]], config))
     model.hook_embed.add_hook(lambda value, hook: value.roll(1, dims=-1))  # every token is taken for the one behind it
-    with pytest.raises(ValueError, match=r"has hooks \(the first at hook_embed\), .*; write cached=False"):
+    with pytest.raises(ValueError, match=r"has hooks \(the first at hook_embed\), .*write cached=False"):
         generate(model, [[0, 1]], config)
     assert clean == [(2, 3, 4, 5, 6, 7)]
     assert texts(generate(model, [[0, 1]], config, cached=False)) == [(3, 5, 7, 9, 0, 2)]

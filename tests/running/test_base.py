@@ -319,8 +319,8 @@ def test_other_models_than_the_bases_are_refused(base, model, message, tmp_path)
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ({"d_vocab": 13}, "the task has d_vocab 13, and base run base knows 11 tokens"),
-        ({"n_ctx": 20}, "the task has n_ctx 20, and base run base knows 16 positions"),
+        ({"d_vocab": 13}, "the task has d_vocab 13, and base run base has 11 tokens"),
+        ({"n_ctx": 20}, "the task has n_ctx 20, and base run base has 16 positions"),
     ],
 )
 def test_other_tasks_than_the_bases_are_refused(base, task, message, tmp_path):
@@ -372,7 +372,7 @@ def test_train_base_takes_everything_else_from_the_run(copied, capsys):
     (["--future-heads", "linear"], "linear future heads cannot stand on a base"),
     (["--future-heads", "anticausal"], "anticausal future heads cannot stand on a base"),
     (["--n-future", "1"], "write n_future=2 or more"),
-    (["--n-ctx", "20"], "the task has n_ctx 20, and base run base knows 16 positions"),
+    (["--n-ctx", "20"], "the task has n_ctx 20, and base run base has 16 positions"),
 ])  # fmt: skip
 def test_contradictions_on_the_command_line_are_one_sentence(base, more, message, capsys):
     assert main(["train", "--base", "base", "--runs-dir", str(base.path.parent), *more]) != 0

@@ -278,7 +278,7 @@ def test_a_damaged_file_is_named(name: str, damage: str, text: Path, tmp_path: P
 def test_what_another_run_keeps_is_refused(name: str, text: Path, tmp_path: Path) -> None:
     config, data_hash = stored(name)
     saved = save(open_task(config, data_hash=data_hash, path=of(name, text)), tmp_path / "saved")
-    with pytest.raises(ValueError, match=f"is of the text {data_hash}, and the run was trained on {'0' * 16}"):
+    with pytest.raises(ValueError, match=f"was made from the text {data_hash}, and the run was trained on {'0' * 16}"):
         open_task(config, saved=saved, data_hash="0" * 16)
 
 
