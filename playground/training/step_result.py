@@ -84,6 +84,6 @@ def to_rows(results: Sequence[StepResult], names: Sequence[str]) -> Float[Tensor
 
 def from_rows(rows: Float[Tensor, "step loss_and_norm"], names: tuple[str, ...]) -> list[StepResult]:
     """Results of the steps whose rows `to_rows` made. Raises ValueError for a number of columns other than len(names) + 1."""
-    if rows.ndim != 2 or rows.shape[1] != len(names) + 1:
+    if rows.shape[1] != len(names) + 1:
         raise ValueError(f"rows of losses have the shape {tuple(rows.shape)}, not (steps, {len(names) + 1})")
     return StepResult(names=names, losses=rows[:, :-1], grad_norm=rows[:, -1]).unbind()

@@ -194,9 +194,9 @@ def look_inside(page: Any) -> None:
     assert_well(page)
 
     view(page, "Ablation")
-    expect(page.get_by_text("Nothing is taken out")).to_be_visible()
+    expect(page.get_by_text("Nothing is ablated")).to_be_visible()
     page.get_by_role("button", name="T0.1", exact=True).click()
-    expect(page.get_by_text("Nothing is taken out")).to_have_count(0)
+    expect(page.get_by_text("Nothing is ablated")).to_have_count(0)
     assert_well(page)
 
     navigate(page, "Lens")

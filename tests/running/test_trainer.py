@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.running import replicas, runner, side_by_side
+from playground.running import replicas, runner, trainer
 from playground.running.replicas import train_many
 from playground.running.runner import resume, train
 from playground.running.stopping import Interrupted, catching_signals
@@ -37,7 +37,7 @@ MOMENTS = {
 def test_a_signal_at_an_evaluation_leaves_a_run_that_goes_on(tmp_path, monkeypatch, moment):
     call, reason, step = MOMENTS[moment]
     with monkeypatch.context() as patch, catching_signals() as stopping:
-        signal_at(patch, side_by_side, "evaluate_together", call)
+        signal_at(patch, trainer, "evaluate_together", call)
         run = train(tiny(), tmp_path / "stopped", should_stop=stopping)
     assert (run.record.state, run.record.reason, max([0, *run.checkpoints])) == ("stopped", reason, step)
     resumed = resume(run)

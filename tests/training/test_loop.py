@@ -39,7 +39,8 @@ def test_each_step_is_one_optimizer_step_on_one_batch():
         drawn.append(make_batch(random_tokens(seed=len(drawn))))
         return drawn[-1]
 
-    state = fit_one(_start(config), sample, config, [lambda state: seen.append((state.step, state.tokens, state.lr))])
+    state = _start(config)
+    fit_one(state, sample, config, [lambda: seen.append((state.step, state.tokens, state.lr))])
     assert len(drawn) == state.step == 5
     assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5]
     assert [tokens for _, tokens, _ in seen] == [36, 72, 108, 144, 180]
