@@ -5,7 +5,7 @@
 Both ways of decoding use bfloat16, KV caches, compiled layers, one CUDA graph per forward and one attention kernel, on windows
 of held-out files. Reported for each batch: seconds per forward of both, tokens per forward, acceptance, and two speed-ups:
 
-- `speedup`: seconds of plain decoding over those of speculative decoding, for the same number of tokens in every row. A batch
+- `speedup`: time of plain decoding divided by time of speculative decoding, for an equal number of tokens in every row. A batch
   ends when its slowest row ends.
 - `steady_speedup`: ratio of tokens per second while all rows are being decoded, as if waiting prompts replaced rows that end:
   tokens per forward x seconds of a plain forward / seconds of a speculative one.

@@ -20,8 +20,8 @@ SECTIONS = {
     ),
     "train_step": Section(
         "Training step against other code",
-        "Tokens per second at n = 1 divided by those of a plain GPT of the same shape, and of TransformerLens's own model, on "
-        "the same tokens with the same optimizer. Above 1 this project's step is faster.",
+        "Tokens per second at n = 1, divided by the tokens per second of two baselines: a plain GPT of equal shape, and "
+        "TransformerLens's own model. Tokens and optimizer are equal. Above 1 this project's step is faster.",
     ),
     "train_memory": Section(
         "Memory of training against other code",

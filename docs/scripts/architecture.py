@@ -8,8 +8,11 @@ other arrows imply it (transitive reduction): `ui` imports `config` too, by way 
 
 import ast
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import grimp
+import networkx as nx
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DRAWING = ROOT / "docs" / "images" / "architecture.svg"
@@ -35,59 +38,34 @@ def layers(root: Path = ROOT) -> list[list[str]]:
 
 def imports(root: Path = ROOT) -> dict[str, frozenset[str]]:
     """Imports between packages, those inside of functions and for type checkers included."""
-    known = {name for row in layers(root) for name in row}
-    found: dict[str, set[str]] = {name: set() for name in known}
-    front_door = root / "playground" / "__init__.py"
-    for path in (
-        root / "app.py",
-        *sorted((root / "playground").rglob("*.py")),
-        *sorted((root / "tasks").rglob("*.py")),
-    ):
-        if path != front_door:
-            package = _package(path.relative_to(root))
-            found[package] |= ({_short(name) for name in _imported(path)} & known) - {package}
-    return {package: frozenset(names) for package, names in found.items()}
+    known = [name for row in layers(root) for name in row if name != ENTRY]
+    graph = grimp.build_graph("playground", "tasks", cache_dir=None)
+    found = {
+        package: frozenset(
+            name
+            for name in known
+            if name != package
+            and graph.direct_import_exists(importer=_module(package), imported=_module(name), as_packages=True)
+        )
+        for package in known
+    }
+    entry = ast.walk(ast.parse((root / ENTRY).read_text()))
+    read = {_short(node.module) for node in entry if isinstance(node, ast.ImportFrom) and node.module}
+    return {ENTRY: frozenset(read & set(known)), **found}
 
 
-def _package(path: Path) -> str:
-    """The package of a file: the part of `playground` that it belongs to, `tasks`, or `app.py`."""
-    parts = path.with_suffix("").parts
-    return ENTRY if parts == ("app",) else parts[1] if parts[0] == "playground" else parts[0]
+def _module(package: str) -> str:
+    return package if package == "tasks" else f"playground.{package}"
 
 
 def _short(module: str) -> str:
     return module.removeprefix("playground.").split(".")[0]
 
 
-def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "playground":
-            yield from (f"playground.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-def reachable(start: str, edges: Edges) -> frozenset[str]:
-    """Everything that `start` imports, directly or by way of others."""
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        fresh = edges[waiting.pop()] - found
-        found |= fresh
-        waiting += fresh
-    return frozenset(found)
-
-
 def reduced(edges: Edges) -> dict[str, frozenset[str]]:
-    """The fewest arrows from which the same packages can be reached."""
-    return {
-        package: frozenset(
-            name for name in names if not any(name in reachable(other, edges) for other in names - {name})
-        )
-        for package, names in edges.items()
-    }
+    """The fewest arrows from which the same packages can be reached (transitive reduction)."""
+    fewest = nx.transitive_reduction(nx.DiGraph(dict(edges)))
+    return {package: frozenset(fewest.successors(package)) for package in edges}
 
 
 def _places(rows: Iterable[list[str]]) -> dict[str, tuple[int, int]]:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from playground.cli import main
-from playground.config import RunConfig
 from playground.running.runner import resume, train
 from playground.runs.store import Run, list_runs, load_run
 from tests.conftest import ROOT
@@ -33,7 +32,7 @@ def text_of(name: str) -> str | None:
 
 
 def trained_again(run: Run, runs_dir: Path) -> Run:
-    config = RunConfig.from_dict(run.config.to_dict())
+    config = run.config
     if text_of(run.id):
         config = dataclasses.replace(config, task=dataclasses.replace(config.task, path=str(TEXT)))
     return train(config, runs_dir, run_id=run.id)

@@ -16,6 +16,7 @@ from playground.training.loop import start_state
 from playground.training.loss import LOSS
 from playground.training.sampler import Sampler
 from playground.training.step import Learner, PlainStep
+from playground.training.step_result import to_rows
 from tasks.base import Batch, seeded_generator
 from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, make_batch, random_tokens, small_config, small_model
@@ -177,8 +178,7 @@ def stepped(clip_by: str, n_future: int, seeds=(0,), **changes) -> tuple[torch.T
     step = PlainStep(learners, config)
     batches = [make_batch(random_tokens(rows=4, length=16, d_vocab=12, seed=seed)) for seed in seeds]
     result = step(batches, [1e-3] * len(seeds))
-    values = torch.cat([result.losses, result.grad_norm[:, None]], dim=1)
-    return values, [state.model for state in states]
+    return to_rows(result.unbind(), result.names), [state.model for state in states]
 
 
 def norm_of_next_token(n_future: int, seed: int = 0, **changes) -> float:

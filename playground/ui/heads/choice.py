@@ -12,7 +12,7 @@ from playground.ui.heads.stored import Shown
 from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import Loaded, load_stored
 from playground.ui.shared.text import plain
-from playground.ui.shared.two_runs import choose_two
+from playground.ui.shared.two_runs import LONGEST_TITLE, choose_two
 
 if TYPE_CHECKING:
     from tasks.base import Batch
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 MOST_TOKENS = 64
 ROWS = 64
 """Number of test rows to choose from."""
-LONGEST_TITLE = 40
-"""A run whose title would be longer than this, in letters, is called by its id."""
 SOURCES = {"test": "test row", "fresh": "fresh sample", "typed": "own tokens"}
 SOURCE_HELP = (
     "**test row**: a row of the task's fixed test set. **fresh sample**: drawn anew by number, as in training. "

@@ -10,33 +10,23 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from playground.running import launcher
 from playground.running.children import PROJECT
+from playground.running.launcher import Job, jobs_folder, read_job
 from playground.runs.lock import holder
 from playground.ui.shared.files import FileCache, StoredRun
 
 if TYPE_CHECKING:
-    from playground.running.launcher import Job
     from playground.runs.store import Run
 
 _resumed: "dict[Path, tuple[subprocess.Popen[bytes], float]]" = {}
 """By run folder: the process that resumes the run, and the time of the run's record before it started."""
 
 
-def jobs_folder(folder: Path) -> Path:
-    """The folder with the job files of a runs folder; a copy of the launcher's function, whose module would import PyTorch."""
-    return folder / ".jobs"
+_jobs: FileCache[Job] = FileCache(read_job)
 
 
-def _read_job(path: Path) -> "Job":
-    from playground.running.launcher import read_job
-
-    return read_job(path)
-
-
-_jobs: "FileCache[Job]" = FileCache(_read_job)
-
-
-def stored_jobs(folder: Path) -> "list[Job]":
+def stored_jobs(folder: Path) -> list[Job]:
     """All jobs of a runs folder, oldest first; unreadable files are skipped."""
     jobs: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
@@ -45,10 +35,8 @@ def stored_jobs(folder: Path) -> "list[Job]":
     return jobs
 
 
-def stop_job(job: "Job") -> None:
+def stop_job(job: Job) -> None:
     """Request a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
-    from playground.running import launcher
-
     launcher.stop_job(job)
 
 

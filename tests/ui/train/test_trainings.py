@@ -8,13 +8,11 @@ from typing import Any
 import psutil
 import pytest
 
-from playground.running import launcher
 from playground.ui.shared.files import StoredRun, read_store
 from playground.ui.train.trainings import (
     PROJECT,
     can_stop,
     is_resuming,
-    jobs_folder,
     resume_problem,
     resume_run,
     stop_job,
@@ -30,10 +28,6 @@ from tests.ui.support import Training, change_json, cut_short, entry, write_job
 def only(folder: Path) -> StoredRun:
     (run,) = read_store(folder).runs
     return run
-
-
-def test_the_jobs_lie_where_the_launcher_puts_them(runs: Path) -> None:
-    assert jobs_folder(runs) == launcher.jobs_folder(runs)
 
 
 def test_jobs_are_read_once_and_again_when_they_change(runs: Path) -> None:
