@@ -94,7 +94,7 @@ def _losses_on_a_gpu(config: RunConfig, replicas: int) -> torch.Tensor:
         model = apply_clamp(MTPTransformer(config.model, seeded_generator(seed)).cuda(), config.clamp)
         state = start_state(model, config, seeded_generator(seed, "cuda"))
         tokens = [random_tokens(seed=10 * seed + step) for step in range(config.train.steps)]
-        batches = iter([make_batch(rows).to("cuda") for rows in tokens])
+        batches = iter([make_batch(each).to("cuda") for each in tokens])
         members.append(Member(state=state, sample=batches.__next__, config=config))
     fit(members)
     return torch.stack([rows(member.state) for member in members])
