@@ -1,6 +1,7 @@
 """What `compare` says of the runs it compares, and what `train` does about trainings that are stored already."""
 
 import json
+from pathlib import Path
 
 from playground.cli import main
 from playground.config import hash_values
@@ -39,3 +40,13 @@ def test_a_training_that_is_stored_is_offered_and_not_repeated(tmp_path, capfd):
     assert [run.record.seed for run in list_runs(tmp_path)[0]] == [0, 1]
     assert main([*command, "--again"]) == main([*command, "--run-id", "mine"]) == 0
     assert len(list_runs(tmp_path)[0]) == 4
+
+
+def test_what_a_comparison_rests_on_is_said_for_each_task(capsys):
+    stored = Path(__file__).parent / "data" / "stored_2026_11"
+    names = ["bytes-n1", "bytes-n2", "induction-n1", "induction-n2", "induction-detached", "induction-linear"]
+    assert main(["compare", *names, "--runs-dir", str(stored)]) == 0
+    out = capsys.readouterr().out
+    assert "bytes: n = 2 was trained under one control, layers." in out
+    assert "induction: n = 2 was trained under layers, detached and trunk." in out
+    assert "bpe_vocab" not in out, "fields that one task alone has distinguish no models of a task"

@@ -38,22 +38,26 @@ def compare_command(argv: list[str]) -> int:
             raise ValueError("write at least one run: python -m playground compare RUN RUN ...")
         found = [find_run(name, runs_dir) for name in runs]
         rows = {run.path: compare_run(run) for run in found}
-        experiments = _experiments(found)
-        chosen = ""
+        by_task = _experiments(found)
+        chosen: dict[str, str] = {}
         if best_rates:
-            kept = best_of_rates(experiments, {run.id: rows[run.path] for run in found})
-            chosen = best_rate_note(experiments, kept)
-            found = [run for run in found if run.id in kept or run.id not in experiments]
+            rows_by_run = {run.id: rows[run.path] for run in found}
+            for task, experiments in by_task.items():
+                kept = best_of_rates(experiments, rows_by_run)
+                chosen[task] = best_rate_note(experiments, kept)
+                found = [run for run in found if run.id in kept or run.id not in experiments]
         if as_json:
             for run in found:
                 print(json.dumps(rows[run.path].to_dict()))
         else:
             comparison_table([rows[run.path] for run in found])
-            told = {run.id: experiments[run.id] for run in found if run.id in experiments}
-            groups = group_experiments(told)
-            for note in (*control_notes(groups.values()), chosen or rate_note(told), _models(groups)):
-                if note:
-                    tell(note)
+            shown = {run.id for run in found}
+            for task, experiments in by_task.items():
+                told = {run: experiment for run, experiment in experiments.items() if run in shown}
+                groups = group_experiments(told)
+                for note in (*control_notes(groups.values()), chosen.get(task) or rate_note(told), _models(groups)):
+                    if note:
+                        tell(f"{task}: {note}" if len(by_task) > 1 else note)
         for run in found:
             for problem in run.problems:
                 say(f"{run.id}: {problem}")
@@ -62,12 +66,13 @@ def compare_command(argv: list[str]) -> int:
     return run_command(compare, argv, "compare")
 
 
-def _experiments(runs: Sequence[Run]) -> dict[str, Experiment]:
-    """The experiment of each run, by its id, without runs whose configuration cannot be read."""
-    found: dict[str, Experiment] = {}
+def _experiments(runs: Sequence[Run]) -> dict[str, dict[str, Experiment]]:
+    """The experiment of each run, by its task and its id, without runs whose configuration cannot be read."""
+    found: dict[str, dict[str, Experiment]] = {}
     for run in runs:
         with contextlib.suppress(RunError):
-            found[run.id] = experiment_of(read_config_values(run.path, run.record), precision_of(run.record))
+            experiment = experiment_of(read_config_values(run.path, run.record), precision_of(run.record))
+            found.setdefault(run.record.task, {})[run.id] = experiment
     return found
 
 
