@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from playground.figures.aggregate import mean_and_band
+
 LEVEL = 0.95
 """Confidence level of all intervals in this module."""
 
@@ -58,6 +60,18 @@ def median_interval(times: NDArray[np.float64]) -> tuple[float, float, float]:
     ordered = np.sort(times)
     low, high = (math.nan if math.isnan(rank) else float(ordered[int(rank) - 1]) for rank in (found.low, found.high))
     return _median(ordered), low, high
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean and its 95% t interval (Student 1908); the ends are NaN for fewer than two values.
+
+    >>> [round(value, 3) for value in mean_interval(np.array([1.0, 2.0, 3.0]))]
+    [2.0, -0.484, 4.484]
+    """
+    if len(values) < 2:
+        return float(values[0]) if len(values) else math.nan, math.nan, math.nan
+    mean, low, high = mean_and_band(values[:, None])
+    return float(mean[0]), float(low[0]), float(high[0])
 
 
 def ratio_interval(times: NDArray[np.float64], base: NDArray[np.float64]) -> tuple[float, float, float]:
