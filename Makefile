@@ -46,7 +46,7 @@ notebooks: .venv/.dev
 ifeq ($(NOTEBOOKS),)
 	@echo "notebooks/ holds no notebook."
 else
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 -n auto --maxprocesses 2 $(NOTEBOOKS) $(ARGS)
 endif
 
 # Strict: a link that leads nowhere or a name that does not exist ends the build. Nothing is fetched.

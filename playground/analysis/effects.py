@@ -41,8 +41,8 @@ class Effect:
     p: float
     """P value of the exact paired permutation test; NaN for fewer than two pairs."""
     detectable: float
-    """Smallest effect that this number of pairs would have shown with probability 0.8: a ratio above 1 (its inverse is the other
-    side), or the size of a difference. NaN for fewer than two pairs."""
+    """Smallest effect that this number of pairs would have shown with probability 0.8: a ratio above 1 (its inverse is the
+    other side), or the size of a difference. NaN for fewer than two pairs."""
     horizon: float | None = None
     """Times are counted up to this one; None where every run reached its event, and for differences."""
 
@@ -61,7 +61,9 @@ def ratio_of_times(arm: Times, reference: Times) -> Effect:
     """
     if len(arm) != len(reference):
         raise ValueError(f"the arms have {len(arm)} and {len(reference)} runs; write one of each for a seed")
-    both = Times(times=np.concatenate([arm.times, reference.times]), reached=np.concatenate([arm.reached, reference.reached]))
+    both = Times(
+        times=np.concatenate([arm.times, reference.times]), reached=np.concatenate([arm.reached, reference.reached])
+    )
     everything = bool(both.reached.all())
     horizon = both.horizon
     logs = np.log(np.maximum(arm.within(horizon), 1e-12) / np.maximum(reference.within(horizon), 1e-12))
@@ -116,7 +118,7 @@ def paired_p(values: NDArray[np.float64]) -> float:
         return math.nan
     if not values.any():
         return 1.0
-    drawn = np.inf if len(values) <= MOST_EXACT else 2**MOST_EXACT
+    drawn = 2**MOST_EXACT  # scipy tries all flips where there are no more than this
     result = stats.permutation_test(
         (values,),
         lambda sample, axis: sample.mean(axis=axis),

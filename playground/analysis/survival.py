@@ -1,7 +1,7 @@
 """Times to an event of which some are not reached: curves, fraction formed, restricted mean, and tests. Needs no torch.
 
-A time is in any unit (tokens, steps, FLOPs, seconds). A run that ended before its event is right-censored: the event comes later
-than the run was seen, and the run is never left out. The estimates are scipy's (`scipy.stats.ecdf`, `logrank`, `binomtest`).
+A time is in any unit (tokens, steps, FLOPs, seconds). A run that ended before its event is right-censored: the event comes
+later than the run was seen, and the run is never left out. The estimates are scipy's (`ecdf`, `logrank`, `binomtest`).
 """
 
 import math
@@ -31,7 +31,9 @@ class Times:
                 f"times have the shape {self.times.shape} and reached {self.reached.shape}; write one entry of each for a run"
             )
         if len(self.times) and not (np.isfinite(self.times).all() and (self.times >= 0).all()):
-            raise ValueError("a time is negative or not finite; write the time up to which the run was seen, and reached False")
+            raise ValueError(
+                "a time is negative or not finite; write the time up to which the run was seen, and reached False"
+            )
 
     def __len__(self) -> int:
         return len(self.times)
@@ -61,7 +63,9 @@ def times_of(found: Sequence[float | None], seen: Sequence[float]) -> Times:
     array([3., 8.])
     """
     times = [end if time is None else time for time, end in zip(found, seen, strict=True)]
-    return Times(times=np.array(times, dtype=np.float64), reached=np.array([time is not None for time in found], dtype=bool))
+    return Times(
+        times=np.array(times, dtype=np.float64), reached=np.array([time is not None for time in found], dtype=bool)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +81,8 @@ class Survival:
     """Share without the event from that time on `[E]`."""
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    """Ends of the pointwise 95% interval (log-log form; Kalbfleisch and Prentice 2002, section 1.4); NaN where the estimate is 0."""
+    """Ends of the pointwise 95% interval (log-log form; Kalbfleisch and Prentice 2002, section 1.4); NaN where the estimate
+    is 0."""
     censored: NDArray[np.float64]
     """Ends of the runs without the event, ascending."""
 
@@ -96,7 +101,9 @@ def kaplan_meier(found: Times) -> Survival:
     data = stats.CensoredData(uncensored=found.times[found.reached], right=found.times[~found.reached])
     curve = stats.ecdf(data).sf
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy's remark that the interval is undefined where the estimate is 0
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # scipy's remark that the interval is undefined where the estimate is 0
         band = curve.confidence_interval(LEVEL, method="log-log")
     falls = np.isin(curve.quantiles, found.times[found.reached])
     return Survival(
@@ -145,6 +152,9 @@ def logrank_p(first: Times, second: Times) -> float:
     """
     if not (len(first) and len(second)) or not (first.reached.any() or second.reached.any()):
         return math.nan
-    data = [stats.CensoredData(uncensored=group.times[group.reached], right=group.times[~group.reached]) for group in (first, second)]
+    data = [
+        stats.CensoredData(uncensored=group.times[group.reached], right=group.times[~group.reached])
+        for group in (first, second)
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(stats.logrank(*data).pvalue)
+        return float(stats.logrank(data[0], data[1]).pvalue)

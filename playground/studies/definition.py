@@ -124,7 +124,9 @@ class Study:
             raise ValueError(f"study {self.name} asks no question; write it in one sentence")
         self._check_seeds()
         if len(self.arms) < 2:
-            raise ValueError(f"study {self.name} has {len(self.arms)} arms; write a reference and at least one to compare with it")
+            raise ValueError(
+                f"study {self.name} has {len(self.arms)} arms; write a reference and at least one to compare with it"
+            )
         for kind, labels in (("arm", [arm.label for arm in self.arms]), ("axis", [axis.name for axis in self.axes])):
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
@@ -139,9 +141,13 @@ class Study:
     def _check_seeds(self) -> None:
         for name, seeds in (("seeds", self.seeds), ("rate_seeds", self.rate_seeds)):
             if len(set(seeds)) != len(seeds) or not 0 < len(seeds) <= MOST_SEEDS:
-                raise ValueError(f"{name} of study {self.name} are {short_value(seeds)}; write 1 to {MOST_SEEDS} different numbers")
+                raise ValueError(
+                    f"{name} of study {self.name} are {short_value(seeds)}; write 1 to {MOST_SEEDS} different numbers"
+                )
         if self.rates and set(self.seeds) & set(self.rate_seeds):
-            raise ValueError(f"seeds and rate_seeds of study {self.name} share a seed; sweep the rate on seeds of its own")
+            raise ValueError(
+                f"seeds and rate_seeds of study {self.name} share a seed; sweep the rate on seeds of its own"
+            )
         if len(set(self.rates)) != len(self.rates):
             raise ValueError(f"rates of study {self.name} repeat a learning rate: {short_value(self.rates)}")
 
@@ -149,26 +155,30 @@ class Study:
         """A field is set in one place, so that it is plain which value holds."""
         owners: dict[str, str] = {}
         groups = [("changes", set(self.changes)), ("rates", {"optim.lr"} if self.rates else set[str]())]
-        groups += [(f"axis '{axis.name}'", {place for value in axis.values.values() for place in value}) for axis in self.axes]
+        groups += [
+            (f"axis '{axis.name}'", {place for value in axis.values.values() for place in value}) for axis in self.axes
+        ]
         groups.append(("the arms", {place for arm in self.arms for place in arm.changes}))
         for owner, places in groups:
             for place in places:
                 if place in owners:
-                    raise ValueError(f"study {self.name} sets {place} in {owners[place]} and in {owner}; set it in one place")
+                    raise ValueError(
+                        f"study {self.name} sets {place} in {owners[place]} and in {owner}; set it in one place"
+                    )
                 owners[place] = owner
 
     def _check_cells_differ(self) -> None:
         if self.n_cells > MOST_CELLS:
-            raise ValueError(f"study {self.name} has {self.n_cells} cells; write axes of at most {MOST_CELLS} cells together")
+            raise ValueError(
+                f"study {self.name} has {self.n_cells} cells; write axes of at most {MOST_CELLS} cells together"
+            )
         seen: dict[Any, str] = {}
         for cell in self.cells:
             for label, config in cell.configs.items():
                 here = f"{label} of {cell.title}"
                 key = experiment_of(config.to_dict()).identity
                 if key in seen:
-                    raise ValueError(
-                        f"in study {self.name}, {here} and {seen[key]} are one experiment; leave one out, or set a field that changes it"
-                    )
+                    raise ValueError(f"in study {self.name}, {here} and {seen[key]} are one experiment; leave one out")
                 seen[key] = here
 
     @functools.cached_property
@@ -178,7 +188,9 @@ class Study:
             base = dataclasses.replace(find_preset(self.base).build(), preset=self.base)
         else:
             base = self.base
-        return _built(_merged(base.to_dict(), self.changes, f"changes of study {self.name}"), f"the base of study {self.name}")
+        return _built(
+            _merged(base.to_dict(), self.changes, f"changes of study {self.name}"), f"the base of study {self.name}"
+        )
 
     @property
     def reference(self) -> Arm:

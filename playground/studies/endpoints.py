@@ -2,9 +2,9 @@
 
 | name | kind | what it is |
 |---|---|---|
-| `t50`, `t90` | time | tokens to half, or nine tenths, of the way from chance to the ceiling of the task's first score, for good |
+| `t50`, `t90` | time | tokens to half, or nine tenths, of the way from chance to ceiling of the task's first score |
 | `t50:NAME` | time | the same for the score NAME |
-| `formation:EVENT` | time | tokens at which an event of heads has come half of its own way (`induction`, `previous token`, `K-composition`) |
+| `formation:EVENT` | time | tokens to half of its own final value of an event of heads, such as `induction` |
 | `final`, `final:NAME` | score | the final value of the first score, or of the score NAME |
 | `loss` | score | test loss of the next token at the end, in nats |
 
@@ -73,7 +73,9 @@ def find_endpoint(name: str) -> Endpoint:
     if kind == "formation":
         if subject not in ORDER:
             raise ValueError(f"there is no event {short_value(subject)} of formation; write {listed(ORDER)}")
-        return Endpoint(name=name, title=f"tokens to half of {subject}", kind="time", rises=False, measure=_event(subject))
+        return Endpoint(
+            name=name, title=f"tokens to half of {subject}", kind="time", rises=False, measure=_event(subject)
+        )
     if kind == "loss":
         title = "test loss of the next token at the end (nats)"
         return Endpoint(name=name, title=title, kind="score", rises=False, measure=_last("test_loss_1"))

@@ -7,38 +7,16 @@ Trainings are named by the contents of their configuration: a finished run that 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from playground.analysis.effects import Effect, difference_of_scores, holm, ratio_of_times
 from playground.analysis.survival import Times, times_of
-from playground.config import RunConfig
 from playground.runs.store import Run
 from playground.studies.definition import Cell, Study, at_seed
 from playground.studies.endpoints import Endpoint, Measured, find_endpoint, score_of
-from playground.studies.matching import states_of
+from playground.studies.matching import State, Training, states_of
 from playground.studies.verdict import Finding, Verdict, verdict
-
-State = Literal["missing", "running", "finished", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """One training of a study, and the run that is it."""
-
-    cell: int
-    """Index in `Study.cells`."""
-    arm: str
-    seed: int
-    rate: float
-    sweep: bool
-    """True for a training that only helps to choose a learning rate."""
-    config: RunConfig
-    state: State = "missing"
-    run: Run | None = None
-    reason: str = ""
-    """Why it failed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,10 +89,17 @@ def study_result(study: Study, runs: Sequence[Run]) -> StudyResult:
     """Collect what `runs` hold of a study."""
     endpoint = find_endpoint(study.endpoint)
     sweep = tuple(states_of(sweep_trainings(study), runs))
-    rates = best_rates(study, sweep, endpoint)
+    rates = best_rates(sweep, endpoint)
     trainings = states_of(
         [
-            Training(cell=index, arm=arm.label, seed=seed, rate=rate, sweep=False, config=at_seed(cell.configs[arm.label], seed, rate))
+            Training(
+                cell=index,
+                arm=arm.label,
+                seed=seed,
+                rate=rate,
+                sweep=False,
+                config=at_seed(cell.configs[arm.label], seed, rate),
+            )
             for index, cell in enumerate(study.cells)
             for arm in study.arms
             for rate in [rates.get((index, arm.label), cell.configs[arm.label].optim.lr)]
@@ -128,7 +113,14 @@ def study_result(study: Study, runs: Sequence[Run]) -> StudyResult:
 def sweep_trainings(study: Study) -> list[Training]:
     """The trainings that choose the learning rate of each arm in each cell; none without rates."""
     return [
-        Training(cell=index, arm=arm.label, seed=seed, rate=rate, sweep=True, config=at_seed(cell.configs[arm.label], seed, rate))
+        Training(
+            cell=index,
+            arm=arm.label,
+            seed=seed,
+            rate=rate,
+            sweep=True,
+            config=at_seed(cell.configs[arm.label], seed, rate),
+        )
         for index, cell in enumerate(study.cells)
         for arm in study.arms
         for rate in study.rates
@@ -136,7 +128,7 @@ def sweep_trainings(study: Study) -> list[Training]:
     ]
 
 
-def best_rates(study: Study, sweep: Sequence[Training], endpoint: Endpoint) -> dict[tuple[int, str], float]:
+def best_rates(sweep: Sequence[Training], endpoint: Endpoint) -> dict[tuple[int, str], float]:
     """The best learning rate of each arm (by cell and label) whose sweep is complete.
 
     The best is that of the least mean time, where a run that never got there counts as twice the tokens it was seen for, or of

@@ -1,8 +1,8 @@
 """Verdicts by rule: whether looking ahead helps, delays, makes no difference that was seen, or is not decided. Needs no torch.
 
-One control decides nothing (docs/explanation/fair-comparisons.md): a difference from the reference may come from a layer that is
-missing (`layers`) or from parameters that are added (`trunk`). It is an effect of the loss only if both show it, in one direction,
-and if `detached`, whose trunk learns from the next token alone, does not.
+One control decides nothing (docs/explanation/fair-comparisons.md): a difference from the reference may come from a layer that
+is missing (`layers`) or from parameters that are added (`trunk`). It is an effect of the loss only if both show it, in one
+direction, and if `detached`, whose trunk learns from the next token alone, does not.
 """
 
 import math
@@ -51,7 +51,9 @@ class Finding:
         effect = self.effect
         unit = " times" if effect.kind == "ratio" else ""
         sign = "" if effect.kind == "ratio" else "+"
-        interval = f"95% interval {effect.low:{sign}.3g} to {effect.high:{sign}.3g}, " if not math.isnan(effect.low) else ""
+        interval = (
+            f"95% interval {effect.low:{sign}.3g} to {effect.high:{sign}.3g}, " if not math.isnan(effect.low) else ""
+        )
         p = f"p = {self.p_adjusted:.2g}" if not math.isnan(self.p_adjusted) else "no test"
         return f"{effect.estimate:{sign}.3g}{unit} ({interval}{effect.pairs} pairs of seeds, {p})"
 
@@ -77,13 +79,15 @@ def verdict(findings: Mapping[str, Finding]) -> Verdict:
             reason=f"One control alone does not separate the loss from a missing layer or added parameters; run it under "
             f"{' and '.join(missing)} too. {told}.",
         )
-    words = {control: finding.word for control, finding in findings.items()}
+    words: dict[str, Word] = {control: finding.word for control, finding in findings.items()}
     needed = {words[control] for control in NEEDED}
-    moved = needed & {"helps", "delays"}
+    moved: list[Word] = [word for word in needed if word in ("helps", "delays")]
     if len(needed) == 1 and moved:
-        (word,) = moved
+        word = moved[0]
         if words.get(UNTOUCHED) == word:
-            reason = f"{UNTOUCHED} shows it too, although its trunk does not learn from the further offsets: not the loss"
+            reason = (
+                f"{UNTOUCHED} shows it too, although its trunk does not learn from the further offsets: not the loss"
+            )
             return Verdict(word="not decided", reason=f"{told}. {_sentence(reason)}.")
         remark = "" if UNTOUCHED in words else f" {_sentence(UNTOUCHED)} has not been run."
         return Verdict(word=word, reason=f"{told}.{remark}")
@@ -105,7 +109,11 @@ def _could_show(findings: Mapping[str, Finding]) -> str:
         if math.isnan(effect.detectable):
             continue
         least = f"{effect.detectable:.3g}"
-        size = f"a ratio of {least} or {1 / effect.detectable:.3g}" if effect.kind == "ratio" else f"a difference of {least}"
+        size = (
+            f"a ratio of {least} or {1 / effect.detectable:.3g}"
+            if effect.kind == "ratio"
+            else f"a difference of {least}"
+        )
         parts.append(f"{control} {size}")
     return f"These seeds could have shown, with probability 0.8: {', '.join(parts)}." if parts else ""
 

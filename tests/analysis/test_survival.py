@@ -36,7 +36,9 @@ def test_kaplan_meier_of_a_table_made_by_hand():
     assert curve.censored.tolist() == [3, 4, 6, 9, 9]
     # The log-log interval after the first event by hand: variance of log S is 1 / (10 x 9).
     half = 1.959964 * math.sqrt(1 / 90) / math.log(9 / 10)
-    np.testing.assert_allclose([curve.low[0], curve.high[0]], sorted([0.9 ** math.exp(half), 0.9 ** math.exp(-half)]), rtol=1e-5)
+    np.testing.assert_allclose(
+        [curve.low[0], curve.high[0]], sorted([0.9 ** math.exp(half), 0.9 ** math.exp(-half)]), rtol=1e-5
+    )
 
 
 RUNS = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=9)
@@ -109,7 +111,9 @@ def test_restricted_means_cover_95_percent(seeds):
     drawn = np.random.default_rng(seeds).normal(2.0, 0.3, (SAMPLES, seeds)).clip(0.0)
     horizon = 2.0 + 1.645 * 0.3
     truth = float(np.minimum(np.random.default_rng(0).normal(2.0, 0.3, 10**6), horizon).mean())
-    intervals = [restricted_mean(times_of([t if t < 2.5 else None for t in row], [2.5] * seeds), horizon) for row in drawn]
+    intervals = [
+        restricted_mean(times_of([t if t < 2.5 else None for t in row], [2.5] * seeds), horizon) for row in drawn
+    ]
     assert 0.93 <= _share_covered(intervals, truth) <= 0.97
 
 

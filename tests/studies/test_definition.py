@@ -11,7 +11,13 @@ SMALL = dataclasses.replace(make_config("induction-cpu", steps=20), preset=None)
 
 
 def study(**options) -> Study:
-    kept = {"name": "s", "question": "Does it help?", "base": SMALL, "arms": (NEXT_TOKEN, *looking_ahead(2)), "seeds": (0, 1)}
+    kept = {
+        "name": "s",
+        "question": "Does it help?",
+        "base": SMALL,
+        "arms": (NEXT_TOKEN, *looking_ahead(2)),
+        "seeds": (0, 1),
+    }
     return Study(**(kept | options))
 
 
@@ -36,14 +42,23 @@ def test_a_base_may_be_a_preset_with_changes():
 
 
 REFUSED = {
-    "unknown field": ({"changes": {"model.n_layer": 3}}, "'model.n_layer', which is no field; did you mean 'model.n_layers'"),
+    "unknown field": (
+        {"changes": {"model.n_layer": 3}},
+        "'model.n_layer', which is no field; did you mean 'model.n_layers'",
+    ),
     "field of another task": ({"changes": {"task.n_words": 3}}, "'task.n_words', which is no field"),
     "bad value": ({"axes": (over("model.n_layers", [3, "many"]),)}, "n_layers is 'many'"),
     "impossible combination": ({"axes": (over("model.n_heads", [4, 5]),)}, "n = 1 of 5"),
     "one experiment twice": ({"axes": (over("train.threads", [1, 2]),)}, "are one experiment"),
     "equal arms": ({"arms": (NEXT_TOKEN, Arm(label="again", changes={"model.n_future": 1}))}, "are one experiment"),
-    "field set twice": ({"axes": (over("model.n_future", [1, 2]),)}, "sets model.n_future in axis 'n_future' and in the arms"),
-    "a rate and a sweep": ({"rates": (1e-3, 3e-3), "changes": {"optim.lr": 1e-3}}, "sets optim.lr in changes and in rates"),
+    "field set twice": (
+        {"axes": (over("model.n_future", [1, 2]),)},
+        "sets model.n_future in axis 'n_future' and in the arms",
+    ),
+    "a rate and a sweep": (
+        {"rates": (1e-3, 3e-3), "changes": {"optim.lr": 1e-3}},
+        "sets optim.lr in changes and in rates",
+    ),
     "the seed": ({"changes": {"seed": 3}}, "which a study sets itself"),
     "equal seeds": ({"seeds": (0, 0)}, "different numbers"),
     "shared seeds": ({"rates": (1e-3,), "rate_seeds": (1, 2)}, "share a seed"),

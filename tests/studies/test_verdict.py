@@ -8,7 +8,9 @@ from playground.analysis.effects import Effect
 from playground.studies.verdict import Finding, verdict
 
 
-def finding(ratio: float = 1.0, p: float = 0.5, detectable: float = 1.1, *, kind="ratio", earlier: bool = True) -> Finding:
+def finding(
+    ratio: float = 1.0, p: float = 0.5, detectable: float = 1.1, *, kind="ratio", earlier: bool = True
+) -> Finding:
     effect = Effect(
         kind=kind,
         pairs=8,
