@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from playground.analysis.statistics import crossing
 from playground.config import ModelConfig
 from playground.config.flops import training_flops_per_token
-from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.metrics import Columns, numbers_of, of_kind
 from playground.runs.record import RunRecord
@@ -62,10 +61,10 @@ class Comparison:
 def compare_run(run: Run) -> Comparison:
     """The row of one run, finished or not."""
     try:
-        flops = flops_per_token(read_config_values(run.path, run.record))
+        flops = flops_per_token(run.values)
     except RunError:  # the record and the metrics suffice for all but the FLOPs
         flops = None
-    return compare(run.record, run.metrics, flops)
+    return compare(run.record, run.columns, flops)
 
 
 def flops_per_token(config: Mapping[str, Any]) -> float | None:

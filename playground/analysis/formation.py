@@ -16,8 +16,6 @@ Between two measured steps a quantity is interpolated linearly.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,31 +34,13 @@ from playground.results import (
     ScoreInfo,
     used_by,
 )
-from playground.results.base import Paths, ResultT
-from playground.runs.record import RunRecord
+from playground.results.base import Paths
+from playground.runs.store import Run
 
 FORMED = 0.1
 """A quantity has formed if its last value is at least this share of the way from chance to its ceiling; else `half` is None."""
 ORDER = ("previous token", "K-composition", "induction", "accuracy")
 """The expected order of events (Olsson et al. 2022)."""
-
-
-@runtime_checkable
-class MeasuredRun(Protocol):
-    """Interface of the runs that are analysed: `playground.runs.store.Run` and the app's `StoredRun` have it."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def record(self) -> RunRecord: ...
-
-    def history(self, probe: str, result: type[ResultT]) -> History[ResultT]:
-        """Results of a probe along training; empty if the probe did not run."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +52,7 @@ class Histories:
     behaviour: History[Behaviour]
 
 
-def histories(run: MeasuredRun) -> Histories:
+def histories(run: Run) -> Histories:
     """Read the three histories of a run. Raises ValueError if it has no attention scores on its task's rows."""
     attention = run.history("task_attention", AttentionScores)
     if not attention.steps:
@@ -88,7 +68,7 @@ def histories(run: MeasuredRun) -> Histories:
     )
 
 
-def formation(run: MeasuredRun) -> Formation:
+def formation(run: Run) -> Formation:
     """The events of one run, finished or not. Raises ValueError if the run has no attention scores on its task's rows."""
     found, n_future = histories(run), run.record.n_future
     paths = future_head_paths(run.record.future_heads, n_future)

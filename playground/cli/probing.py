@@ -100,7 +100,7 @@ def formation_command(argv: list[str]) -> int:
             for each in formed.values():
                 print(json.dumps(each.to_dict(), allow_nan=False))
             return 0
-        groups = group_runs({run.id: run.config.to_dict() for run in found}, {run.id: run.record for run in found})
+        groups = group_runs({run.id: run.values for run in found}, {run.id: run.record for run in found})
         counted = counted_runs([run.record for run in found], groups)
         by_group: dict[str, list[Formation]] = {}
         for run in sorted(formed.values(), key=lambda run: (run.n_future, run.seed)):

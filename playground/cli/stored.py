@@ -15,7 +15,6 @@ from playground.analysis.compare import compare_run
 from playground.analysis.groups import Experiment, Group, experiment_of, group_experiments, precision_of
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, run_command
 from playground.config import nearest
-from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
 from playground.runs.removal import removable, remove_run
@@ -71,7 +70,7 @@ def _experiments(runs: Sequence[Run]) -> dict[str, dict[str, Experiment]]:
     found: dict[str, dict[str, Experiment]] = {}
     for run in runs:
         with contextlib.suppress(RunError):
-            experiment = experiment_of(read_config_values(run.path, run.record), precision_of(run.record))
+            experiment = experiment_of(run.values, precision_of(run.record))
             found.setdefault(run.record.task, {})[run.id] = experiment
     return found
 

@@ -4,17 +4,16 @@ With n = 1 all controls give one model, so that a run under any of them counts.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 from playground.analysis.groups import experiment_of, precision_of, precision_on
 from playground.config import RunConfig
 from playground.running.environment import pick_device
-from playground.runs.config import read_config_values
 from playground.runs.errors import RunError
 from playground.runs.record import RunRecord
-from playground.runs.store import list_runs
+from playground.runs.store import Run, list_runs
 from tasks.config import TaskConfig
 from tasks.registry import make_task
 
@@ -22,36 +21,20 @@ STORED = ("probes", "probe_points", "eval_every", "log_every", "checkpoint_every
 """Fields of training that only decide what is stored; a run that differs in one of them does not count."""
 
 
-@runtime_checkable
-class Recorded(Protocol):
-    """The part of a run that `find_existing` needs."""
-
-    @property
-    def record(self) -> RunRecord: ...
-
-
-RunT = TypeVar("RunT", bound=Recorded)
-
-
 def existing_runs(configs: Sequence[RunConfig], runs_dir: Path | str) -> dict[int, str]:
     """Map of index in `configs` to the id of a finished run in `runs_dir` that is this training; the newest of several."""
-    return find_existing(configs, list_runs(runs_dir)[0], lambda run: read_config_values(run.path, run.record))
+    return find_existing(configs, list_runs(runs_dir)[0])
 
 
-def find_existing(
-    configs: Sequence[RunConfig], runs: Iterable[RunT], values_of: Callable[[RunT], Mapping[str, Any]]
-) -> dict[int, str]:
-    """Map of index in `configs` to the id of the newest of `runs` that is this training, finished.
-
-    `values_of` reads the contents of config.json; it is called only for runs with matching task, n_future and seed.
-    """
+def find_existing(configs: Sequence[RunConfig], runs: Iterable[Run]) -> dict[int, str]:
+    """Map of index in `configs` to the id of the newest of `runs` that is this training, finished."""
     wanted = {(config.task.name, config.model.n_future, config.seed) for config in configs}
     stored: dict[Hashable, RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.record.created):
         record = run.record
         if record.status == "finished" and (record.task, record.n_future, record.seed) in wanted:
             try:
-                stored[_identity(values_of(run), precision_of(record))] = record
+                stored[_identity(run.values, precision_of(record))] = record
             except RunError:
                 continue  # a damaged run does not count
     found: dict[int, str] = {}

@@ -40,7 +40,12 @@ def read_config_values(path: Path, record: RunRecord | None = None) -> dict[str,
 
 def read_config(path: Path, record: RunRecord | None = None) -> RunConfig:
     """The configuration in a run's folder. Raises Absent, Denied or Damaged, the last also for an unknown task."""
-    values = read_config_values(path, record)
+    return config_of(path, read_config_values(path, record))
+
+
+def config_of(path: Path, values: dict[str, Any]) -> RunConfig:
+    """The complete configuration of the run in the folder `path` from its `read_config_values`. Raises Damaged for an unknown
+    task."""
     try:
         return RunConfig.from_dict(values)
     except ValueError as error:

@@ -27,7 +27,7 @@ from playground.results import (
 from playground.runs.probes import store_result
 from playground.runs.record import RunRecord
 from playground.runs.resumption import set_lines_aside
-from playground.runs.store import load_run
+from playground.runs.store import Run, load_run
 from tests.fake_runs import settle, write_run
 from tests.ui.support import change_json
 
@@ -47,10 +47,10 @@ def flat(value: float = 0.05) -> Curve:
 
 
 @dataclass(kw_only=True)
-class FakeRun:
+class FakeRun(Run):
     """A run with known curves: scores by name and head, composition by sender and receiver, accuracy by offset."""
 
-    id: str = "a-run"
+    id: str = "a-run"  # type: ignore
     n_future: int = 1
     n_trunk: int = 1
     seed: int = 0

@@ -11,6 +11,7 @@ from playground.running import existing
 from playground.running.existing import existing_runs, find_existing
 from playground.running.presets import make_config
 from playground.runs.record import RunRecord
+from playground.runs.store import Run
 from tasks.byte_text import ByteTextConfig
 from tests.fake_runs import write_run
 
@@ -45,14 +46,16 @@ def changed(part: str = "", **fields) -> RunConfig:
     return dataclasses.replace(CONFIG, **{part: dataclasses.replace(getattr(CONFIG, part), **fields)})
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    record: RunRecord
-    values: dict
+class Stored(Run):
+    """A run with known values, without files."""
+
+    def __init__(self, record: RunRecord, values: dict) -> None:
+        super().__init__(record.run, record)
+        self.values = values
 
 
 def find(configs: list[RunConfig], *known: tuple[RunRecord, dict]) -> dict[int, str]:
-    return find_existing(configs, [Stored(*pair) for pair in known], lambda run: run.values)
+    return find_existing(configs, [Stored(*pair) for pair in known])
 
 
 def stored(config: RunConfig) -> dict:

@@ -56,7 +56,7 @@ def test_all_are_listed_and_nothing_of_them_is_changed_by_reading(runs, capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_metrics_probes_and_models_are_read(runs, name):
     run = opened(runs, name)
-    assert run.record.format == 1 and len(run.metrics) and run.problems == []
+    assert run.record.format == 1 and len(run.metrics) and run.problems == ()
     assert run.attention.steps and run.history("behaviour", Behaviour).steps[0] == 0
     for step in run.checkpoints:
         assert run.model(step).n_future == 2

@@ -52,7 +52,7 @@ def test_all_are_read_and_left_as_they_are(runs, capsys):
     found, broken = list_runs(runs)
     assert sorted(run.id for run in found) == NAMES and not broken
     for run in found:
-        assert run.problems == [] and run.record.step == run.checkpoints[-1] and run.attention.steps[0] == 0
+        assert run.problems == () and run.record.step == run.checkpoints[-1] and run.attention.steps[0] == 0
     for command in (["runs", "list"], ["runs", "show", "stories-n2"]):
         assert main([*command, "--runs-dir", str(runs)]) == 0
     assert "damaged" not in capsys.readouterr().err

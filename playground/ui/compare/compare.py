@@ -13,6 +13,7 @@ from playground.figures.curves import MOST_LINES
 from playground.figures.means import MOST_PARTS, X
 from playground.figures.scores import readable
 from playground.runs.record import default_runs_dir
+from playground.runs.store import Run, read_store
 from playground.text import visible
 from playground.ui.compare.comparisons import comparison, metrics_csv, shown_table, table_csv
 from playground.ui.compare.figures import (
@@ -29,7 +30,6 @@ from playground.ui.compare.figures import (
 )
 from playground.ui.shared.charts import Look, chart, choose_look, html_download
 from playground.ui.shared.empty import no_rows, no_runs
-from playground.ui.shared.files import StoredRun, read_store
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.selection import choose_filters, choose_task, experiments_of, groups_of
 from playground.ui.shared.system_view import stored_system
@@ -53,7 +53,7 @@ def main() -> None:
     """Draw the page."""
     st.title("Compare")
     st.markdown("Next-token training (n = 1) compared with n-token training: what each learned, and when.")
-    store = read_store(default_runs_dir())
+    store = read_store(default_runs_dir(), lenient=True)
     if not store.runs:
         no_runs(store, "This page compares runs.")
         return
@@ -78,7 +78,7 @@ def main() -> None:
     _failed(runs)
 
 
-def _at_best_rates(runs: list[StoredRun], groups: Mapping[str, Group]) -> tuple[list[StoredRun], Mapping[str, Group]]:
+def _at_best_rates(runs: list[Run], groups: Mapping[str, Group]) -> tuple[list[Run], Mapping[str, Group]]:
     """If a model was trained at several learning rates, offer to show only each model's best rate."""
     experiments = experiments_of(runs)
     if not several_rates(experiments):
@@ -323,9 +323,9 @@ def _bands(chosen: Chosen) -> str:
     return " ".join(notes)
 
 
-def _left_out(runs: Sequence[StoredRun]) -> None:
+def _left_out(runs: Sequence[Run]) -> None:
     """Lists the stored measurements that cannot be read, and so are in no figure."""
-    problems = [f"{run.id}: {problem}" for run in runs for problem in run.problems]
+    problems = [f"{run.id}: {problem}" for run in runs for problem in run.problems_without_probes]
     for problem in problems[:MOST_REASONS]:
         st.caption(plain(problem))
     if len(problems) > MOST_REASONS:
@@ -334,7 +334,7 @@ def _left_out(runs: Sequence[StoredRun]) -> None:
         )
 
 
-def _failed(runs: Sequence[StoredRun]) -> None:
+def _failed(runs: Sequence[Run]) -> None:
     """Lists the runs that failed."""
     notes: list[str] = []
     failed = [run for run in runs if run.record.state == "failed"]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from playground.analysis.compare import Comparison, compare, flops_per_token
+from playground.analysis.compare import Comparison, compare_run
 from playground.analysis.groups import Group
+from playground.runs.store import Run
 from playground.text import visible
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.remembered import remembered
 from playground.ui.shared.text import MOST
 from playground.ui.shared.words import STATES, short
@@ -16,15 +16,15 @@ from playground.ui.shared.words import STATES, short
 NOT_REACHED = "not reached"
 
 
-def comparison(run: StoredRun) -> Comparison:
+def comparison(run: Run) -> Comparison:
     """`compare_run`, cached; the state is always read fresh, since a process can end without writing."""
     row, state = _row(run), run.record.state
     return row if row.status == state else dataclasses.replace(row, status=state)
 
 
 @remembered
-def _row(run: StoredRun) -> Comparison:
-    return compare(run.record, run.columns, flops_per_token(run.config))
+def _row(run: Run) -> Comparison:
+    return compare_run(run)
 
 
 def t50_text(row: Comparison) -> str:
@@ -70,7 +70,7 @@ def table_csv(rows: Sequence[Comparison]) -> str:
     return table.to_csv(index=False)
 
 
-def metrics_csv(runs: Sequence[StoredRun]) -> str:
+def metrics_csv(runs: Sequence[Run]) -> str:
     """Every stored row of the runs' metrics as CSV, with columns that identify the run in front."""
     frames: list[pd.DataFrame] = []
     for run in runs:

@@ -20,8 +20,8 @@ from playground.figures.operations import ByOperations, operations_figure
 from playground.figures.scores import score_figure
 from playground.figures.style import Style
 from playground.results import ScoreInfo
+from playground.runs.store import Run
 from playground.ui.compare.comparisons import comparison
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.remembered import remembered
 
 BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
@@ -31,7 +31,7 @@ BY_OPERATIONS = re.compile(r"(.+)_m(\d+)")
 class Chosen:
     """The runs on the page, their groups, and which runs count in t50 and in final scores."""
 
-    runs: Sequence[StoredRun]
+    runs: Sequence[Run]
     groups: Mapping[str, Group]
     counted: set[str]
 
@@ -80,7 +80,7 @@ class Chosen:
         return [curve if curve.run in self.averaged else dataclasses.replace(curve, in_mean=False) for curve in there]
 
 
-def score_infos(runs: Sequence[StoredRun]) -> dict[str, ScoreInfo]:
+def score_infos(runs: Sequence[Run]) -> dict[str, ScoreInfo]:
     """All scores of the runs by name, headline first; without the scores for each m, which have a figure of their own."""
     infos = {info.name: info for run in runs for info in run.record.scores}
     return {name: info for name, info in infos.items() if not BY_OPERATIONS.fullmatch(name)}
@@ -140,7 +140,7 @@ def draw_operations(chosen: Chosen, style: Style) -> go.Figure | None:
                     values=values,
                 )
             )
-    limits = {run.config.get("task", {}).get("max_operations") for run in chosen.runs}
+    limits = {run.values.get("task", {}).get("max_operations") for run in chosen.runs}
     limit = limits.pop() if len(limits) == 1 else None
     return operations_figure(rows, dict(sorted(chance.items())), trained_up_to=limit, style=style) if rows else None
 
@@ -169,24 +169,24 @@ def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
 
 
 @remembered
-def _score(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
+def _score(run: Run, group: Group, _state: str, name: str) -> Curve | None:
     """The curve of a score. `_state` is in the cache key: the run's state can change while its files do not."""
     return score_curve(run.record, run.columns, group, name)
 
 
 @remembered
-def _clipping(run: StoredRun, group: Group, _state: str, name: str) -> Curve | None:
+def _clipping(run: Run, group: Group, _state: str, name: str) -> Curve | None:
     """The curve of a clipping quantity. `_state` is in the cache key, as in `_score`."""
     return clipping_curve(run.record, run.columns, group, name)
 
 
 @remembered
-def _losses_of(run: StoredRun, group: Group, _state: str, kind: str, scale: float) -> list[Curve]:
+def _losses_of(run: Run, group: Group, _state: str, kind: str, scale: float) -> list[Curve]:
     """The curve of each offset. `_state` is in the cache key: the run's state can change while its files do not."""
     return loss_curves(run.record, run.columns, group, kind=kind, scale=scale)
 
 
-def _by_operations(run: StoredRun, chance: dict[int, float]) -> dict[int, float]:
+def _by_operations(run: Run, chance: dict[int, float]) -> dict[int, float]:
     """Exact match by m of one run; also fills `chance` with the chance for each m."""
     values: dict[int, float] = {}
     metrics = run.columns

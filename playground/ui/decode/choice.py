@@ -8,8 +8,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from playground.analysis.groups import Group
 from playground.generation.config import DecodingConfig, Sampling
+from playground.runs.store import Run
 from playground.ui.decode.data import TREE_PROMPTS, n_samples, sample_prompt, tree_of, usual_length
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import Loaded, load_stored
 from playground.ui.shared.text import plain
 from playground.ui.shared.two_runs import run_name, titles
@@ -40,7 +40,7 @@ class Shown:
     """A model on the page."""
 
     title: str
-    run: StoredRun
+    run: Run
     loaded: Loaded
 
     @property
@@ -50,9 +50,7 @@ class Shown:
     @property
     def cached(self) -> bool:
         """Whether it can be decoded with a KV cache; clamped attention needs the whole context in every forward."""
-        from playground.runs.store import read_config
-
-        return not read_config(self.run.path).clamp.changes_patterns
+        return not self.run.config.clamp.changes_patterns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class Settings:
     slide: bool
 
 
-def choose_models(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> list[Shown]:
+def choose_models(runs: Sequence[Run], groups: Mapping[str, Group]) -> list[Shown]:
     """One or two models; the page says why a model cannot be opened."""
     newest_first = list(runs)[::-1]
     names = {run.id: run_name(run, groups[run.id]) for run in newest_first}
@@ -88,7 +86,7 @@ def choose_models(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> lis
         key="decode-beside",
         help="Another run on the same prompt: another n, another seed or control, or the same run at another step.",
     )
-    chosen: list[tuple[StoredRun, int]] = []
+    chosen: list[tuple[Run, int]] = []
     for side, place, name in (("run", places[0], first), ("beside", places[1], second)):
         if name not in by_id:
             continue
@@ -188,14 +186,14 @@ def config_for(item: Shown, settings: Settings, new_tokens: int) -> DecodingConf
     )
 
 
-def _choose_step(place: DeltaGenerator, run: StoredRun, side: str) -> int:
+def _choose_step(place: DeltaGenerator, run: Run, side: str) -> int:
     steps = run.checkpoints
     if len(steps) == 1:
         return steps[0]
     return place.select_slider("Stored step", steps, steps[-1], key=f"decode-step-{side}-{run.id}")
 
 
-def _load(chosen: Sequence[tuple[StoredRun, int]], groups: Mapping[str, Group]) -> list[Shown]:
+def _load(chosen: Sequence[tuple[Run, int]], groups: Mapping[str, Group]) -> list[Shown]:
     names = [f"{groups[run.id].label}, seed {run.record.seed}" for run, _ in chosen]
     called = titles(names, [step for _, step in chosen], [run.id for run, _ in chosen])
     found: list[Shown] = []

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from playground.runs.record import default_runs_dir
+from playground.runs.store import read_store
 from playground.ui.decode.choice import Shown, choose_models, choose_prompts, choose_settings
 from playground.ui.decode.numbers import numbers_view
 from playground.ui.decode.view import text_view, write_all
 from playground.ui.shared.empty import no_rows, no_runs
-from playground.ui.shared.files import read_store
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.selection import choose_task, groups_of
 
@@ -22,7 +22,7 @@ def main() -> None:
         "forward checks all guesses at once, and those that equal offset 1's own choice are accepted. The text stays that of "
         "plain decoding, in fewer forwards."
     )
-    store = read_store(default_runs_dir())
+    store = read_store(default_runs_dir(), lenient=True)
     if not store.runs:
         no_runs(store, "This page lets stored models write, token by token.")
         return

@@ -9,6 +9,7 @@ from playground.figures.ablation import Limits, alone_figure, before_after_figur
 from playground.figures.prediction_text import Predictions, predictions_html
 from playground.results import AblationEffects, AblationMethod, AttentionScores, Head, layer_title, used_by
 from playground.results.base import Paths
+from playground.runs.store import Run
 from playground.ui.heads.attention import scores_at
 from playground.ui.heads.choice import ChosenRow, choose_model, choose_row
 from playground.ui.heads.figure import place_figure
@@ -25,7 +26,6 @@ from playground.ui.heads.models import (
 )
 from playground.ui.heads.stored import Shown, probe_history
 from playground.ui.shared.charts import Look, chart, html_download
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import Loaded
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import duration, plural
@@ -87,7 +87,7 @@ def other_heads(scores: AttentionScores, n_future: int, offset: int, paths: Path
     return [head for head in used_by(scores.heads, offset, paths) if head not in named]
 
 
-def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[str, ...]:
+def _switches(run: Run, loaded: Loaded, scores: AttentionScores) -> tuple[str, ...]:
     """A row of switches for each layer; returns the components that are off, in the order of the layers."""
     st.markdown("**Take out**")
     _buttons(run, loaded, scores)
@@ -108,7 +108,7 @@ def _switches(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> tuple[
     return tuple(chosen)
 
 
-def _buttons(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> None:
+def _buttons(run: Run, loaded: Loaded, scores: AttentionScores) -> None:
     n_future, paths = loaded.model.n_future, loaded.model.config.paths
     sets = named_heads(scores, n_future, paths)
     count = len(sets["induction heads"]) or 1
@@ -132,13 +132,11 @@ def _buttons(run: StoredRun, loaded: Loaded, scores: AttentionScores) -> None:
             )
 
 
-def _key(run: StoredRun, layer: str) -> str:
+def _key(run: Run, layer: str) -> str:
     return f"ablate-{run.id}-{layer}"
 
 
-def _effect(
-    run: StoredRun, loaded: Loaded, scores: AttentionScores, parts: tuple[str, ...], method: AblationMethod
-) -> Look:
+def _effect(run: Run, loaded: Loaded, scores: AttentionScores, parts: tuple[str, ...], method: AblationMethod) -> Look:
     effect = without(loaded, (parts,), method)
     controls = _controls(loaded, scores, parts, method)
     rows = test_rows(loaded)
@@ -204,7 +202,7 @@ def _at_target(predictions: np.ndarray, offset: int) -> np.ndarray:
     return moved
 
 
-def _alone(run: StoredRun, step: int, loaded: Loaded, look: Look) -> None:
+def _alone(run: Run, step: int, loaded: Loaded, look: Look) -> None:
     """Bars for every part: stored by the probe `ablation`, or measured now if that is fast, else on request."""
     effects = _stored_alone(run, step) or _measured_alone(run, step, loaded)
     if effects is None:
@@ -229,14 +227,14 @@ def _alone(run: StoredRun, step: int, loaded: Loaded, look: Look) -> None:
     html_download(lambda: figure, "alone")
 
 
-def _stored_alone(run: StoredRun, step: int) -> AblationEffects | None:
+def _stored_alone(run: Run, step: int) -> AblationEffects | None:
     history = probe_history(run, "ablation", AblationEffects)
     if history is None or step not in history.steps:
         return None
     return history.results[history.steps.index(step)]
 
 
-def _measured_alone(run: StoredRun, step: int, loaded: Loaded) -> AblationEffects | None:
+def _measured_alone(run: Run, step: int, loaded: Loaded) -> AblationEffects | None:
     parts = all_parts(loaded)
     key = f"alone-{run.id}-{step}"
     expected = seconds_to_measure(loaded) * len(parts)

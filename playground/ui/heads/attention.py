@@ -13,12 +13,12 @@ from playground.figures.heads import at_step
 from playground.figures.pattern import pattern_figure
 from playground.figures.text import plain as figure_text
 from playground.results import AttentionScores, Head, score_title
+from playground.runs.store import Run
 from playground.text import visible
 from playground.ui.heads.choice import ChosenRow, choose_model, choose_row
 from playground.ui.heads.models import induction_targets, patterns, scores_on_task
 from playground.ui.heads.stored import Shown, best_scores, has_probe
 from playground.ui.shared.charts import Look, chart
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import Loaded
 from playground.ui.shared.text import MOST
 
@@ -66,7 +66,7 @@ def attention_view(shown: Shown) -> None:
     _map(run, step, loaded, row, scores)
 
 
-def scores_at(run: StoredRun, step: int, loaded: Loaded) -> AttentionScores:
+def scores_at(run: Run, step: int, loaded: Loaded) -> AttentionScores:
     """Scores of the heads at a stored step: those of the last evaluation up to it; measured now if there is none."""
     if has_probe(run, "task_attention") or has_probe(run, "attention"):
         history = best_scores(run)
@@ -98,7 +98,7 @@ def head_note(head: Head, scores: AttentionScores) -> str:
     return ", ".join(parts) + f"; ideal {scores.ideal:.0f}"
 
 
-def _choose_heads(run: StoredRun, scores: AttentionScores) -> list[Head]:
+def _choose_heads(run: Run, scores: AttentionScores) -> list[Head]:
     options = [str(head) for head in scores.heads]
     chosen = st.multiselect(
         "Heads",
@@ -139,7 +139,7 @@ def _component(data: dict[str, Any]) -> None:
     mount(data=data, key="attention-text")
 
 
-def _map(run: StoredRun, step: int, loaded: Loaded, row: ChosenRow, scores: AttentionScores) -> None:
+def _map(run: Run, step: int, loaded: Loaded, row: ChosenRow, scores: AttentionScores) -> None:
     """The attention pattern of one head, by default of the strongest induction head."""
     order = np.argsort(-np.nan_to_num(scores.prefix_matching), axis=None, kind="stable")
     heads = [str(scores.heads[index]) for index in order]

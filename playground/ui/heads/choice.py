@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from playground.analysis.groups import Group
+from playground.runs.store import Run
 from playground.ui.heads.stored import Shown
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import Loaded, load_stored
 from playground.ui.shared.text import plain
 from playground.ui.shared.two_runs import LONGEST_TITLE, choose_two
@@ -43,7 +43,7 @@ class ChosenRow:
     """Its index in the test set; 0 for other rows."""
 
 
-def choose_shown(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Shown:
+def choose_shown(runs: Sequence[Run], groups: Mapping[str, Group]) -> Shown:
     """One or two of the runs; the same run chosen twice is shown once."""
     left_column, right_column = st.columns(2)
     left, right = choose_two(runs, groups, (left_column, right_column))
@@ -55,7 +55,7 @@ def choose_shown(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Show
     return Shown(runs=tuple(chosen), titles=titles)
 
 
-def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
+def choose_model(shown: Shown) -> tuple[Run, int, Loaded] | None:
     """One of the runs, a stored step of it, and the model; None, with a sentence on the page, if none can be opened."""
     having = {run.id: run for run in shown.runs if run.checkpoints}
     if not having:
@@ -87,7 +87,7 @@ def choose_model(shown: Shown) -> tuple[StoredRun, int, Loaded] | None:
     return None if loaded is None else (run, step, loaded)
 
 
-def choose_row(run: StoredRun, loaded: Loaded) -> ChosenRow | None:
+def choose_row(run: Run, loaded: Loaded) -> ChosenRow | None:
     """A row of the test set, a fresh sample, or a typed row; None, with a sentence on the page, if the text is invalid."""
     task = run.record.task
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

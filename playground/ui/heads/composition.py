@@ -8,6 +8,7 @@ import streamlit as st
 from playground.figures.composition_graph import KIND_TITLES, Kind, composition_figure, largest
 from playground.figures.heads import at_step
 from playground.results import AttentionHistory, AttentionScores, Composition, History, score_title
+from playground.runs.store import Run
 from playground.text import visible
 from playground.ui.heads.models import composition_of, scores_on_task
 from playground.ui.heads.stored import (
@@ -20,7 +21,6 @@ from playground.ui.heads.stored import (
     scores_of,
 )
 from playground.ui.shared.charts import Look, chart, choose_look, html_download
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.models import load_stored
 from playground.ui.shared.text import MOST, plain
 
@@ -106,9 +106,7 @@ def _choose_step(shown: Shown, stored: Mapping[str, History[Composition]]) -> in
     return ordered[0] if ordered else None
 
 
-def _graph(
-    run: StoredRun, step: int, stored: History[Composition] | None, scores: AttentionHistory | None
-) -> Graph | None:
+def _graph(run: Run, step: int, stored: History[Composition] | None, scores: AttentionHistory | None) -> Graph | None:
     """The graph at the last stored step up to `step`; computed from stored weights if composition was not stored."""
     if stored is not None:
         index = max(0, sum(at <= step for at in stored.steps) - 1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from playground.runs.record import default_runs_dir
+from playground.runs.store import read_store
 from playground.ui.heads.ablation import ablation_view
 from playground.ui.heads.attention import attention_view
 from playground.ui.heads.choice import choose_shown
@@ -13,7 +14,6 @@ from playground.ui.heads.formation import formation_view
 from playground.ui.heads.maps import maps_view
 from playground.ui.heads.stored import Shown, has_anything
 from playground.ui.shared.empty import no_rows, no_runs
-from playground.ui.shared.files import read_store
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.selection import choose_task, groups_of
 
@@ -34,7 +34,7 @@ def main() -> None:
         "What every attention head does, through training. An **induction head** finds the earlier occurrence of the "
         "current token and attends to the token after it; a **previous-token head**, one layer below, makes that possible."
     )
-    store = read_store(default_runs_dir())
+    store = read_store(default_runs_dir(), lenient=True)
     if not store.runs:
         no_runs(store, "This page shows how attention heads form during training.")
         return

@@ -12,7 +12,7 @@ from playground.results import AttentionHistory, AttentionScores, Composition, F
 from playground.results.base import ResultT
 from playground.runs.probes import Stored, probe_file
 from playground.runs.reading import bad_lines
-from playground.ui.shared.files import StoredRun
+from playground.runs.store import Run
 from playground.ui.shared.text import code, plain
 
 Rows = Literal["task_attention", "attention"]
@@ -30,15 +30,15 @@ MOST_COMMAND = 4000
 class Shown:
     """The one or two runs on the page, with their titles in figures."""
 
-    runs: tuple[StoredRun, ...]
+    runs: tuple[Run, ...]
     titles: Mapping[str, str]
     """By run id."""
 
-    def title(self, run: StoredRun) -> str:
+    def title(self, run: Run) -> str:
         return self.titles[run.id]
 
 
-def has_probe(run: StoredRun, probe: str) -> bool:
+def has_probe(run: Run, probe: str) -> bool:
     """Whether a probe has stored anything; does not read the file."""
     try:
         return probe_file(run.path, probe).stat().st_size > 0
@@ -46,12 +46,12 @@ def has_probe(run: StoredRun, probe: str) -> bool:
         return False
 
 
-def has_anything(run: StoredRun) -> bool:
+def has_anything(run: Run) -> bool:
     """Whether the page can show anything of a run."""
     return has_probe(run, "attention") or has_probe(run, "task_attention") or bool(run.checkpoints)
 
 
-def how_to_measure(run: StoredRun, probes: str = ALONG_TRAINING) -> str:
+def how_to_measure(run: Run, probes: str = ALONG_TRAINING) -> str:
     """The command that measures what is missing, or a sentence that this is no longer possible."""
     if run.checkpoints:
         command = run_line("probe", run.path, options=f"--probe {probes} --step all")
@@ -76,7 +76,7 @@ def choose_rows(shown: Shown) -> Rows:
     )
 
 
-def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
+def scores_of(run: Run, rows: Rows) -> AttentionHistory | None:
     """The attention scores of a run along training; None, with a sentence on the page, if there are none."""
     found = run.read_history(rows, AttentionScores)
     if not _is_readable(run, rows, found):
@@ -92,7 +92,7 @@ def scores_of(run: StoredRun, rows: Rows) -> AttentionHistory | None:
     return history
 
 
-def best_scores(run: StoredRun) -> AttentionHistory | None:
+def best_scores(run: Run) -> AttentionHistory | None:
     """The scores that classify heads where the page offers no choice of rows: on the task's rows, else on random repeats."""
     return scores_of(run, "task_attention" if has_probe(run, "task_attention") else "attention")
 
@@ -103,13 +103,13 @@ def histories_of(shown: Shown, rows: Rows) -> dict[str, AttentionHistory]:
     return {run_id: history for run_id, history in found.items() if history is not None}
 
 
-def probe_history(run: StoredRun, probe: str, result: type[ResultT]) -> History[ResultT] | None:
+def probe_history(run: Run, probe: str, result: type[ResultT]) -> History[ResultT] | None:
     """The history of another probe; None if it stored nothing or, with a sentence on the page, cannot be read."""
     found = run.read_history(probe, result)
     return found.history if _is_readable(run, probe, found) and found.history.steps else None
 
 
-def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
+def _is_readable(run: Run, probe: str, found: Stored[ResultT]) -> bool:
     """Whether the stored results of a probe can be read at least in part; the page lists the lines that cannot."""
     if not found.bad:
         return True
@@ -120,7 +120,7 @@ def _is_readable(run: StoredRun, probe: str, found: Stored[ResultT]) -> bool:
     return True
 
 
-def formation_of(run: StoredRun) -> Formation | None:
+def formation_of(run: Run) -> Formation | None:
     """The formation times of a run; None, with a sentence on the page, if they were not measured."""
     if not has_probe(run, "task_attention"):
         st.info(
@@ -135,7 +135,7 @@ def formation_of(run: StoredRun) -> Formation | None:
         return None
 
 
-def unreadable(run: StoredRun, probe: str, reason: str) -> None:
+def unreadable(run: Run, probe: str, reason: str) -> None:
     """Write on the page that a stored file cannot be read by this version."""
     st.info(
         f"The stored {probe} of {plain(run.id)} cannot be read: {plain(reason)}. Another version may have written it; remove "
@@ -150,6 +150,6 @@ def score_names(histories: Sequence[AttentionHistory]) -> list[str]:
     return [name for name in histories[0].results[-1].names if all(name in names for names in shared)] if shared else []
 
 
-def compositions_of(run: StoredRun) -> History[Composition] | None:
+def compositions_of(run: Run) -> History[Composition] | None:
     """The history of composition; None if it was not stored or cannot be read."""
     return probe_history(run, "composition", Composition)

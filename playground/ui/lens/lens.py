@@ -6,16 +6,16 @@ import streamlit as st
 
 from playground.analysis.groups import Group
 from playground.runs.record import default_runs_dir
+from playground.runs.store import Run, read_store
 from playground.ui.lens.means import lens_means
 from playground.ui.lens.view import Shown, lens_view
 from playground.ui.shared.charts import choose_look
 from playground.ui.shared.empty import no_rows, no_runs
-from playground.ui.shared.files import StoredRun, read_store
 from playground.ui.shared.models import load_stored
 from playground.ui.shared.selection import choose_task, groups_of
 from playground.ui.shared.two_runs import choose_two, titles
 
-Chosen = Sequence[tuple[StoredRun, int]]
+Chosen = Sequence[tuple[Run, int]]
 """Runs, each with a stored step."""
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         "What the model would predict if it stopped after each layer: from which layer of the trunk on the next token, and the "
         "tokens after it, can be read."
     )
-    store = read_store(default_runs_dir())
+    store = read_store(default_runs_dir(), lenient=True)
     if not store.runs:
         no_runs(store, "This page shows what the layers of stored models predict.")
         return
@@ -46,11 +46,11 @@ def main() -> None:
     lens_means(shown, [run.record for run, _ in chosen], look)
 
 
-def _choose(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> Chosen:
+def _choose(runs: Sequence[Run], groups: Mapping[str, Group]) -> Chosen:
     """One or two runs, each at a step of its own; one run at two steps is also possible."""
     left_place, right_place = st.columns(2)
     left, right = choose_two(runs, groups, (left_place, right_place), key="lens-")
-    chosen: list[tuple[StoredRun, int]] = []
+    chosen: list[tuple[Run, int]] = []
     for side, place, run in (("left", left_place, left), ("right", right_place, right)):
         if run is None:
             continue

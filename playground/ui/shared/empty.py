@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from playground.ui.shared.files import Store, StoredRun
+from playground.runs.store import Run, Store
 from playground.ui.shared.text import code, plain
 from playground.ui.shared.words import plural
 
@@ -19,7 +19,7 @@ def no_runs(store: Store, purpose: str) -> None:
     st.page_link(TRAIN_PAGE, label="Train the first models", icon=":material/play_arrow:")
 
 
-def no_rows(runs: Sequence[StoredRun], what: str) -> None:
+def no_rows(runs: Sequence[Run], what: str) -> None:
     """Message for runs that have not measured anything (yet), with the reason for each state."""
     training = [run for run in runs if run.record.state == "running"]
     failed = [run for run in runs if run.record.state == "failed"]

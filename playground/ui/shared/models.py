@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from playground.runs.errors import Absent
-from playground.ui.shared.files import StoredRun
+from playground.runs.store import Run
 from playground.ui.shared.text import plain
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Loaded:
     task: "Task"
 
 
-def load_stored(run: StoredRun, step: int) -> Loaded | None:
+def load_stored(run: Run, step: int) -> Loaded | None:
     """The model of a stored step; None, with a sentence on the page, if it cannot be opened."""
     weights = run.path / "checkpoints" / str(step)
     try:

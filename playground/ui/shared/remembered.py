@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from playground.ui.shared.files import StoredRun
+from playground.runs.store import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -13,17 +13,17 @@ MOST_KEPT = 32
 """Most values of one function for one run, with different other arguments; the oldest is dropped first."""
 
 
-def remembered(compute: Callable[Concatenate[StoredRun, P], T]) -> Callable[Concatenate[StoredRun, P], T]:
+def remembered(compute: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
     """Call `compute` once for each state of a run's files and each choice of other arguments, which must be hashable.
 
-    Values are dropped together with the `StoredRun`, which read_store (files.py) replaces when a file of the run changes. A
+    Values are dropped together with the `Run`, which read_store (files.py) replaces when a file of the run changes. A
     cache of the newest calls, such as functools.lru_cache, would keep the tables of a run in training in all old versions.
     Shared by all sessions of the server: returned values must not be changed.
     """
-    known: WeakKeyDictionary[StoredRun, dict[Hashable, T]] = WeakKeyDictionary()
+    known: WeakKeyDictionary[Run, dict[Hashable, T]] = WeakKeyDictionary()
 
     @functools.wraps(compute)
-    def get(run: StoredRun, *args: P.args, **kwargs: P.kwargs) -> T:
+    def get(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
         of_run = known.setdefault(run, {})
         key = (args, tuple(kwargs.items()))
         if key in of_run:

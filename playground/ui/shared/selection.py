@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from playground.analysis.groups import Experiment, Group, experiment_of, group_experiments, precision_of
+from playground.runs.store import Run, Store
 from playground.text import visible
-from playground.ui.shared.files import Store, StoredRun
 from playground.ui.shared.remembered import remembered
 from playground.ui.shared.text import MOST, plain
 from playground.ui.shared.words import CONTROL_HELP, STATES, TASKS, task_title
@@ -23,10 +23,10 @@ class Filters:
     states: Sequence[str] = ()
     ids: Sequence[str] = ()
 
-    def keep(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
+    def keep(self, runs: Iterable[Run]) -> list[Run]:
         """The runs that pass. With n = 1 both controls name the same model, so it passes with either."""
 
-        def passes(run: StoredRun) -> bool:
+        def passes(run: Run) -> bool:
             record = run.record
             return (
                 (not self.n_futures or record.n_future in self.n_futures)
@@ -39,7 +39,7 @@ class Filters:
         return [run for run in runs if passes(run)]
 
 
-def preset_name(run: StoredRun) -> str:
+def preset_name(run: Run) -> str:
     """The preset that a run was derived from."""
     return run.record.preset or "own settings"
 
@@ -61,7 +61,7 @@ def choose_task(store: Store) -> str:
     return chosen or newest
 
 
-def choose_filters(runs: Sequence[StoredRun]) -> Filters:
+def choose_filters(runs: Sequence[Run]) -> Filters:
     """Filters side by side, each with the values that occur in the runs."""
     columns = st.columns(5)
     n_futures = columns[0].multiselect(
@@ -100,16 +100,16 @@ def _option(text: str) -> str:
     return visible(text, MOST)
 
 
-def groups_of(runs: Sequence[StoredRun]) -> dict[str, Group]:
+def groups_of(runs: Sequence[Run]) -> dict[str, Group]:
     """The group of each run by its id, from cached experiments."""
     return group_experiments(experiments_of(runs))
 
 
-def experiments_of(runs: Sequence[StoredRun]) -> dict[str, Experiment]:
+def experiments_of(runs: Sequence[Run]) -> dict[str, Experiment]:
     """The experiment of each run by its id."""
     return {run.id: _experiment(run) for run in runs}
 
 
 @remembered
-def _experiment(run: StoredRun) -> Experiment:
-    return experiment_of(run.config, precision_of(run.record))
+def _experiment(run: Run) -> Experiment:
+    return experiment_of(run.values, precision_of(run.record))

@@ -5,7 +5,7 @@ from collections import Counter
 import streamlit as st
 
 from playground.runs.record import default_runs_dir
-from playground.ui.shared.files import read_store
+from playground.runs.store import read_store
 from playground.ui.shared.text import code, plain
 from playground.ui.shared.words import STATES
 
@@ -14,7 +14,7 @@ MOST_SHOWN = 10
 
 def sidebar() -> None:
     """Draw the sidebar."""
-    store = read_store(default_runs_dir())
+    store = read_store(default_runs_dir(), lenient=True)
     with st.sidebar:
         st.caption(
             f"Runs folder: {code(store.folder)}",
@@ -28,8 +28,8 @@ def sidebar() -> None:
         if store.broken:
             number = len(store.broken)
             with st.expander(f"{number} {'folder' if number == 1 else 'folders'} not readable"):
-                for name, problem in store.broken[:MOST_SHOWN]:
-                    st.markdown(f"{code(name)}: {plain(problem)}")
+                for folder in store.broken[:MOST_SHOWN]:
+                    st.markdown(f"{code(folder.path.name)}: {plain(folder.problem)}")
                 if number > MOST_SHOWN:
                     st.caption(f"and {number - MOST_SHOWN} more")
                 st.caption("They are not shown and not changed. Remove the folder, or restore its run.json.")

@@ -13,8 +13,8 @@ import pandas as pd
 from playground.analysis.compare import flops_per_token
 from playground.analysis.curves import throughput
 from playground.analysis.groups import Group
+from playground.runs.store import Run
 from playground.text import visible
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.remembered import remembered
 from playground.ui.shared.text import MOST
 from playground.ui.shared.words import STATES, short
@@ -58,7 +58,7 @@ class SystemRow:
         return self.flops / self.matmul_flops if self.flops is not None and self.matmul_flops else None
 
 
-def system_row(run: StoredRun, group: Group) -> SystemRow:
+def system_row(run: Run, group: Group) -> SystemRow:
     """The row of one run, finished or not; during training its FLOP/s are those of the last rows."""
     record = run.record
     rate, now, per_token = _measured(run)
@@ -82,13 +82,13 @@ def system_row(run: StoredRun, group: Group) -> SystemRow:
 
 
 @remembered
-def _measured(run: StoredRun) -> tuple[float | None, float | None, float | None]:
+def _measured(run: Run) -> tuple[float | None, float | None, float | None]:
     """Tokens per second over the run and over its last rows, and FLOPs per token."""
     rates = throughput(run.columns)
     recent = rates[-RECENT:]
     rate = float(np.nanmedian(rates)) if np.isfinite(rates).any() else run.record.tokens_per_second or None
     now = float(np.nanmedian(recent)) if np.isfinite(recent).any() else None
-    return rate, now, flops_per_token(run.config)
+    return rate, now, flops_per_token(run.values)
 
 
 def system_table(rows: Sequence[SystemRow], *, live: bool = False) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def together(rows: Sequence[SystemRow]) -> float:
     return sum(row.now or 0.0 for row in rows if row.status == "running")
 
 
-def rows_of(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> list[SystemRow]:
+def rows_of(runs: Sequence[Run], groups: Mapping[str, Group]) -> list[SystemRow]:
     """The rows of several runs, in their order."""
     return [system_row(run, groups[run.id]) for run in runs]
 

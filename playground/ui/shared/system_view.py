@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from playground.analysis.groups import Group
-from playground.ui.shared.files import StoredRun
+from playground.runs.store import Run
 from playground.ui.shared.system import rows_of, system_csv, system_table
 
 COLUMNS = {
@@ -19,7 +19,7 @@ COLUMNS = {
 }
 
 
-def stored_system(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> None:
+def stored_system(runs: Sequence[Run], groups: Mapping[str, Group]) -> None:
     """A section with the table of stored runs and its download; nothing for runs that have not trained."""
     rows = rows_of(runs, groups)
     if not any(row.tokens_per_second for row in rows):

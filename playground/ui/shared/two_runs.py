@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from streamlit.delta_generator import DeltaGenerator
 
 from playground.analysis.groups import Group
+from playground.runs.store import Run
 from playground.text import visible
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.text import MOST
 from playground.ui.shared.words import STATES
 
@@ -15,8 +15,8 @@ LONGEST_TITLE = 40
 
 
 def choose_two(
-    runs: Sequence[StoredRun], groups: Mapping[str, Group], places: tuple[DeltaGenerator, DeltaGenerator], key: str = ""
-) -> tuple[StoredRun, StoredRun | None]:
+    runs: Sequence[Run], groups: Mapping[str, Group], places: tuple[DeltaGenerator, DeltaGenerator], key: str = ""
+) -> tuple[Run, Run | None]:
     """Two choice boxes; by default the newest n = 1 run that has a partner of the same preset and seed, and that partner.
 
     The second run is None if there is only one. `key` is a prefix of the keys of the two boxes.
@@ -38,10 +38,10 @@ def choose_two(
     return by_id[left], by_id[right]
 
 
-def default_pair(newest_first: Sequence[StoredRun]) -> tuple[StoredRun, StoredRun]:
+def default_pair(newest_first: Sequence[Run]) -> tuple[Run, Run]:
     """The newest n > 1 run with an n = 1 run of its preset and seed (which comes first); else the newest run of either kind."""
 
-    def kind(run: StoredRun) -> tuple[str | None, int]:
+    def kind(run: Run) -> tuple[str | None, int]:
         return run.record.preset, run.record.seed
 
     more = [run for run in newest_first if run.record.n_future > 1]
@@ -55,7 +55,7 @@ def default_pair(newest_first: Sequence[StoredRun]) -> tuple[StoredRun, StoredRu
     return left, (others or [left])[0]
 
 
-def run_name(run: StoredRun, group: Group) -> str:
+def run_name(run: Run, group: Group) -> str:
     """A run in the list of a selectbox, which does not interpret Markdown."""
     record = run.record
     name = f"{group.label}, seed {record.seed} ({STATES[record.state]}, step {record.step:,}): {run.id}"

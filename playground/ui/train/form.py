@@ -10,7 +10,7 @@ from playground.config import Control, ModelConfig, RunConfig
 from playground.running.cores import cores
 from playground.running.presets import Preset
 from playground.runs.record import RunRecord
-from playground.ui.shared.files import StoredRun
+from playground.runs.store import Run
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import CONTROL_HELP, TASKS, plural, task_title
 from playground.ui.train.estimate import Plan, estimate
@@ -20,7 +20,7 @@ MOST_SEEDS = 64
 MOST_NAMED = 4
 
 
-def train_form(presets: Mapping[str, Preset], runs: Sequence[StoredRun]) -> Plan | None:
+def train_form(presets: Mapping[str, Preset], runs: Sequence[Run]) -> Plan | None:
     """Draw the form. If the button was pressed, returns the plan without models that `runs` have already trained, else None."""
     configs = {name: preset.build() for name, preset in presets.items()}
     name = _choose_preset(configs)
@@ -141,7 +141,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
     )
 
 
-def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
+def _without_stored(plan: Plan, runs: Sequence[Run]) -> Plan:
     """The plan without models that finished runs have trained (unless trained again on purpose); the page lists these runs."""
     from playground.running.existing import find_existing
     from playground.running.presets import make_config
@@ -152,7 +152,7 @@ def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
         configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
     except ValueError:
         return plan  # starting it reports the error
-    found = find_existing(configs, runs, lambda run: run.config)
+    found = find_existing(configs, runs)
     if not found:
         return plan
     names = [plain(name) for name in found.values()][:MOST_NAMED]

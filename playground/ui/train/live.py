@@ -9,7 +9,7 @@ import streamlit as st
 
 from playground.runs.errors import RunError
 from playground.runs.steps import resumable
-from playground.ui.shared.files import Store, StoredRun, read_store
+from playground.runs.store import Run, Store, read_store
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import STATES, duration, plural, short
@@ -36,7 +36,7 @@ class Watched:
     """Content of the live view: jobs with their entries, and runs that were started outside the app."""
 
     jobs: "tuple[Job, ...]"
-    runs: tuple[StoredRun, ...]
+    runs: tuple[Run, ...]
     waiting: "tuple[Entry, ...]"
     """Entries without a run folder yet: queued, starting, or failed before the first step."""
     resuming: tuple[str, ...] = ()
@@ -81,12 +81,12 @@ def watch(folder: Path, store: Store, chosen: Sequence[str]) -> Watched:
 
 def live_view(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     """Draw the trainings; while `active`, redraw every second as a fragment, and rerun the page when a run starts or ends."""
-    before = _states(watch(folder, read_store(folder), chosen))
+    before = _states(watch(folder, read_store(folder, lenient=True), chosen))
 
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
     def poll() -> None:
-        watched = watch(folder, read_store(folder), chosen)
+        watched = watch(folder, read_store(folder, lenient=True), chosen)
         if active and (not watched.active or _states(watched) != before):
             st.rerun()  # the whole page: a fragment can redraw only itself
         _stop_buttons(watched)
@@ -148,7 +148,7 @@ def _entry_name(entry: "Entry") -> str:
     return f"n = {entry.n_future}, {plain(entry.control)}, seed {entry.seed}"
 
 
-def _run_line(run: StoredRun) -> None:
+def _run_line(run: Run) -> None:
     record = run.record
     state = record.state
     name = f"**n = {record.n_future}**, {plain(record.control)}, seed {record.seed}"
@@ -170,7 +170,7 @@ def _run_line(run: StoredRun) -> None:
         resume_button(run)
 
 
-def resume_button(run: StoredRun) -> None:
+def resume_button(run: Run) -> None:
     """Offer to resume from the last checkpoint; if an earlier attempt failed, show its reason."""
     if problem := resume_problem(run):
         st.warning(f"{plain(run.id)} was not resumed. {plain(problem)}", icon=":material/warning:")

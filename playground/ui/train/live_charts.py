@@ -12,8 +12,8 @@ from playground.figures.heads import head_map_figure, null_of
 from playground.figures.losses import loss_figure
 from playground.figures.scores import score_figure, strongest_head_figure
 from playground.results import ScoreInfo
+from playground.runs.store import Run
 from playground.ui.shared.charts import chart
-from playground.ui.shared.files import StoredRun
 from playground.ui.shared.selection import groups_of
 
 HEIGHT = 240
@@ -21,7 +21,7 @@ MOST_MAPS = 8
 MAP_WIDTH = 216
 
 
-def live_charts(runs: Sequence[StoredRun]) -> None:
+def live_charts(runs: Sequence[Run]) -> None:
     """Loss, score, strongest head and heat-maps of the runs; figures without data are left out."""
     measured = [run for run in runs if len(run.metrics)]
     if not measured:
@@ -43,7 +43,7 @@ def live_charts(runs: Sequence[StoredRun]) -> None:
             _maps(having)
 
 
-def _losses(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
+def _losses(runs: Sequence[Run], groups: dict[str, Group]) -> None:
     def build() -> go.Figure | None:
         curves = [curve for run in runs for curve in loss_curves(run.record, run.metrics, groups[run.id], kind="train")]
         return loss_figure(curves, quantity="loss", unit="nats", height=HEIGHT) if curves else None
@@ -52,20 +52,20 @@ def _losses(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
     _draw("live-loss", _version(runs, groups), build)
 
 
-def _score(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
+def _score(runs: Sequence[Run], groups: dict[str, Group]) -> None:
     infos = {run.record.scores[0].name: run.record.scores[0] for run in runs if run.record.scores}
     for name, info in infos.items():
         st.markdown("**Score** on the fixed test set")
         _draw(f"live-score-{name}", _evaluations(runs, groups), lambda info=info: _score_figure(runs, groups, info))
 
 
-def _score_figure(runs: Sequence[StoredRun], groups: dict[str, Group], info: ScoreInfo) -> go.Figure | None:
+def _score_figure(runs: Sequence[Run], groups: dict[str, Group], info: ScoreInfo) -> go.Figure | None:
     found = [score_curve(run.record, run.metrics, groups[run.id], info.name) for run in runs]
     curves = [curve for curve in found if curve is not None]
     return score_figure(curves, [info], height=HEIGHT) if curves else None
 
 
-def _strongest(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
+def _strongest(runs: Sequence[Run], groups: dict[str, Group]) -> None:
     def build() -> go.Figure:
         found = [strongest_head_curve(run.record, run.attention, groups[run.id]) for run in runs]
         null = max(null_of(run.attention.results[-1], "prefix_matching") for run in runs)
@@ -75,7 +75,7 @@ def _strongest(runs: Sequence[StoredRun], groups: dict[str, Group]) -> None:
     _draw("live-strongest", _evaluations(runs, groups), build)
 
 
-def _maps(runs: Sequence[StoredRun]) -> None:
+def _maps(runs: Sequence[Run]) -> None:
     """A heat-map for each run, those in training first; as many side by side as fit."""
     st.markdown("**Attention heads**: a bright one is an induction head (0 dark, 1 yellow)")
     shown = sorted(runs, key=lambda run: run.record.state != "running")[:MOST_MAPS]
@@ -92,11 +92,11 @@ def _maps(runs: Sequence[StoredRun]) -> None:
         st.caption(f"The page Heads shows the other {len(runs) - len(shown)}.")
 
 
-def _version(runs: Sequence[StoredRun], groups: dict[str, Group]) -> Hashable:
+def _version(runs: Sequence[Run], groups: dict[str, Group]) -> Hashable:
     return tuple((run.id, groups[run.id], len(run.metrics)) for run in runs)
 
 
-def _evaluations(runs: Sequence[StoredRun], groups: dict[str, Group]) -> Hashable:
+def _evaluations(runs: Sequence[Run], groups: dict[str, Group]) -> Hashable:
     return tuple((run.id, groups[run.id], len(run.attention.steps)) for run in runs)
 
 

@@ -10,8 +10,8 @@ import streamlit as st
 from playground.analysis.curves import throughput_curve
 from playground.analysis.groups import Group
 from playground.figures.throughput import throughput_figure
+from playground.runs.store import Run, read_store
 from playground.ui.shared.charts import chart
-from playground.ui.shared.files import StoredRun, read_store
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.selection import groups_of
 from playground.ui.shared.system import SystemRow, rate_text, rows_of, system_table, together
@@ -28,7 +28,7 @@ def live_system(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     @st.fragment(run_every=POLL_SECONDS if active else None)
     @guarded
     def poll() -> None:
-        runs = [run for run in watch(folder, read_store(folder), chosen).runs if len(run.metrics)]
+        runs = [run for run in watch(folder, read_store(folder, lenient=True), chosen).runs if len(run.metrics)]
         groups = groups_of(runs)
         rows = rows_of(runs, groups)
         if any(row.tokens_per_second for row in rows):
@@ -37,7 +37,7 @@ def live_system(folder: Path, chosen: Sequence[str], *, active: bool) -> None:
     poll()
 
 
-def _live_panel(runs: Sequence[StoredRun], groups: Mapping[str, Group], rows: Sequence[SystemRow]) -> None:
+def _live_panel(runs: Sequence[Run], groups: Mapping[str, Group], rows: Sequence[SystemRow]) -> None:
     training = [row for row in rows if row.status == "running"]
     left, right = st.columns(2)
     with left:
@@ -51,7 +51,7 @@ def _live_panel(runs: Sequence[StoredRun], groups: Mapping[str, Group], rows: Se
         show_table(system_table(rows, live=True), "live-system")
 
 
-def _throughput(runs: Sequence[StoredRun], groups: Mapping[str, Group]) -> go.Figure | None:
+def _throughput(runs: Sequence[Run], groups: Mapping[str, Group]) -> go.Figure | None:
     """The throughput figure, rebuilt only if a run has a new row."""
     version: Hashable = tuple((run.id, groups[run.id], len(run.metrics)) for run in runs)
     drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from playground.runs.record import default_runs_dir
-from playground.ui.shared.files import Store, read_store
+from playground.runs.store import Store, read_store
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import STATES, plural, task_title
 from playground.ui.train.live import Watched, live_view, resume_button, watch
@@ -23,7 +23,7 @@ def main() -> None:
     """Draw the page."""
     st.title("Train")
     folder = default_runs_dir()
-    store = read_store(folder)
+    store = read_store(folder, lenient=True)
     chosen = st.session_state.get("watched", [])
     watched = watch(folder, store, chosen)
     if watched.active:

@@ -6,24 +6,21 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from playground.running import launcher
 from playground.running.children import PROJECT
 from playground.running.launcher import Job, jobs_folder, read_job
+from playground.runs.cached import FileCache
 from playground.runs.lock import holder
-from playground.ui.shared.files import FileCache, StoredRun
-
-if TYPE_CHECKING:
-    from playground.runs.store import Run
+from playground.runs.store import Run
 
 _resumed: "dict[Path, tuple[subprocess.Popen[bytes], float]]" = {}
 """By run folder: the process that resumes the run, and the time of the run's record before it started."""
 
 
-_jobs: FileCache[Job] = FileCache(read_job)
+_jobs = FileCache()
 
 
 def stored_jobs(folder: Path) -> list[Job]:
@@ -31,7 +28,7 @@ def stored_jobs(folder: Path) -> list[Job]:
     jobs: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
         with contextlib.suppress(ValueError, OSError):
-            jobs.append(_jobs.get(path))
+            jobs.append(_jobs.get(path, read_job))
     return jobs
 
 
@@ -40,7 +37,7 @@ def stop_job(job: Job) -> None:
     launcher.stop_job(job)
 
 
-def resume_run(run: StoredRun) -> None:
+def resume_run(run: Run) -> None:
     """Resume a run in a process of its own."""
     path, log = run.path.resolve(), _resume_log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +53,13 @@ def resume_run(run: StoredRun) -> None:
     _resumed[run.path.absolute()] = process, run.record.updated
 
 
-def is_resuming(run: StoredRun) -> bool:
+def is_resuming(run: Run) -> bool:
     """Whether the run was resumed, and its new process is alive and has written nothing yet."""
     process, before = _resumed.get(run.path.absolute(), (None, 0.0))
     return process is not None and process.poll() is None and run.record.updated == before
 
 
-def resume_problem(run: StoredRun) -> str:
+def resume_problem(run: Run) -> str:
     """The reason for which a run was not resumed: the last line of its process's messages; empty if it was."""
     process, before = _resumed.get(run.path.absolute(), (None, 0.0))
     if process is None or not process.poll() or run.record.updated != before:
@@ -72,12 +69,12 @@ def resume_problem(run: StoredRun) -> str:
     return last_line(_resume_log(run)) or f"its process ended with status {process.poll()}"
 
 
-def can_stop(run: StoredRun) -> bool:
+def can_stop(run: Run) -> bool:
     """Whether the run is trained by a process of this machine that is identified with certainty."""
     return _trainer(run) is not None
 
 
-def stop_run(run: "StoredRun | Run") -> None:
+def stop_run(run: Run) -> None:
     """Request one training to write a checkpoint and end."""
     process = _trainer(run)
     if process is not None:
@@ -85,11 +82,11 @@ def stop_run(run: "StoredRun | Run") -> None:
             process.send_signal(signal.SIGTERM)
 
 
-def _trainer(run: "StoredRun | Run") -> psutil.Process | None:
+def _trainer(run: Run) -> psutil.Process | None:
     record = run.record
     here = record.status == "running" and record.host == socket.gethostname()
     return holder(run.path, record.pid) if here else None
 
 
-def _resume_log(run: StoredRun) -> Path:
+def _resume_log(run: Run) -> Path:
     return jobs_folder(run.path.parent) / f"resume-{run.id}.log"

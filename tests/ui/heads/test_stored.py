@@ -7,9 +7,9 @@ import streamlit as st
 
 from playground.results import Behaviour, Composition
 from playground.runs.probes import probe_file
+from playground.runs.store import Run, read_store
 from playground.ui.heads import stored as stored
 from playground.ui.heads.stored import Shown
-from playground.ui.shared.files import StoredRun, read_store
 from tests.fake_runs import write_run, write_weights
 from tests.ui.support import cut_last_line
 
@@ -24,12 +24,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sentences
 
 
-def one(runs: Path, **options) -> StoredRun:
+def one(runs: Path, **options) -> Run:
     write_run(runs, steps=100, **options)
-    return read_store(runs).runs[0]
+    return read_store(runs, lenient=True).runs[0]
 
 
-def break_(run: StoredRun, probe: str, text: str) -> None:
+def break_(run: Run, probe: str, text: str) -> None:
     probe_file(run.path, probe).write_text(text)
 
 
@@ -99,7 +99,7 @@ def test_an_empty_file_is_no_measurement(runs: Path, said: list[str]) -> None:
 def test_runs_without_scores_are_left_out(runs: Path, said: list[str]) -> None:
     for n_future in (1, 2):
         write_run(runs, steps=100, n_future=n_future)
-    first, second = read_store(runs).runs
+    first, second = read_store(runs, lenient=True).runs
     probe_file(second.path, "task_attention").unlink()
     shown = Shown(runs=(first, second), titles={first.id: "one", second.id: "two"})
     assert list(stored.histories_of(shown, "task_attention")) == [first.id]
@@ -110,7 +110,7 @@ def test_runs_without_scores_are_left_out(runs: Path, said: list[str]) -> None:
 def test_only_scores_that_all_have(runs: Path) -> None:
     few, many = one(runs), None
     write_run(runs, "stories-cpu", n_future=8, control="trunk", steps=100)
-    many = next(run for run in read_store(runs).runs if run.record.n_future == 8)
+    many = next(run for run in read_store(runs, lenient=True).runs if run.record.n_future == 8)
     assert "ahead_8" in stored.score_names([many.attention])
     both = stored.score_names([few.attention, many.attention])
     assert "ahead_4" in both and "ahead_8" not in both

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from playground.analysis.groups import counted_runs, group_runs
-from playground.ui.shared.files import StoredRun, read_store
+from playground.runs.store import Run, read_store
 from playground.ui.shared.selection import Filters, preset_name
 from tests.fake_runs import settle, write_run
 from tests.ui.support import change_json
 
 
-def stored(folder: Path) -> list[StoredRun]:
-    return list(read_store(folder).runs)
+def stored(folder: Path) -> list[Run]:
+    return list(read_store(folder, lenient=True).runs)
 
 
 @pytest.fixture
-def mixed(runs: Path) -> list[StoredRun]:
+def mixed(runs: Path) -> list[Run]:
     """Runs that differ in everything one can filter by; the seed says which is which."""
     write_run(runs, steps=20, n_future=1, seed=0)
     write_run(runs, steps=20, n_future=2, seed=1, state="stopped")
@@ -46,17 +46,17 @@ def mixed(runs: Path) -> list[StoredRun]:
         ({"n_futures": [2], "states": ["finished"]}, set()),
     ],
 )
-def test_filters_keep_what_passes_all_of_them(mixed: list[StoredRun], filters: dict[str, Any], seeds: set[int]) -> None:
+def test_filters_keep_what_passes_all_of_them(mixed: list[Run], filters: dict[str, Any], seeds: set[int]) -> None:
     assert {run.record.seed for run in Filters(**filters).keep(mixed)} == seeds
 
 
-def test_what_a_run_was_derived_from(mixed: list[StoredRun]) -> None:
+def test_what_a_run_was_derived_from(mixed: list[Run]) -> None:
     assert {preset_name(run) for run in mixed} == {"induction-cpu", "induction-gpu", "own settings"}
 
 
-def counted(runs: list[StoredRun]) -> list[int]:
+def counted(runs: list[Run]) -> list[int]:
     """Places, oldest first, of the runs that count."""
-    found = counted_runs([run.record for run in runs], group_runs({run.id: run.config for run in runs}))
+    found = counted_runs([run.record for run in runs], group_runs({run.id: run.values for run in runs}))
     return [place for place, run in enumerate(runs) if run.id in found]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.ui.shared.files import read_store
+from playground.runs.store import read_store
 from playground.ui.train import trainings
 from playground.ui.train.live import Watched, watch
 from tests.fake_runs import write_run
@@ -13,7 +13,7 @@ from tests.ui.support import Training, entry, write_job
 
 
 def watched(folder: Path, *chosen: str) -> Watched:
-    return watch(folder, read_store(folder), chosen)
+    return watch(folder, read_store(folder, lenient=True), chosen)
 
 
 def ids(found: Watched) -> list[str]:
@@ -105,7 +105,7 @@ def test_what_a_job_left_undone_is_lost_when_its_process_is_gone(
 def test_a_run_asked_to_go_on_keeps_the_view_active(runs: Path, resumed: list) -> None:
     path = write_run(runs, steps=20, state="stopped")
     assert not watched(runs, path.name).active
-    (run,) = read_store(runs).runs
+    (run,) = read_store(runs, lenient=True).runs
     trainings.resume_run(run)
     found = watched(runs, path.name)
     assert found.resuming == (path.name,) and found.active
