@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from playground.running import launcher
+from playground.running import jobs
 from playground.running.children import PROJECT
-from playground.running.launcher import Job, jobs_folder, read_job
+from playground.running.jobs import Job, jobs_folder, read_job
 from playground.runs.lock import holder
 from playground.ui.shared.files import FileCache, StoredRun
 
@@ -28,16 +28,16 @@ _jobs: FileCache[Job] = FileCache(read_job)
 
 def stored_jobs(folder: Path) -> list[Job]:
     """All jobs of a runs folder, oldest first; unreadable files are skipped."""
-    jobs: list[Job] = []
+    found: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
         with contextlib.suppress(ValueError, OSError):
-            jobs.append(_jobs.get(path))
-    return jobs
+            found.append(_jobs.get(path))
+    return found
 
 
 def stop_job(job: Job) -> None:
     """Request a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
-    launcher.stop_job(job)
+    jobs.stop_job(job)
 
 
 def resume_run(run: StoredRun) -> None:
