@@ -141,7 +141,12 @@ def _train(argv: list[str]) -> int:
         return 0
     return _until_stopped(
         lambda should_stop: train_many(
-            configs, given.runs_dir, run_ids=names, reporter=reporter, should_stop=should_stop
+            configs,
+            given.runs_dir,
+            run_ids=names,
+            reporter=reporter,
+            should_stop=should_stop,
+            by="command line",
         ),
         given.json,
         wanted=len(configs),

@@ -7,17 +7,17 @@ In both cases each is stored as a separate run, equal up to rounding to one trai
 
 import contextlib
 import dataclasses
-import functools
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from playground.config import OptimConfig, RunConfig
 from playground.running.environment import pick_device
-from playground.running.processes import train_in_processes
+from playground.running.fitting import fitting_groups, fitting_processes
+from playground.running.jobs import Starter, choose_ids, choosing_ids
 from playground.running.reporter import Reporter, Silent
-from playground.running.runner import make_session, new_run_id, resume_session, resumed_device, with_whole_path
+from playground.running.runner import make_session, resume_session, resumed_device, with_whole_path
+from playground.running.scheduler import scheduled
 from playground.running.session import NonFiniteLoss, Session
 from playground.running.stopping import Interrupted
 from playground.running.trainer import Trainer
@@ -26,13 +26,8 @@ from playground.runs.lock import run_lock
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
 from playground.torchrun import launched
-from playground.training.memory import TooLarge, check_memory, free_memory, least_bytes, training_bytes
+from playground.training.memory import check_memory
 from tasks.registry import make_task
-
-Way = Callable[[list[RunConfig], list[str], Path, Reporter, Callable[[], str]], list[Run]]
-"""A function that trains configurations under their ids in a folder, and returns the runs that began."""
-USABLE = 0.9
-"""Share of the free memory that replicas may take."""
 
 
 def train_many(
@@ -43,13 +38,15 @@ def train_many(
     reporter: Reporter | None = None,
     should_stop: Callable[[], str] = lambda: "",
     stacked: bool | None = None,
+    by: Starter = "Python",
 ) -> list[Run]:
     """Train each configuration, with the results of `train`; returns the runs in the order of the configurations.
 
     Stacked (the default on a GPU), configurations that differ only in seed and optimizer are trained together in this process,
     one group after another; groups that do not fit into memory are split. Otherwise each is trained in a separate process, as
-    many at a time as there are cores for. A training that diverges fails alone: its run gets status `failed`. `should_stop`
-    stops all; trainings that never began are not in the returned list.
+    many at a time as there are cores for: they are a job (playground/running/jobs.py) started by `by`, which the app's Train
+    page shows. A training that diverges fails alone: its run gets status `failed`. `should_stop` stops all; trainings that
+    never began are not in the returned list.
     Raises ValueError for an impossible configuration and under torchrun, TooLarge for a configuration that cannot fit into
     memory, and RunError for a taken id, before anything starts.
     """
@@ -59,44 +56,46 @@ def train_many(
     configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
     alike = _alike(configs)
     resolved = _resolved(configs, alike)
-    ids = _ids(resolved, folder, run_ids)
+    if run_ids is not None:
+        _check_ids(run_ids, len(configs), folder)
+    if not configs:
+        return []
     on_cuda = [pick_device(configs[places[0]].train.device).type == "cuda" for places in alike]
     stacks = [places for places, cuda in zip(alike, on_cuda, strict=True) if (cuda if stacked is None else stacked)]
     others = sorted(place for places in alike if places not in stacks for place in places)
-    done: dict[str, Run] = {}
-    try:
-        for way, places in _parts(resolved, stacks, others, reporter):
-            if should_stop():
-                break
-            group, names = [configs[place] for place in places], [ids[place] for place in places]
-            done |= {run.id: run for run in way(group, names, folder, reporter, should_stop)}
-    except Interrupted:  # during the preparation of a later group
-        if not done:
-            raise
-    return [done[name] for name in ids if name in done]
+    runs: list[Run] = []
+    with contextlib.ExitStack() as jobs:
+        with choosing_ids(folder) as planned:
+            ids = choose_ids(resolved, folder, planned) if run_ids is None else list(run_ids)
+            scheduler = None
+            if others:
+                most = fitting_processes([resolved[place] for place in others])
+                parts = [configs[place] for place in others], [ids[place] for place in others]
+                scheduler = jobs.enter_context(scheduled(*parts, folder, reporter, by=by, most=most))
+        try:
+            for places in stacks:
+                # A generator: the free memory is measured when a group starts, after earlier groups have released theirs.
+                for part in fitting_groups([resolved[place] for place in places], reporter):
+                    if should_stop():
+                        break
+                    group = [places[index] for index in part]
+                    chosen = [configs[place] for place in group], [ids[place] for place in group]
+                    runs += _train_stacked(*chosen, folder, reporter, should_stop)
+            if scheduler is not None and not should_stop():
+                scheduler.work(should_stop)
+        except Interrupted:  # during the preparation of a later group
+            if not runs:
+                raise
+        begun = {run.id for run in runs} | (scheduler.begun if scheduler is not None else set())
+    return [Run(folder / name) for name in ids if name in begun]
 
 
-def _parts(
-    configs: Sequence[RunConfig], stacks: Sequence[list[int]], others: list[int], reporter: Reporter
-) -> Iterator[tuple[Way, list[int]]]:
-    """Parts to train one after another: a training function and indices of configurations.
-
-    A generator, because the free memory is measured when a part starts, after earlier parts have released theirs.
-    """
-    for places in stacks:
-        for part in fitting_groups([configs[place] for place in places], reporter):
-            yield _train_stacked, [places[index] for index in part]
-    if others:
-        most = fitting_processes([configs[place] for place in others])
-        yield functools.partial(train_in_processes, most=most), others
-
-
-def fitting_processes(configs: Sequence[RunConfig], free: int | None = None) -> int:
-    """Most trainings of resolved configurations that fit into memory at once; at least one."""
-    device = pick_device(configs[0].train.device)
-    free = free_memory(device) if free is None else free
-    largest = max(sum(least_bytes(config, half=device.type == "cuda")) for config in configs)
-    return max(1, int(USABLE * free) // max(1, largest))
+def _check_ids(wanted: Sequence[str], trainings: int, folder: Path) -> None:
+    """Raises ValueError unless there is one id for each training, and RunError for one that is taken."""
+    if len(set(wanted)) != trainings:
+        raise ValueError(f"{trainings} trainings and {len(set(wanted))} different run ids; write one id for each")
+    for name in wanted:
+        run_folder(folder, name)
 
 
 def resume_many(
@@ -178,21 +177,6 @@ def _resolved(configs: Sequence[RunConfig], alike: Sequence[list[int]]) -> list[
     return found
 
 
-def _ids(configs: Sequence[RunConfig], folder: Path, wanted: Sequence[str] | None) -> list[str]:
-    if wanted is not None:
-        if len(set(wanted)) != len(configs):
-            raise ValueError(
-                f"{len(configs)} trainings and {len(set(wanted))} different run ids; write one id for each"
-            )
-        for name in wanted:
-            run_folder(folder, name)
-        return list(wanted)
-    ids: dict[str, None] = {}  # in order
-    for config in configs:
-        ids[new_run_id(config, folder, ids)] = None
-    return list(ids)
-
-
 def _train_stacked(
     configs: list[RunConfig], ids: list[str], folder: Path, reporter: Reporter, should_stop: Callable[[], str]
 ) -> list[Run]:
@@ -206,32 +190,6 @@ def _train_stacked(
             paths.append(session.path)
         Trainer(sessions).run(should_stop)
     return [Run(path) for path in paths]
-
-
-def fitting_groups(configs: Sequence[RunConfig], reporter: Reporter, free: int | None = None) -> Iterator[range]:
-    """Indices of the configurations, split into parts that fit into the device's memory.
-
-    `free` is the free memory in bytes, measured by default. Raises TooLarge, with both numbers, when not even one fits.
-    """
-    device = pick_device(configs[0].train.device)
-    task = make_task(configs[0].task)
-    free = int(USABLE * (free_memory(device) if free is None else free))
-    check_memory(configs[0], task, device, free=free)
-    needed = training_bytes(configs[0], task, device)
-    if needed > free:
-        raise TooLarge(
-            f"one training needs about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {device}; "
-            "train with a smaller --batch-size, with --accumulate 2 or with --recompute"
-        )
-    n_groups = math.ceil(len(configs) / (free // needed))
-    size = math.ceil(len(configs) / n_groups)
-    if n_groups > 1:
-        reporter.note(
-            f"{len(configs)} trainings need about {len(configs) * needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
-            f"they are trained {size} at a time"
-        )
-    for start in range(0, len(configs), size):
-        yield range(start, min(start + size, len(configs)))
 
 
 def _last_step(run: Run) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from playground.running.launcher import list_jobs, stop_job
+from playground.running.jobs import list_jobs, stop_job
 from playground.runs.store import Run, list_runs
 from playground.ui.train.trainings import stop_run
 from tests.browser_support import AppServer

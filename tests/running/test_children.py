@@ -1,5 +1,6 @@
 """Child processes: with programs that only wait in the place of trainings, then real ones whose parent is killed."""
 
+import ast
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ import pytest
 from playground.running import children
 from playground.running.children import ATTACHED, Child, end_all, last_line
 from playground.running.cores import cores
-from playground.running.launcher import list_jobs, start_job
+from playground.running.jobs import list_jobs, start_job
+from playground.running.presets import make_config
 from playground.running.runner import resume
 from playground.runs.store import Run, load_run
 from tests.conftest import ROOT
@@ -96,6 +98,18 @@ def test_a_child_that_does_not_end_is_killed_after_a_while_and_named(child, monk
     assert "did not end within" in stubborn.problem and "was killed" in stubborn.problem
 
 
+def test_one_place_builds_the_command_of_a_training():
+    """A list of words with both `playground` and `train`; help and messages name the command in one text."""
+    found = []
+    for path in sorted((ROOT / "playground").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.List | ast.Tuple | ast.Call):
+                parts = node.args if isinstance(node, ast.Call) else node.elts
+                if {"playground", "train"} <= {part.value for part in parts if isinstance(part, ast.Constant)}:
+                    found.append(path.relative_to(ROOT).as_posix())
+    assert found == ["playground/running/children.py"]
+
+
 # --- real trainings -------------------------------------------------------------------------------------------------
 
 SEEDS = [sys.executable, "-m", "playground", "train", *TINY, "--seeds", "0..1", "--steps", "100000", "--eval-every", "100000",
@@ -157,7 +171,7 @@ def test_children_end_with_a_checkpoint_when_their_parent_ends(tmp_path, end):
 
 @pytest.mark.slow
 def test_a_jobs_trainings_end_with_a_checkpoint_when_its_process_is_killed(tmp_path):
-    job = start_job(tmp_path, "induction-cpu", models=[(1, 0), (1, 1)], steps=100_000, device="cpu")
+    job = start_job(tmp_path, [make_config("induction-cpu", seed=seed, steps=100_000) for seed in (0, 1)])
     wait_until(lambda: len(training(tmp_path)) == min(2, cores()), 60)
     (stored,) = list_jobs(tmp_path)
     assert stored.active and [entry.status for entry in stored.entries].count("running") == min(2, cores())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 
 from playground import load_run, train_many
 from playground.config import OptimConfig, RunConfig
-from playground.running import processes
-from playground.running.replicas import fitting_groups, fitting_processes, resume_many
+from playground.running import scheduler
+from playground.running.children import Child
+from playground.running.fitting import fitting_groups, fitting_processes
+from playground.running.replicas import resume_many
 from playground.running.reporter import Silent
 from playground.running.runner import train
 from playground.runs.errors import RunError
@@ -135,7 +138,7 @@ def test_runs_that_no_longer_fit_together_go_on_in_groups(tmp_path, monkeypatch)
     asked = iter(range(10**6))
     stopped = train_many(seeds(0, 1), tmp_path, stacked=True, should_stop=lambda: "enough" if next(asked) > 13 else "")
     needed = training_bytes(stopped[0].config, stopped[0].task, "cpu")
-    monkeypatch.setattr("playground.running.replicas.free_memory", lambda _device: int(1.5 * needed / 0.9))
+    monkeypatch.setattr("playground.running.fitting.free_memory", lambda _device: int(1.5 * needed / 0.9))
     notes = Notes()
     resumed = resume_many(stopped, reporter=notes)
     assert [(run.record.state, run.record.replicas) for run in resumed] == [("finished", 1), ("finished", 1)]
@@ -200,15 +203,16 @@ def test_taken_and_missing_ids_are_refused_before_anything_starts(tmp_path):
 
 
 def test_processes_side_by_side_may_differ_in_everything(tmp_path, monkeypatch):
-    begun, start = [], processes._start
+    begun: list[Child] = []
 
-    def watched(*given):
-        assert not any(training.child.ended for training in begun), "one waited for the other"
-        begun.append(start(*given))
-        return begun[-1]
+    class Watched(Child):
+        def __init__(self, *given: Any) -> None:
+            assert not any(child.ended for child in begun), "one waited for the other"
+            super().__init__(*given)
+            begun.append(self)
 
-    monkeypatch.setattr(processes, "_start", watched)
-    monkeypatch.setattr(processes, "cores", lambda: 4)
+    monkeypatch.setattr(scheduler, "Child", Watched)
+    monkeypatch.setattr(scheduler, "cores", lambda: 4)
     two, one = *seeds(0), *seeds(1, threads=2)
     one = dataclasses.replace(one, model=dataclasses.replace(one.model, n_future=1))
     runs = train_many([two, one], tmp_path, stacked=False)

@@ -13,20 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from playground.running.launcher import Job, read_job, stop_job
+from playground.running.jobs import Job, config_file, new_job, read_job, stop_job
+from playground.running.presets import make_config
 from playground.running.stopping import NAMES
-from playground.running.worker import Worker
+from playground.running.worker import work as work_on
 from playground.runs.store import load_run
 from playground.runs.writing import write_json
-from tests.running.test_launcher import entry, locked, make_job, statuses, write_job
+from tests.running.test_jobs import entry, locked, make_job, statuses, write_job
 
 FAKE_TRAINING = """#!{python} -S
 import json, os, signal, sys, threading, time
 options = dict(zip(sys.argv, sys.argv[1:]))
-plan = json.load(open({plans!r}))[int(options["--seed"])]
+seed = json.load(open(options["--config"]))["seed"]
+plan = json.load(open({plans!r}))[seed]
 log = open({log!r}, "a", buffering=1)
 def say(what):
-    log.write(json.dumps(dict(what=what, seed=int(options["--seed"]), command=sys.argv[1:])) + "\\n")
+    log.write(json.dumps(dict(what=what, seed=seed, command=sys.argv[1:])) + "\\n")
 def wait_for_the_end_of_the_pipe():
     reason = sys.stdin.read()
     if plan.get("when stopped") is not None:
@@ -75,7 +77,7 @@ def worked(tmp_path, monkeypatch, kept_signals):
         with locked(path.parent):
             if thread:
                 thread.start()
-            Worker(path).work()
+            work_on(path)
             if thread:
                 thread.join()
         return read_job(path), log_lines(tmp_path / "log.jsonl")
@@ -107,19 +109,13 @@ def test_every_ending_has_its_status_and_a_failure_its_reason(worked):
     assert not job.active
 
 
-def test_each_training_gets_what_its_entry_says(worked, tmp_path):
+def test_each_training_gets_its_configuration(worked, tmp_path):
     _, log = worked({})
     command = log[0]["command"]
     assert command[:3] == ["-m", "playground", "train"] and command[-1] == "--json"
     options = dict(zip(command[3:-1:2], command[4:-1:2], strict=True))
     assert options == {
-        "--preset": "induction-cpu",
-        "--n-future": "2",
-        "--control": "layers",
-        "--seed": "0",
-        "--steps": "9",
-        "--threads": "3",
-        "--device": "cpu",
+        "--config": str(tmp_path / "runs" / ".jobs" / "job" / "run-0.json"),
         "--run-id": "run-0",
         "--runs-dir": str(tmp_path / "runs"),
     }
@@ -175,15 +171,17 @@ def test_stopping_asks_what_runs_once_waits_for_it_and_starts_nothing_more(worke
 def test_seeds_that_share_a_stack_share_a_process_and_each_tells_how_it_ended(tmp_path, kept_signals):
     """As on a GPU; on the CPU the process of a group trains its runs in processes of their own."""
     runs = tmp_path / "runs"
-    names = {(1, 0): "a", (2, 0): "b", (1, 1): "c"}
-    entries = [entry(seed, n_future=n, steps=2, run=run) for (n, seed), run in names.items()]
-    train_first = entry(0, n_future=2, steps=2, run="b")
-    job = make_job(*entries, stacked=True, threads=1)
-    path = write_job(runs, job)
-    (runs / train_first.run).mkdir()  # its name is taken
-    Worker(path).work()
+    models = [(1, 0), (2, 0), (1, 1)]
+    configs = [make_config("induction-cpu", n_future=n, seed=seed, steps=2, threads=1) for n, seed in models]
+    job = new_job(configs, ["a", "b", "c"], runs, by="app", parallel=1, stacked=True)
+    assert [entry.part for entry in job.entries] == [0, 1, 0]
+    assert [config_file(job, run).exists() for run in "abc"] == [True, True, False]
+    job.write()
+    path = job.path
+    (runs / "b").mkdir()  # its name is taken
+    work_on(path)
     ended = read_job(path)
     assert statuses(ended) == ["finished", "failed", "finished"]
     assert "there is a run 'b'" in ended.entries[1].message
     assert [load_run(runs / run).record.seed for run in ("a", "c")] == [0, 1]
-    assert sorted(log.name for log in path.parent.glob("*.log")) == ["a.log", "b.log"]
+    assert sorted(left.name for left in path.parent.glob("*/*")) == ["b.json", "b.log"]

@@ -16,7 +16,7 @@ import streamlit as st
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
-from playground.running.launcher import Entry, Job, lock_name
+from playground.running.jobs import Entry, Job, lock_name
 from playground.runs.lock import LOCK
 from tests.conftest import ROOT
 from tests.fake_runs import GONE, let_go, write_run
@@ -163,11 +163,11 @@ class Training:
 
 
 def write_job(folder: Path, *entries: Entry, by: Training | None = None, name: str = "job-1") -> Job:
-    """A job file as the launcher writes it; `by` is the process that works on it, and without one it ended long ago."""
+    """A job file as `start_job` writes it; `by` is the process that works on it, and without one it ended long ago."""
     path = folder / ".jobs" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     process = {"pid": GONE, "host": socket.gethostname()} if by is None else by.record
-    job = Job(id=name, created=time.time() - 3600, parallel=2, threads=1, entries=entries, process=process, path=path)
+    job = Job(id=name, created=time.time() - 3600, by="app", parallel=2, entries=entries, process=process, path=path)
     if by is not None:
         by.hold(path.with_name(lock_name(name)))
     job.write()
@@ -176,7 +176,7 @@ def write_job(folder: Path, *entries: Entry, by: Training | None = None, name: s
 
 def entry(run: str = "not-there-yet", status: str = "queued", **values: Any) -> Entry:
     """One training of a job."""
-    known = {"preset": "induction-cpu", "n_future": 1, "control": "layers", "seed": 0, "steps": 700}
+    known = {"task": "induction", "part": 0, "n_future": 1, "control": "layers", "seed": 0, "steps": 700}
     return Entry(run=run, status=status, **(known | values))
 
 

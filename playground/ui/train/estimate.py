@@ -1,13 +1,15 @@
 """Estimate of the time of a training and the cost of its seeds, in words: from earlier runs, or from the preset's figure."""
 
+import dataclasses
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from playground.config import Control
+from playground.config import Control, RunConfig
+from playground.config.flops import training_flops_per_token
 from playground.running.cores import cores
 from playground.runs.record import RunRecord
 from playground.ui.shared.words import duration, plural
@@ -21,6 +23,12 @@ COST_OF_SIXTEEN = ((256, 2.40), (1024, 3.25), (4096, 5.80), (32_768, 14.3))
 
 Measured with a 1M model on an H200 (docs/log.md, 2026-11-28). The fewer tokens per step, the less of the GPU one model uses.
 """
+
+
+LEAST_PACE = 0.005
+"""Seconds that a step of even the smallest model takes."""
+BYTES = 256
+"""Vocabulary that is assumed for a task whose configuration does not name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +92,13 @@ def replica_cost(n_replicas: int, device: str, tokens: float = math.inf) -> floa
 class Plan:
     """The trainings to run: every combination of n and seed, `parallel` processes at a time."""
 
-    preset: str
+    config: RunConfig
+    """The settings that all have in common; its n, seed, control and number of steps do not count."""
     n_futures: tuple[int, ...]
     seeds: tuple[int, ...]
     control: Control
     steps: int
     parallel: int
-    tokens: int
-    """Tokens in a step of one model."""
     stored: frozenset[tuple[int, int]] = frozenset()
     """(n, seed) that finished runs have already trained; they are left out."""
 
@@ -99,6 +106,21 @@ class Plan:
     def left(self) -> list[tuple[int, int]]:
         """(n, seed) of the remaining trainings, in the order in which they start."""
         return [(n, seed) for seed in self.seeds for n in self.n_futures if (n, seed) not in self.stored]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in a step of one model."""
+        return self.config.train.batch_size * self.config.task.n_ctx
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        """The configurations of the remaining trainings, in this order. Raises ValueError for an impossible one."""
+        train = dataclasses.replace(self.config.train, steps=self.steps)
+        found: list[RunConfig] = []
+        for n_future, seed in self.left:
+            model = dataclasses.replace(self.config.model, n_future=n_future, control=self.control)
+            found.append(dataclasses.replace(self.config, model=model, train=train, seed=seed))
+        return found
 
 
 def estimate(
@@ -115,7 +137,7 @@ def estimate(
         n_future = (
             1 if plan.control == "flops" else n_future
         )  # under flops its fewer steps cost as much as those of n = 1
-        rate = _measured(records, plan.preset, n_future, plan.control)
+        rate = _measured(records, plan, n_future)
         if rate is None:
             measured = False
             deeper = (n_layers + n_future - 1) / n_layers if plan.control != "layers" else 1.0
@@ -135,6 +157,26 @@ def estimate(
     )
 
 
+def guessed_pace(config: RunConfig, known: Iterable[tuple[RunConfig, float]]) -> float:
+    """Seconds of a step with n = 1, of a configuration that no preset is: from the nearest of some known ones.
+
+    `known` are configurations with their seconds per step. Of these the one whose step costs most nearly as many FLOPs counts,
+    in proportion to the FLOPs.
+    """
+    wanted = _flops_of_step(config)
+    flops, seconds = min(
+        ((_flops_of_step(one), seconds) for one, seconds in known), key=lambda pair: abs(math.log(pair[0] / wanted))
+    )
+    return max(LEAST_PACE, seconds * wanted / flops)
+
+
+def _flops_of_step(config: RunConfig) -> float:
+    """Training FLOPs of a step with n = 1. A task whose configuration has no field d_vocab counts with BYTES."""
+    d_vocab = getattr(config.task, "d_vocab", BYTES)
+    model = dataclasses.replace(config.model, n_future=1, control="layers", d_vocab=d_vocab, n_ctx=config.task.n_ctx)
+    return training_flops_per_token(model) * config.train.batch_size * config.task.n_ctx
+
+
 def _processes(each: Sequence[float], seeds: int, shared: bool, tokens: int) -> list[float]:
     """Seconds of every process in starting order: one per seed, or, if `shared`, one per n with all its seeds."""
     if shared:
@@ -150,18 +192,36 @@ def _makespan(seconds: Sequence[float], parallel: int) -> float:
     return max(free)
 
 
-def _measured(records: Sequence[RunRecord], preset: str, n_future: int, control: str) -> float | None:
+def _measured(records: Sequence[RunRecord], plan: Plan, n_future: int) -> float | None:
     """Wall-clock seconds per step of one model, evaluations included, of the newest finished run of this kind.
 
     The time of a run that shared its process is divided by the joint cost of the replicas.
     """
     for record in reversed(records):
-        same = (record.preset, record.n_future) == (preset, n_future) and (n_future == 1 or record.control == control)
+        same = (
+            record.n_future == n_future and (n_future == 1 or record.control == plan.control) and _alike(record, plan)
+        )
         if same and record.status == "finished" and record.step and record.finished:
             whole = record.finished - record.created
             seconds = whole if record.seconds < whole < 3 * record.seconds else record.seconds
             return seconds / record.step / _cost_of_process(record)
     return None
+
+
+def _alike(record: RunRecord, plan: Plan) -> bool:
+    """Whether a run had the plan's preset, or without a preset its task, the layers of its model and its tokens in a step."""
+    if plan.config.preset is not None or record.preset is not None:
+        return record.preset == plan.config.preset
+    same_model = record.parameters.get("trunk") == _trunk(plan, record.n_future)
+    return record.task == plan.config.task.name and same_model and record.tokens == plan.tokens * record.step
+
+
+def _trunk(plan: Plan, n_future: int) -> int:
+    """Number of parameters of the trunk."""
+    from playground.model.parameters import count_parameters
+
+    model = dataclasses.replace(plan.config.model, n_future=n_future, control=plan.control)
+    return count_parameters(dataclasses.replace(model, d_vocab=1, n_ctx=plan.config.task.n_ctx)).trunk
 
 
 def _cost_of_process(record: RunRecord) -> float:

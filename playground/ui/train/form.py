@@ -22,7 +22,9 @@ MOST_NAMED = 4
 
 def train_form(presets: Mapping[str, Preset], runs: Sequence[Run]) -> Plan | None:
     """Draw the form. If the button was pressed, returns the plan without models that `runs` have already trained, else None."""
-    configs = {name: preset.build() for name, preset in presets.items()}
+    from playground.running.presets import make_config
+
+    configs = {name: make_config(name) for name in presets}
     name = _choose_preset(configs)
     preset, config = presets[name], configs[name]
     st.caption(plain(preset.summary))
@@ -131,25 +133,22 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
         )
     first, parallel = _more(preset, seeds * len(n_futures))
     return Plan(
-        preset=preset,
+        config=config,
         n_futures=tuple(sorted(n_futures)),
         seeds=tuple(range(first, first + seeds)),
         control=cast(Control, control),
         steps=steps,
         parallel=parallel,
-        tokens=config.train.batch_size * config.task.n_ctx,
     )
 
 
 def _without_stored(plan: Plan, runs: Sequence[Run]) -> Plan:
     """The plan without models that finished runs have trained (unless trained again on purpose); the page lists these runs."""
     from playground.running.existing import find_existing
-    from playground.running.presets import make_config
 
     pairs = plan.left
-    options = {"control": plan.control, "steps": plan.steps}
     try:
-        configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
+        configs = plan.configs
     except ValueError:
         return plan  # starting it reports the error
     found = find_existing(configs, runs)

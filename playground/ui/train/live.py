@@ -25,7 +25,7 @@ from playground.ui.train.trainings import (
 )
 
 if TYPE_CHECKING:
-    from playground.running.launcher import Entry, Job
+    from playground.running.jobs import Entry, Job
 
 POLL_SECONDS = 1.0
 MOST_LINES = 8
@@ -101,10 +101,10 @@ def _states(watched: Watched) -> dict[str, str]:
 
 
 def _stop_buttons(watched: Watched) -> None:
-    own = {entry.run for job in watched.jobs if job.active for entry in job.entries}
+    own = {entry.run for job in watched.jobs if job.can_stop for entry in job.entries}
     with st.container(horizontal=True):
         # A job without a process yet cannot be stopped, so it gets no button in its first moments.
-        for number, job in enumerate((job for job in watched.jobs if job.active and job.process), start=1):
+        for number, job in enumerate((job for job in watched.jobs if job.can_stop), start=1):
             label = "Stop" if number == 1 else f"Stop training {number}"
             if st.button(
                 label,

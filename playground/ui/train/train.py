@@ -71,19 +71,12 @@ def _form(folder: Path, store: Store) -> None:
 
 
 def _start(folder: Path, plan: "Plan") -> None:
-    from playground.running.launcher import start_job
+    from playground.running.jobs import start_job
 
     try:
         with st.spinner("Starting"):
-            job = start_job(
-                folder,
-                plan.preset,
-                plan.left,
-                control=plan.control,
-                steps=plan.steps,
-                parallel=plan.parallel,
-            )
-    except (ValueError, OSError) as error:
+            job = start_job(folder, plan.configs, parallel=plan.parallel, by="app")
+    except (ValueError, OSError, MemoryError) as error:
         st.warning(f"Nothing was started: {plain(error)}", icon=":material/warning:")
         return
     st.session_state["watched"] = [job.id]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from playground.running import launcher
+from playground.running import jobs
 from playground.running.children import PROJECT
-from playground.running.launcher import Job, jobs_folder, read_job
+from playground.running.jobs import Job, jobs_folder, read_job
 from playground.runs.cached import FileCache
 from playground.runs.lock import holder
 from playground.runs.store import Run
@@ -25,16 +25,16 @@ _jobs = FileCache()
 
 def stored_jobs(folder: Path) -> list[Job]:
     """All jobs of a runs folder, oldest first; unreadable files are skipped."""
-    jobs: list[Job] = []
+    found: list[Job] = []
     for path in sorted(jobs_folder(folder).glob("*.json")):
         with contextlib.suppress(ValueError, OSError):
-            jobs.append(_jobs.get(path, read_job))
-    return jobs
+            found.append(_jobs.get(path, read_job))
+    return found
 
 
 def stop_job(job: Job) -> None:
     """Request a job to stop: its running trainings write a checkpoint and end, the queued ones never start."""
-    launcher.stop_job(job)
+    jobs.stop_job(job)
 
 
 def resume_run(run: Run) -> None:

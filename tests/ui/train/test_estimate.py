@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from playground.running.cores import cores
+from playground.running.presets import make_config
 from playground.runs.record import RunRecord
 from playground.ui.train import estimate as module
 from playground.ui.train.estimate import (
@@ -18,7 +19,7 @@ from playground.ui.train.estimate import (
     times,
 )
 
-PLAN = Plan(preset="induction-cpu", n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1, tokens=4096)
+PLAN = Plan(config=make_config("induction-cpu"), n_futures=(1,), seeds=(0,), control="layers", steps=100, parallel=1)
 FINISHED = RunRecord(
     run="a",
     status="finished",

@@ -1,4 +1,4 @@
-"""The settings of a training: what the page asks the launcher for, what it offers, and how long it says it takes."""
+"""The settings of a training: what the page asks for, what it offers, and how long it says it takes."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from playground.running import existing, launcher
+from playground.config import RunConfig
+from playground.running import existing, jobs
 from playground.running.cores import cores
 from playground.running.presets import PRESETS, make_config
 from playground.ui.train import form as train_form
@@ -24,13 +25,16 @@ def asked(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `start_job` was asked for, without the folder; nothing is started."""
     calls: list[dict[str, Any]] = []
 
-    def start_job(folder: Path, preset: str, models: list[tuple[int, int]], **options: Any) -> launcher.Job:
-        assert folder == runs
+    def start_job(folder: Path, configs: list[RunConfig], *, parallel: int, by: str) -> jobs.Job:
+        assert folder == runs and by == "app"
+        models = [(config.model.n_future, config.seed) for config in configs]
         n_futures, seeds = (list(dict.fromkeys(numbers)) for numbers in zip(*models, strict=True))
-        calls.append({"preset": preset, "n_futures": n_futures, "seeds": seeds, "models": models} | options)
+        ((preset, control, steps),) = {(one.preset, one.model.control, one.train.steps) for one in configs}
+        told = {"preset": preset, "control": control, "steps": steps, "parallel": parallel}
+        calls.append(told | {"n_futures": n_futures, "seeds": seeds, "models": models})
         return write_job(folder, entry("new", "finished"))
 
-    monkeypatch.setattr(launcher, "start_job", start_job)
+    monkeypatch.setattr(jobs, "start_job", start_job)
     return calls
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from playground.running import launcher
+from playground.config import RunConfig
+from playground.running import jobs
 from playground.running.cores import cores
-from playground.running.launcher import Job
+from playground.running.jobs import Job
 from playground.running.presets import make_config
 from playground.runs.lock import LOCK
 from playground.runs.steps import RESUME
@@ -62,18 +63,19 @@ class Launcher:
         self.training = training
         self.error: Exception | None = None
 
-    def __call__(self, folder: Path, preset: str, models: list[tuple[int, int]], **options: Any) -> Job:
-        self.asked.append({"folder": folder, "preset": preset, "models": models} | options)
+    def __call__(self, folder: Path, configs: list[RunConfig], **options: Any) -> Job:
+        self.asked.append({"folder": folder, "configs": configs} | options)
         if self.error is not None:
             raise self.error
-        entries = [entry(f"new-{n}-{seed}", preset=preset, n_future=n, seed=seed) for n, seed in models]
+        models = [(config.model.n_future, config.seed) for config in configs]
+        entries = [entry(f"new-{n}-{seed}", n_future=n, seed=seed) for n, seed in models]
         return write_job(folder, *entries, by=self.training)
 
 
 @pytest.fixture
 def start(training: Training, monkeypatch: pytest.MonkeyPatch) -> Launcher:
     start = Launcher(training)
-    monkeypatch.setattr(launcher, "start_job", start)
+    monkeypatch.setattr(jobs, "start_job", start)
     return start
 
 
@@ -82,11 +84,9 @@ def test_one_press_starts_what_is_preset(runs: Path, start: Launcher) -> None:
     assert start.asked == [
         {
             "folder": runs,
-            "preset": "induction-cpu",
-            "models": [(1, 0), (2, 0)],
-            "control": "layers",
-            "steps": make_config("induction-cpu").train.steps,
+            "configs": [make_config("induction-cpu", n_future=n) for n in (1, 2)],
             "parallel": min(2, cores()),
+            "by": "app",
         }
     ]
     assert bars(app) == ["Starting 2 trainings: loading PyTorch takes a few seconds"]

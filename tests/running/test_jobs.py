@@ -1,4 +1,4 @@
-"""Jobs: a real one in a process of its own, what start_job refuses and plans, and when a job file counts."""
+"""Jobs: a real one in a process of its own, what start_job plans, and when a job file counts."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from playground.running import launcher
+from playground.config import RunConfig
+from playground.running import fitting, jobs
 from playground.running.cores import cores
-from playground.running.launcher import (
+from playground.running.jobs import (
     MOST_ENTRIES,
     Entry,
     Job,
+    config_file,
     jobs_folder,
     list_jobs,
     read_job,
@@ -43,21 +45,29 @@ def locked(folder: Path, name: str = "job") -> Iterator[None]:
 
 
 def write_job(runs_dir: Path, job: Job, name: str = "job") -> Path:
-    """The file of a job that no process works on."""
+    """The files of a job that no process works on."""
     path = jobs_folder(runs_dir) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataclasses.replace(job, path=path).write()
+    path.with_suffix("").mkdir(parents=True, exist_ok=True)
+    job = dataclasses.replace(job, path=path)
+    for one in job.entries:
+        config_file(job, one.run).write_text(json.dumps(make_config("induction-cpu", seed=one.seed).to_dict()))
+    job.write()
     return path
 
 
 def entry(seed: int = 0, **changes) -> Entry:
-    parts = {"preset": "induction-cpu", "n_future": 2, "control": "layers", "steps": 9, "run": f"run-{seed}"}
+    parts = {"task": "induction", "n_future": 2, "control": "layers", "steps": 9, "run": f"run-{seed}", "part": seed}
     return Entry(seed=seed, **(parts | changes))
 
 
 def make_job(*entries: Entry, **changes) -> Job:
-    parts = {"id": "job", "created": time.time(), "parallel": 1, "threads": 3, "device": "cpu"}
+    parts = {"id": "job", "created": time.time(), "by": "app", "parallel": 1}
     return Job(entries=entries, **(parts | changes))
+
+
+def configs(*models: tuple[int, int], preset: str = "induction-cpu", **options) -> list[RunConfig]:
+    """A configuration for each (n_future, seed)."""
+    return [make_config(preset, n_future=n_future, seed=seed, **options) for n_future, seed in models]
 
 
 def statuses(job: Job) -> list[str]:
@@ -70,7 +80,7 @@ def statuses(job: Job) -> list[str]:
 @pytest.mark.slow
 def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = start_job("runs", "induction-cpu", models=[(1, 3), (2, 3)], steps=2, parallel=2, device="cpu")
+    job = start_job("runs", configs((1, 3), (2, 3), steps=2), parallel=2)
     assert job.active and statuses(job) == ["queued", "queued"]
     assert [(entry.n_future, entry.seed, entry.steps, entry.control) for entry in job.entries] == [
         (1, 3, 2, "layers"),
@@ -89,29 +99,12 @@ def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     for item in stored.entries:
         run = load_run(tmp_path / "runs" / item.run)
         assert (run.record.state, run.record.step, run.record.preset) == ("finished", 2, "induction-cpu")
-        assert (run.record.n_future, run.record.seed, run.record.threads) == (item.n_future, 3, job.threads)
+        assert (run.record.n_future, run.record.seed, run.record.threads) == (item.n_future, 3, max(1, cores() // 2))
     runs, broken = list_runs(tmp_path / "runs")
     assert len(runs) == 2 and not broken
 
 
-# --- what start_job refuses and plans --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"preset": "induction"}, "there is no preset 'induction'"),
-        ({"models": [(1, 0), (30, 0)]}, "leaves no trunk"),
-        ({"models": [(1, -1)]}, "seed is -1"),
-        ({"steps": 0}, "steps is 0"),
-    ],
-    ids=str,
-)
-def test_what_is_impossible_is_refused_before_anything_starts(tmp_path, options, message):
-    values = {"preset": "induction-cpu", "models": [(1, 0)]} | options
-    with pytest.raises(ValueError, match=message):
-        start_job(tmp_path, values.pop("preset"), **values)
-    assert list_jobs(tmp_path) == [] and list_runs(tmp_path) == ([], [])
+# --- what start_job plans --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,35 +130,41 @@ def test_the_cores_are_shared_by_what_runs_side_by_side(
     tmp_path, nothing_starts, monkeypatch, preset, n_futures, seeds, parallel, expected
 ):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    job = start_job(
-        tmp_path, preset, [(n, seed) for seed in seeds for n in n_futures], parallel=parallel, control="trunk"
-    )
-    assert job.parallel == expected
-    assert job.threads == max(1, cores() // expected)
+    models = [(n, seed) for seed in seeds for n in n_futures]
+    job = start_job(tmp_path, configs(*models, preset=preset, control="trunk"), parallel=parallel, by="app")
+    assert (job.parallel, job.by) == (expected, "app")
     assert [(entry.seed, entry.n_future) for entry in job.entries] == list(itertools.product(seeds, n_futures))
     assert {entry.control for entry in job.entries} == {"trunk"}
     assert {entry.steps for entry in job.entries} == {make_config(preset).train.steps}
     assert read_job(jobs_folder(tmp_path) / f"{job.id}.json") == job
+    stored = RunConfig.from_dict(json.loads(config_file(job, job.entries[0].run).read_text()))
+    assert stored == configs(models[0], preset=preset, control="trunk", threads=max(1, cores() // expected))[0]
+
+
+def test_no_more_side_by_side_than_the_memory_holds(tmp_path, nothing_starts, monkeypatch):
+    monkeypatch.setattr(fitting, "free_memory", lambda _device: 1)
+    assert start_job(tmp_path, configs((1, 0), (1, 1)), parallel=2).parallel == 1
 
 
 def test_a_job_whose_process_cannot_start_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
     with pytest.raises(FileNotFoundError):
-        start_job(tmp_path / "runs", "induction-cpu", models=[(1, 0)])
+        start_job(tmp_path / "runs", configs((1, 0)))
     assert list_jobs(tmp_path / "runs") == []
 
 
 def test_more_trainings_than_a_job_file_holds_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="2,001 trainings are too many for one job; choose at most 2,000"):
-        start_job(tmp_path, "induction-cpu", models=[(1, seed) for seed in range(2001)])
+    with pytest.raises(ValueError, match="10,001 trainings are too many for one job; choose at most 10,000"):
+        start_job(tmp_path, configs((1, 0)) * 10_001)
+    assert list_jobs(tmp_path) == [] and list_runs(tmp_path) == ([], [])
 
 
 def test_ids_are_free_and_differ_within_a_job(tmp_path, nothing_starts):
-    first = start_job(tmp_path, "induction-cpu", models=[(1, 0), (1, 0)])
+    first = start_job(tmp_path, configs((1, 0), (1, 0)))
     names = [entry.run for entry in first.entries]
     assert names[1] == f"{names[0]}-2"
     (tmp_path / names[0]).mkdir()
-    (second,) = start_job(tmp_path, "induction-cpu", models=[(1, 0)]).entries
+    (second,) = start_job(tmp_path, configs((1, 0))).entries
     assert second.run != names[0]
 
 
@@ -178,9 +177,9 @@ def test_ids_differ_between_jobs_that_start_at_once(tmp_path, monkeypatch):
             job.write()
             locks.enter_context(locked(jobs_folder(tmp_path), job.id))
 
-        monkeypatch.setattr(launcher, "_start_worker", start)
-        jobs = list(pool.map(lambda _: start_job(tmp_path, "induction-cpu", [(1, 0), (1, 1)]), range(4)))
-    assert len({entry.run for job in jobs for entry in job.entries}) == 8
+        monkeypatch.setattr(jobs, "_start_worker", start)
+        started = list(pool.map(lambda _: start_job(tmp_path, configs((1, 0), (1, 1))), range(4)))
+    assert len({entry.run for job in started for entry in job.entries}) == 8
 
 
 # --- job files ------------------------------------------------------------------------------------------------------
@@ -202,11 +201,11 @@ HOSTILE = {
     "too many": {"entries": [{}] * (MOST_ENTRIES + 1)},
     "another type": {"parallel": "two"},
     "no number": {"created": True},
-    "a huge number": {"threads": 10**80},
+    "a huge number": {"parallel": 10**80},
     "an unknown field": {"more": 1},
     "a process that is none": {"process": 7},
     "a process id that is none": {"process": {"pid": 10**30, "host": "here"}},
-    "half a letter": {"device": "\ud800"},
+    "an unknown starter": {"by": "nobody"},
 }
 HOSTILE_ENTRIES = {
     "out of the folder": {"run": "../../x"},
@@ -217,6 +216,7 @@ HOSTILE_ENTRIES = {
     "an unknown status": {"status": "dancing"},
     "a huge seed": {"seed": 10**80},
     "a fraction": {"n_future": 1.5},
+    "half a letter": {"message": "\ud800"},
     "an unknown field": {"more": 1},
 }
 
@@ -266,6 +266,18 @@ def test_a_job_is_active_while_its_lock_is_held_and_something_is_left(tmp_path, 
         for clock in (0.0, 1e10):
             monkeypatch.setattr(time, "time", lambda clock=clock: clock)
             assert read_job(path).active == active
+
+
+def test_a_job_of_a_notebook_is_not_stopped_by_a_signal(tmp_path, monkeypatch):
+    """SIGTERM would end the notebook's process."""
+    asked: list[int] = []
+    monkeypatch.setattr(psutil.Process, "send_signal", lambda process, _number: asked.append(process.pid))
+    process = {"pid": os.getpid(), "host": socket.gethostname()}
+    path = write_job(tmp_path, make_job(entry(status="running"), process=process, by="Python"))
+    with locked(path.parent):
+        assert read_job(path).active and not read_job(path).can_stop
+        stop_job(read_job(path))
+    assert asked == []
 
 
 def test_a_job_is_stopped_only_where_its_process_is_known(tmp_path, monkeypatch):

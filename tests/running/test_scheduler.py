@@ -1,4 +1,4 @@
-"""Trainings in processes, with programs in the place of trainings that make a run's folder and end in every way."""
+"""The scheduler with a reporter, with programs in the place of trainings that make a run's folder and end in every way."""
 
 import dataclasses
 import json
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from playground.config import RunConfig
-from playground.running import processes
+from playground.running import scheduler
+from playground.running.jobs import list_jobs
 from playground.running.presets import make_config
-from playground.running.processes import train_in_processes
 from playground.running.reporter import Silent
+from playground.running.scheduler import scheduled
 from playground.runs.errors import RunError
 from playground.runs.record import RunRecord
 from tests.fake_runs import write_run
@@ -62,24 +63,54 @@ def fake(tmp_path, monkeypatch):
     """Trains seeds with these lines of Python; `make`, `row` and `say` write what a training writes."""
     prepared = write_run(tmp_path / "prepared", steps=20, done=0, state="interrupted")
     (prepared / "metrics.jsonl").unlink(missing_ok=True)
-    monkeypatch.setattr(processes, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(processes, "cores", lambda: 2)
+    monkeypatch.setattr(scheduler, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(scheduler, "cores", lambda: 2)
 
-    def train(body: str, *seeds: int, should_stop=lambda: "", most=None) -> tuple[list[str], Told]:
+    def train(body: str, *seeds: int, should_stop=lambda: "", most=9) -> tuple[list[str], Told]:
         program, told = tmp_path / "python", Told()
         program.write_text(FAKE.format(python=os.path.realpath(sys.executable), prepared=str(prepared), body=body))
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
         names = [f"run-{seed}" for seed in seeds]
-        (tmp_path / "my runs").mkdir(exist_ok=True)
-        runs = train_in_processes(configs(*seeds), names, tmp_path / "my runs", told, should_stop, most=most)
-        return [run.id for run in runs], told
+        with scheduled(configs(*seeds), names, tmp_path / "my runs", told, by="command line", most=most) as job:
+            job.work(should_stop)
+        return sorted(job.begun), told
 
     return train
 
 
 def configs(*seeds: int) -> list[RunConfig]:
     return [dataclasses.replace(make_config("induction-cpu", threads=1), seed=seed) for seed in seeds]
+
+
+def states(tmp_path: Path) -> list[tuple[str, str]]:
+    """Status and message of each entry of the only job."""
+    (job,) = list_jobs(tmp_path / "my runs")
+    assert (
+        job.by == "command line"
+        and not job.active
+        and all(entry.pid or entry.status == "stopped" for entry in job.entries)
+    )
+    return [(entry.status, entry.message) for entry in job.entries]
+
+
+def left_over(tmp_path: Path) -> list[str]:
+    """What remains in the folder of jobs besides the job's file and lock."""
+    return sorted(path.name for path in (tmp_path / "my runs" / ".jobs").glob("*/*"))
+
+
+def test_a_job_of_the_command_line_can_be_watched_by_others(fake, tmp_path):
+    def should_stop() -> str:
+        (job,) = list_jobs(tmp_path / "my runs")
+        seen.append((job.active, job.process.get("pid"), [entry.status for entry in job.entries]))
+        return ""
+
+    seen: list[Any] = []
+    fake("make()\ntime.sleep(0.1)\nsay('finished')", 0, 1, 2, should_stop=should_stop, most=1)
+    assert seen[0] == (True, os.getpid(), ["queued"] * 3)
+    assert (True, os.getpid(), ["finished", "running", "queued"]) in seen
+    assert states(tmp_path) == [("finished", "")] * 3
+    assert left_over(tmp_path) == []
 
 
 def test_every_row_is_told_once(fake):
@@ -99,6 +130,8 @@ def test_a_killed_training_is_told_as_interrupted_with_how_to_go_on(fake, tmp_pa
     assert ended.status == "interrupted"
     command = f"python -m playground resume run-0 --runs-dir '{tmp_path / 'my runs'}'"
     assert ended.reason == f"its process was killed by signal 9; go on with: {command}"
+    assert states(tmp_path) == [("failed", "its process was killed by signal 9")]
+    assert left_over(tmp_path) == ["run-0.json", "run-0.log"]
 
 
 def test_a_reason_to_stop_reaches_all_and_is_stored(fake, tmp_path):
@@ -110,7 +143,7 @@ def test_a_reason_to_stop_reaches_all_and_is_stored(fake, tmp_path):
     assert [(record.status, record.reason) for record in told.done] == [("stopped", "enough")] * 2
 
 
-@pytest.mark.parametrize(("most", "together"), [(None, 2), (1, 1)])
+@pytest.mark.parametrize(("most", "together"), [(9, 2), (1, 1)])
 def test_no_more_are_trained_at_once_than_cores_and_memory_allow(fake, most, together):
     """Each training waits for a second one to begin beside it."""
     body = """
@@ -149,6 +182,7 @@ say("stopped", reason=reason)
         fake(body, 0, 1)
     record = json.loads((tmp_path / "my runs" / "run-0" / "run.json").read_text())
     assert (record["status"], record["reason"]) == ("stopped", "stopped because another training failed")
+    assert states(tmp_path)[1] == ("failed", "no memory")
 
 
 def test_children_are_waited_for_when_the_caller_is_interrupted(fake, tmp_path):
