@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from playground.running.stopping import NAMES, Stopping
 
@@ -27,10 +28,15 @@ MOST_REASON, MOST_LOG = 1000, 2**16
 
 
 class Child:
-    """One training in a separate process. Its messages (stderr) go into the file `log`."""
+    """One training in a separate process: a new one (`train`) or the rest of a stopped one (`resume`).
 
-    def __init__(self, options: Sequence[str], runs_dir: Path, log: Path) -> None:
-        program, where = [sys.executable, "-m", "playground", "train"], ["--runs-dir", str(runs_dir.resolve())]
+    Its messages (stderr) go into the file `log`.
+    """
+
+    def __init__(
+        self, options: Sequence[str], runs_dir: Path, log: Path, command: Literal["train", "resume"] = "train"
+    ) -> None:
+        program, where = [sys.executable, "-m", "playground", command], ["--runs-dir", str(runs_dir.resolve())]
         self.log, self.killed = log, False
         self._asked: float | None = None
         with log.open("wb") as file:  # a full pipe would block a child that writes many warnings

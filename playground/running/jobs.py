@@ -61,6 +61,8 @@ class Entry:
     """Why the training failed."""
     pid: int = 0
     """Id of the process that trains it or has trained it; 0 before it has started."""
+    resumes: bool = False
+    """True if the run is there, and its training goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +163,12 @@ def new_job(
     by: Starter,
     parallel: int,
     stacked: bool = False,
+    resumed: Collection[str] = (),
 ) -> Job:
     """A job that trains each configuration under its id. Its configurations are written, its own file is not.
 
-    `stacked`: configurations that differ in nothing but the seed share a process.
+    `stacked`: configurations that differ in nothing but the seed share a process. `resumed`: ids of stored runs, each of which
+    goes on from its last checkpoint in a process of its own.
     """
     name = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
     path = (jobs_folder(runs_dir) / f"{name}.json").resolve()
@@ -173,12 +177,16 @@ def new_job(
     parts: dict[str, int] = {}
     entries: list[Entry] = []
     for config, run in zip(configs, ids, strict=True):
-        alike = json.dumps(dataclasses.replace(config, seed=0).to_dict(), sort_keys=True) if stacked else run
+        shares = stacked and run not in resumed
+        alike = json.dumps(dataclasses.replace(config, seed=0).to_dict(), sort_keys=True) if shares else run
         if alike not in parts:
             parts[alike] = len(parts)
             config_file(job, run).write_text(json.dumps(config.to_dict(), indent=1))
         known = {"task": config.task.name, "n_future": config.model.n_future, "control": config.model.control}
-        entries.append(Entry(run=run, seed=config.seed, steps=config.train.steps, part=parts[alike], **known))
+        resumes = run in resumed
+        entries.append(
+            Entry(run=run, seed=config.seed, steps=config.train.steps, part=parts[alike], resumes=resumes, **known)
+        )
     return dataclasses.replace(job, entries=tuple(entries))
 
 
@@ -191,6 +199,21 @@ def start_job(
     more than fit into memory. They share the cores, unless a configuration sets its threads. On a GPU, configurations that
     differ in nothing but the seed share a process.
     Raises ValueError for too many trainings, before anything starts.
+    """
+    configs, parallel, stacked = arranged(configs, parallel)
+    folder = Path(runs_dir)
+    with choosing_ids(folder) as planned:
+        ids = choose_ids(configs, folder, planned)
+        job = new_job(configs, ids, folder, by=by, parallel=parallel, stacked=stacked)
+        _start_worker(job)
+    return job
+
+
+def arranged(configs: Sequence[RunConfig], parallel: int | None = None) -> tuple[list[RunConfig], int, bool]:
+    """How trainings share this machine: the configurations with their threads and whole paths, the most processes at a time,
+    and whether configurations that differ in nothing but the seed share a process (on a GPU).
+
+    `parallel` as in `start_job`. Raises ValueError for too many trainings.
     """
     from playground.running.environment import pick_device
     from playground.running.fitting import fitting_processes
@@ -212,13 +235,7 @@ def start_job(
         )
         for config in configs
     ]
-    stacked = all(pick_device(config.train.device).type == "cuda" for config in configs)
-    folder = Path(runs_dir)
-    with choosing_ids(folder) as planned:
-        ids = choose_ids(configs, folder, planned)
-        job = new_job(configs, ids, folder, by=by, parallel=parallel, stacked=stacked)
-        _start_worker(job)
-    return job
+    return configs, parallel, all(pick_device(config.train.device).type == "cuda" for config in configs)
 
 
 def _start_worker(job: Job) -> None:

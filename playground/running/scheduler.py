@@ -117,7 +117,11 @@ class Scheduler:
         options = ["--config", str(config_file(self.job, first)), "--run-id", ",".join(entry.run for entry in entries)]
         if len(entries) > 1:
             options += ["--seeds", ",".join(str(entry.seed) for entry in entries)]
-        child = Child(options, self.runs_dir, log_file(self.job, first))
+        log = log_file(self.job, first)
+        if entries[0].resumes:
+            child = Child([str((self.runs_dir / first).resolve())], self.runs_dir, log, "resume")
+        else:
+            child = Child(options, self.runs_dir, log)
         runs = {place: _Followed(path=self.runs_dir / self.job.entries[place].run) for place in places}
         self.running.append(_Part(child=child, runs=runs))
         self.job = self.job.changed(places, status="running", pid=child.process.pid)
