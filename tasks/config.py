@@ -40,11 +40,20 @@ class TaskConfig:
         return False
 
 
+_BOUNDS: dict[type[TaskConfig], dict[str, tuple[float, float]]] = {}
+
+
+def field_bounds(config: TaskConfig) -> dict[str, tuple[float, float]]:
+    """The inclusive bounds (least, most) of the fields of a configuration, by name, as `check_fields` has checked them."""
+    return _BOUNDS.get(type(config), {})
+
+
 def check_fields(config: TaskConfig, **bounds: tuple[float, float]) -> None:
     """Check the types of all fields, and that each number is within its inclusive `bounds` (least, most).
 
     A number without bounds must fit into 64 bits. Raises ValueError, with what to write instead.
     """
+    _BOUNDS[type(config)] = bounds
     hints = get_type_hints(type(config))
     for item in dataclasses.fields(config):
         value, hint = getattr(config, item.name), hints[item.name]

@@ -139,18 +139,12 @@ def _train(argv: list[str]) -> int:
     configs = left_to_train(configs, given.runs_dir, again=given.again or given.run_id is not None, as_json=given.json)
     if not configs:
         return 0
-    return _until_stopped(
-        lambda should_stop: train_many(
-            configs,
-            given.runs_dir,
-            run_ids=names,
-            reporter=reporter,
-            should_stop=should_stop,
-            by="command line",
-        ),
-        given.json,
-        wanted=len(configs),
-    )
+    options = {"run_ids": names, "reporter": reporter, "by": "command line"}
+
+    def work(should_stop: Callable[[], str]) -> list[Run]:
+        return train_many(configs, given.runs_dir, should_stop=should_stop, **options)
+
+    return _until_stopped(work, given.json, wanted=len(configs))
 
 
 def _several(config: RunConfig, given: TrainOptions, *, seed_given: bool) -> list[RunConfig]:

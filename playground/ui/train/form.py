@@ -1,7 +1,7 @@
-"""The form for a training: task, preset, list of n, seeds, control, steps, and the estimated time."""
+"""The form for a training: a preset or any task with its settings, list of n, seeds, control, steps, and the estimate."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import streamlit as st
@@ -13,8 +13,11 @@ from playground.runs.record import RunRecord
 from playground.runs.store import Run
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import CONTROL_HELP, TASKS, plural, task_title
-from playground.ui.train.estimate import Plan, estimate
+from playground.ui.train.estimate import Plan, estimate, guessed_pace
+from playground.ui.train.memory import memory_text, too_large
+from playground.ui.train.own import own_settings
 
+READY, OWN = "A preset", "Any task, with its settings"
 CHOICES_OF_N = (1, 2, 3, 4, 8)
 MOST_SEEDS = 64
 MOST_NAMED = 4
@@ -25,20 +28,60 @@ def train_form(presets: Mapping[str, Preset], runs: Sequence[Run]) -> Plan | Non
     from playground.running.presets import make_config
 
     configs = {name: make_config(name) for name in presets}
-    name = _choose_preset(configs)
-    preset, config = presets[name], configs[name]
-    st.caption(plain(preset.summary))
+    problem = ""
+    if _choose_start() == OWN:
+        config, problem = own_settings()
+        name, pace = f"own-{config.task.name}", _guess(config, presets.values())
+    else:
+        name = _choose_preset(configs)
+        config, pace = configs[name], presets[name].seconds_per_step
+        st.caption(plain(presets[name].summary))
     plan = _choose_rest(name, config)
-    if not plan.n_futures:
+    problem = problem or _problem(plan)
+    if problem:
+        st.warning(plain(problem), icon=":material/warning:")
+    elif not plan.n_futures:
         st.info("Choose at least one n.", icon=":material/info:")
     else:
         plan = _without_stored(plan, runs)
-    models = len(plan.left)
+    models = 0 if problem else len(plan.left)
     if models:
-        st.markdown(_estimate_text(preset, config, plan, [run.record for run in runs]))
+        st.markdown(_estimate_text(plan, pace, [run.record for run in runs]))
     label = f"Train {plural(models, 'model')}" if models else "Train"
     pressed = st.button(label, type="primary", key="train", icon=":material/play_arrow:", disabled=not models)
     return plan if pressed else None
+
+
+def _choose_start() -> str:
+    return (
+        st.segmented_control(
+            "Start from",
+            [READY, OWN],
+            default=READY,
+            key="start-from",
+            required=True,
+            persist_state="session",
+            help="A preset is a task with a model and a learning rate that fit together: the best start. The other choice "
+            "offers every task, your own ones too, with all its settings and any size of model.",
+        )
+        or READY
+    )
+
+
+def _problem(plan: Plan) -> str:
+    """Why the plan is impossible; empty for a possible one. Presets are trusted to fit into memory."""
+    try:
+        configs = plan.configs
+    except ValueError as error:
+        return str(error)
+    return too_large(configs, _device()) if plan.config.preset is None else ""
+
+
+def _guess(config: RunConfig, presets: Iterable[Preset]) -> float:
+    """Seconds per step of a configuration that no preset is."""
+    kind = "-gpu" if _has_gpu() else "-cpu"
+    known = [(preset.build(), preset.seconds_per_step) for preset in presets if preset.name.endswith(kind)]
+    return guessed_pace(config, known)
 
 
 def _choose_preset(configs: Mapping[str, RunConfig]) -> str:
@@ -102,7 +145,7 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
             + (
                 ""
                 if len(possible) == len(CHOICES_OF_N)
-                else f" This preset has {config.model.n_layers} layers; a larger n needs the control trunk."
+                else f" This model has {config.model.n_layers} layers; a larger n needs the control trunk."
             ),
         )
     with seeds_column:
@@ -131,6 +174,11 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
                 help=f"{config.train.batch_size} rows of {config.task.n_ctx} tokens each.",
             )
         )
+    if len(possible) == 1:
+        st.caption(
+            f"{plural(config.model.n_layers, 'layer')} hold n = {possible[0]} alone: each further token takes a layer. For a "
+            "larger n write a larger n_layers, or choose the control trunk."
+        )
     first, parallel = _more(preset, seeds * len(n_futures))
     return Plan(
         config=config,
@@ -147,11 +195,7 @@ def _without_stored(plan: Plan, runs: Sequence[Run]) -> Plan:
     from playground.running.existing import find_existing
 
     pairs = plan.left
-    try:
-        configs = plan.configs
-    except ValueError:
-        return plan  # starting it reports the error
-    found = find_existing(configs, runs)
+    found = find_existing(plan.configs, runs)
     if not found:
         return plan
     names = [plain(name) for name in found.values()][:MOST_NAMED]
@@ -201,14 +245,18 @@ def _more(preset: str, models: int) -> tuple[int, int]:
     return int(first), max(1, min(int(parallel), models))
 
 
-def _estimate_text(preset: Preset, config: RunConfig, plan: Plan, records: Sequence[RunRecord]) -> str:
-    device = "cuda" if _has_gpu() else "cpu"
-    expected = estimate(
-        plan, records, seconds_per_step=preset.seconds_per_step, n_layers=config.model.n_layers, device=device
-    )
-    if preset.name.endswith("-gpu") and device == "cpu":
+def _estimate_text(plan: Plan, pace: float, records: Sequence[RunRecord]) -> str:
+    device, config = _device(), plan.config
+    expected = estimate(plan, records, seconds_per_step=pace, n_layers=config.model.n_layers, device=device)
+    if config.preset is None:
+        return f"{expected.text()} {memory_text(plan.configs, device)}"
+    if config.preset.endswith("-gpu") and device == "cpu":
         return f"This preset is made for a GPU, and none was found here: expect **many hours**. {expected.text()}"
     return expected.text()
+
+
+def _device() -> str:
+    return "cuda" if _has_gpu() else "cpu"
 
 
 def _has_gpu() -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from playground.model.parameters import count_parameters
 from playground.running.cores import cores
 from playground.running.presets import make_config
 from playground.runs.record import RunRecord
@@ -110,6 +111,26 @@ def test_any_other_run_is_not(plan: dict, record: dict) -> None:
     found = estimate(planned(**plan), [finished(**record)], seconds_per_step=0.1, n_layers=4)
     assert found.seconds - START_UP == pytest.approx(10)
     assert not found.measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "measured"),
+    [
+        ({}, True),
+        ({"task": "stories"}, False),
+        ({"tokens": 4096 * 50}, False),
+        ({"parameters": {"trunk": 5}}, False),
+        ({"preset": "induction-cpu"}, False),
+    ],
+)
+def test_without_a_preset_a_run_of_the_same_task_and_model_is_the_measure(
+    changes: dict[str, Any], measured: bool
+) -> None:
+    config = dataclasses.replace(PLAN.config, preset=None)
+    trunk = count_parameters(config.resolve(d_vocab=64, n_ctx=64).model).trunk
+    record = finished(**({"preset": None, "parameters": {"trunk": trunk}, "tokens": 4096 * 100} | changes))
+    found = estimate(planned(config=config), [record], seconds_per_step=0.1, n_layers=4)
+    assert found.measured is measured
 
 
 def test_the_newest_run_counts() -> None:

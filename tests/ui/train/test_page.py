@@ -1,5 +1,6 @@
 """Train: what becomes of the button, what the live view shows, and what an earlier visit left."""
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -161,6 +162,12 @@ def test_two_jobs_have_a_stop_button_each(runs: Path, training: Training) -> Non
     press(app, "Stop training 2")
     assert other.exit_status == -signal.SIGTERM
     assert training.process.poll() is None
+
+
+def test_a_job_of_a_notebook_has_a_stop_button_for_each_run(runs: Path, training: Training) -> None:
+    path = training.write_run(runs, steps=100)
+    dataclasses.replace(write_job(runs, entry(path.name, "running"), by=training), by="Python").write()
+    assert [label for label in labels(train(), "button") if "Stop" in label] == [f"Stop {path.name}"]
 
 
 def test_a_run_of_no_job_has_a_stop_button_of_its_own(runs: Path, training: Training) -> None:
