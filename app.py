@@ -20,6 +20,7 @@ else:
             st.Page("playground/ui/train/train.py", title="Train", default=True),
             st.Page("playground/ui/compare/compare.py", title="Compare", url_path="compare"),
             st.Page("playground/ui/heads/heads.py", title="Heads", url_path="heads"),
+            st.Page("playground/ui/probes/probes.py", title="Probes", url_path="probes"),
             st.Page("playground/ui/lens/lens.py", title="Lens", url_path="lens"),
             st.Page("playground/ui/decode/decode.py", title="Decode", url_path="decode"),
             st.Page("playground/ui/about/about.py", title="About", url_path="about"),

@@ -295,11 +295,11 @@ def test_all_steps_show_one_table_of_the_last_and_take_their_place_among_those_a
     ids=str,
 )
 def test_probe_list_names_all_probes(argv, capsys):
-    from playground.probes.registry import PROBES
+    from playground.probes.catalogue import all_probes
 
     assert main(["probe", *argv]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in PROBES)
+    assert all(name in out for name in all_probes())
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path, capsys):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import arg
 
 from playground.cli.parsing import Json, RunName, RunNames, RunsDir, Text, run_command
+from playground.config import TrainConfig
 from playground.results import Formation
 from playground.runs.errors import RunError
 from playground.runs.record import default_runs_dir
@@ -34,11 +35,11 @@ def probe_command(argv: list[str]) -> int:
         as_json: Json = False,
     ) -> int:
         """Run probes on the models of a stored run; the results are stored in its folder, in probes/NAME.jsonl."""
-        from playground.probes.registry import PROBES, find_probe
+        from playground.probes.catalogue import all_probes, find_probe
         from playground.running.probing import probe_run
 
         if not probe:
-            raise ValueError(f"--probe needs a name; there are: {', '.join(PROBES)}")
+            raise ValueError(f"--probe needs a name; there are: {', '.join(all_probes())}")
         for name in probe:
             find_probe(name)
         found = find_run(run, runs_dir, text=text)
@@ -48,7 +49,7 @@ def probe_command(argv: list[str]) -> int:
                 values = {"run": found.id, "probe": probed.probe, "step": probed.step} | probed.result.to_dict()
                 print(json.dumps(values, allow_nan=False), flush=True)
             elif probed.step == steps[-1]:
-                result_table(probed.result, f"{PROBES[probed.probe].summary} {found.id}, step {probed.step:,}")
+                result_table(probed.result, f"{find_probe(probed.probe).summary} {found.id}, step {probed.step:,}")
         if not as_json:
             say(
                 f"stored in {found.path / 'probes'} for {'step' if len(steps) == 1 else 'steps'} "
@@ -62,9 +63,20 @@ def probe_command(argv: list[str]) -> int:
 
 
 def _list_probes() -> int:
-    from playground.probes.registry import PROBES
+    from playground.probes.catalogue import all_probes
 
-    rows_table([{"probe": probe.name, "says": probe.summary} for probe in PROBES.values()], "Probes")
+    usual = TrainConfig().probes
+    rows_table(
+        [
+            {
+                "probe": name,
+                "along training": "by default" if name in usual else f"--probes {name}",
+                "says": probe.summary,
+            }
+            for name, probe in all_probes().items()
+        ],
+        "Probes",
+    )
     return 0
 
 

@@ -52,7 +52,7 @@ class TrainConfig:
     checkpoint_every: int = setting(200, least=1, most=MOST_STEPS, experiment=False)
     """Steps between checkpoints; a killed run resumes from the last one."""
     probes: tuple[str, ...] = setting(("attention", "task_attention", "composition", "behaviour"), experiment=False)
-    """Probes that run during training (playground/probes/registry.py lists all)."""
+    """Probes that run during training (`probe --probe list` lists all)."""
     probe_points: int = setting(64, least=0, most=10_000, experiment=False)
     """Number of log-spaced steps with probes, from step 1 to the last, besides step 0; 0 switches probes off."""
     offset_weights: tuple[float, ...] = setting((), most=256, since="2026-11-30")

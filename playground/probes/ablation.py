@@ -31,9 +31,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from playground.figures.probe_charts import ablation_figure
+from playground.figures.probe_maps import induction_after_ablation_figure
 from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
-from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention
+from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention, scored_queries
+from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.probes.quiet import Hook, HookFunction, editing, layer_names, matrix_names, quietly
 from playground.results import AblationEffects, AblationMethod, Head, InductionAfterAblation, heads_of
 from tasks.base import Batch, seeded_generator
@@ -305,3 +308,40 @@ def induction_after_ablation(
         after=np.stack(after) if after else np.zeros((0, len(clean.heads))),
         paths=model.config.paths,
     )
+
+
+def _every_part(model: MTPTransformer, batch: Batch) -> AblationEffects:
+    return ablate(model, batch, all_components(model))
+
+
+def _every_part_directly(model: MTPTransformer, batch: Batch) -> AblationEffects:
+    return ablate(model, batch, all_components(model), freeze_patterns=True)
+
+
+def _induction_on_task(model: MTPTransformer, batch: Batch) -> InductionAfterAblation:
+    return induction_after_ablation(model, batch, queries=scored_queries(batch))
+
+
+PROBE = (
+    Probe(
+        name="ablation",
+        summary="Loss and accuracy of each offset without each head, each layer's attention and each MLP (mean ablation).",
+        result=AblationEffects,
+        make=on_rows(_every_part, MANY_ROWS),
+        figure=ablation_figure,
+    ),
+    Probe(
+        name="direct_ablation",
+        summary="Ablation with all attention patterns held at those of the whole model: effects through what is written.",
+        result=AblationEffects,
+        make=on_rows(_every_part_directly, MANY_ROWS),
+        figure=ablation_figure,
+    ),
+    Probe(
+        name="induction_after_ablation",
+        summary="Induction score of every head while each trunk head is ablated.",
+        result=InductionAfterAblation,
+        make=on_rows(_induction_on_task, MANY_ROWS),
+        figure=induction_after_ablation_figure,
+    ),
+)

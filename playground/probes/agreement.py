@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from playground.figures.probe_charts import agreement_figure
 from playground.model.transformer import MTPTransformer
+from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.probes.quiet import quietly
 from playground.results import OffsetAgreement
 from tasks.base import Batch
@@ -53,3 +55,12 @@ def _compare(first: Tensor, second: Tensor, d_vocab: int) -> tuple[float, float,
         return float("nan"), float("nan"), 0
     frequency, other = (torch.bincount(tokens, minlength=d_vocab).double() / count for tokens in (first, second))
     return (first == second).double().mean().item(), (frequency @ other).item(), count
+
+
+PROBE = Probe(
+    name="agreement",
+    summary="How often offset k and, k - 1 tokens later, offset 1 predict the same token.",
+    result=OffsetAgreement,
+    make=on_rows(offset_agreement, MANY_ROWS),
+    figure=agreement_figure,
+)

@@ -35,13 +35,16 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from playground.figures.probe_maps import attention_along_figure, attention_figure
 from playground.model.patterns import match_mask
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
+from playground.probes.probe import Probe, probe_generator
 from playground.probes.quiet import layer_names, quietly
 from playground.probes.repeated import RepeatedProbe, device_of, joint_of, replicas_of
+from playground.probes.rows import probe_batch
 from playground.results import AttentionScores
-from tasks.base import Batch
+from tasks.base import Batch, Task
 from tasks.targets import IGNORED, score_targets
 
 NULL_DRAWS = 100
@@ -285,3 +288,40 @@ def _moved(real_BT: Tensor, generator: torch.Generator) -> Int[Tensor, "draw bat
     stay_BT = torch.arange(length).expand(rows, length)
     moved_NBT = order_NBT.gather(2, number_BT.expand(NULL_DRAWS, -1, -1)).where(real_BT, stay_BT)
     return torch.cat([stay_BT[None], moved_NBT])
+
+
+def _on_repeats(task: Task, n_future: int) -> AttentionProbe:
+    tokens = probe_tokens(task.d_vocab, task.n_ctx, probe_generator())
+    return AttentionProbe(tokens, probe_generator(), most_ahead=max(MOST_AHEAD, n_future))
+
+
+def _on_task(task: Task, n_future: int) -> AttentionProbe:
+    batch = probe_batch(task)
+    return AttentionProbe(
+        batch.tokens,
+        probe_generator(),
+        queries=scored_queries(batch),
+        real=batch.real,
+        rows_from="task",
+        most_ahead=max(MOST_AHEAD, n_future),
+    )
+
+
+PROBE = (
+    Probe(
+        name="attention",
+        summary="Attention scores of every head (previous token, induction, k ahead, duplicate token) on random repeats.",
+        result=AttentionScores,
+        make=_on_repeats,
+        figure=attention_figure,
+        figure_along=attention_along_figure,
+    ),
+    Probe(
+        name="task_attention",
+        summary="Attention scores of every head on rows of the task, for queries before the tokens that it scores.",
+        result=AttentionScores,
+        make=_on_task,
+        figure=attention_figure,
+        figure_along=attention_along_figure,
+    ),
+)

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from playground.figures.probe_charts import behaviour_figure
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
+from playground.probes.probe import Probe
 from playground.probes.quiet import quietly
 from playground.probes.repeated import RepeatedProbe, device_of, joint_of, replicas_of
+from playground.probes.rows import probe_batch
 from playground.results import Behaviour
 from tasks.base import Batch
 from tasks.targets import IGNORED, future_targets, score_targets
@@ -82,3 +85,12 @@ def _figures(logits_BTV: Tensor, batch: Batch, offset: int, parts: tuple[tuple[i
 
     means = [mean(loss_BT, is_target), mean(loss_BT, is_scored), mean(correct_BT, is_scored)]
     return torch.stack(means + [mean(loss_BT, here) for here in inside])
+
+
+PROBE = Probe(
+    name="behaviour",
+    summary="Loss and accuracy of each offset on rows of the task, and how much context helps.",
+    result=Behaviour,
+    make=lambda task, _n_future: BehaviourProbe(probe_batch(task)),
+    figure=behaviour_figure,
+)

@@ -29,9 +29,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from playground.config import ModelConfig
+from playground.figures.probe_maps import composition_maps_figure
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from playground.probes.null_band import DRAWS, band_of
+from playground.probes.probe import Probe
 from playground.probes.repeated import RepeatedProbe, replicas_of
 from playground.probes.weights import AttentionWeights, attention_weights
 from playground.results import Composition, Head, heads_of
@@ -233,3 +235,12 @@ def random_value(d_model: int, d_head: int) -> float:
         size = product_norm(W_V, W_O) * product_norm(reads, other)
         values.append(path_norms(W_V, W_O.mT, reads, other)[0] / size)
     return torch.cat(values).mean().item()
+
+
+PROBE = Probe(
+    name="composition",
+    summary="Q-, K- and V-composition of every trunk head with every later head, minus the random value.",
+    result=Composition,
+    make=lambda _task, _n_future: CompositionProbe(),
+    figure=composition_maps_figure,
+)

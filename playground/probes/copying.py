@@ -30,8 +30,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from playground.figures.probe_maps import copying_figure
 from playground.model.transformer import MTPTransformer
 from playground.probes.null_band import DRAWS, band_of
+from playground.probes.probe import Probe, of_weights
 from playground.probes.weights import HeadWeights, head_weights
 from playground.results import Copying
 from tasks.base import seeded_generator
@@ -152,3 +154,12 @@ def _through_top1(w: HeadWeights, n_heads: int, orders: Tensor) -> np.ndarray:
             for f, (middle, out) in enumerate(zip(middle_FEE, out_FEV, strict=True)):
                 through[:, a, first - w.n_trunk + f] = top1_scores(left_VE, middle @ out, orders)
     return through
+
+
+PROBE = Probe(
+    name="copying",
+    summary="Whether each head's OV circuit copies, by eigenvalues and top-1, directly and through the future heads.",
+    result=Copying,
+    make=of_weights(copying),
+    figure=copying_figure,
+)

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from playground.figures.probe_charts import gradients_figure
 from playground.model.transformer import MTPTransformer
+from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.probes.quiet import all_offsets, quietly
 from playground.results import GradientShares
 from tasks.base import Batch
@@ -59,3 +61,12 @@ def _total_loss(model: MTPTransformer, z: Tensor, batch: Batch, offset: int) -> 
     logits = model.logits(model.future_resid(z, offset, batch.tokens), offset).float()
     total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return total, int((targets != IGNORED).sum())
+
+
+PROBE = Probe(
+    name="gradients",
+    summary="Size of each offset's gradient at the trunk output, and the cosines between the offsets' gradients.",
+    result=GradientShares,
+    make=on_rows(gradient_shares, MANY_ROWS),
+    figure=gradients_figure,
+)

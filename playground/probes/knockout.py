@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from playground.figures.probe_charts import knockout_figure
 from playground.model.transformer import MTPTransformer
 from playground.probes.ablation import SET, ablate
 from playground.probes.attention_scores import attention_scores, scored_queries
+from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.results import Head, Knockout, used_by
 from playground.results.base import measured_mean, measured_spread
 from tasks.base import Batch, seeded_generator
@@ -62,3 +64,12 @@ def knockout(model: MTPTransformer, batch: Batch, generator: torch.Generator | N
 def _draw(heads: Sequence[Head], count: int, generator: torch.Generator) -> tuple[Head, ...]:
     order = torch.randperm(len(heads), generator=generator)[:count]
     return tuple(heads[index] for index in sorted(order.tolist()))
+
+
+PROBE = Probe(
+    name="knockout",
+    summary="Accuracy without the induction heads, the previous-token heads, and as many random other heads.",
+    result=Knockout,
+    make=on_rows(knockout, MANY_ROWS),
+    figure=knockout_figure,
+)

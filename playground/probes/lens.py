@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from playground.figures.probe_charts import lens_layers_figure
 from playground.model.transformer import MTPTransformer
+from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.probes.quiet import all_offsets, quietly
 from playground.probes.residuals import trunk_streams
 from playground.results import Lens, LensView
@@ -98,3 +100,12 @@ def _ranked(logits_BTV: Tensor, ranks: int) -> tuple[np.ndarray, np.ndarray]:
     """The likeliest tokens of the first row and their probabilities, each `[pos, rank]`."""
     probability_TR, tokens_TR = torch.topk(logits_BTV[0].float().softmax(dim=-1), ranks, dim=-1)
     return tokens_TR.cpu().numpy(), probability_TR.double().cpu().numpy()
+
+
+PROBE = Probe(
+    name="lens",
+    summary="Loss and accuracy when every layer is read through each future head, and directly.",
+    result=Lens,
+    make=on_rows(lens, MANY_ROWS),
+    figure=lens_layers_figure,
+)

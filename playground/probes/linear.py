@@ -23,9 +23,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from playground.figures.probe_charts import linear_figure
 from playground.model.transformer import MTPTransformer
 from playground.probes.logistic import LogisticRegression
 from playground.probes.ngram import examples, ngram_accuracy
+from playground.probes.probe import Probe, probe_generator
 from playground.probes.quiet import quietly
 from playground.probes.residuals import trunk_streams
 from playground.probes.rows import cut, probe_batch
@@ -233,3 +235,20 @@ def _accuracies(train: Tensor, test: Tensor, labels: Tensor, shuffled: Tensor, w
     ]
     accuracy, control = ((own == wanted[there_in_test]).double().mean().item() for own in predicted)
     return accuracy, control
+
+
+def _prepared(task: Task, n_future: int) -> LinearProbe:
+    (train, test), counted = linear_rows(task), counted_rows(task, probe_generator(), COUNTED)
+    targets = token_targets(train, test, max(MOST_AHEAD, n_future), counted)
+    if isinstance(task, Polynomial):
+        targets += value_targets(task, train, test, counted)
+    return LinearProbe(train, test, targets, probe_generator(), counted)
+
+
+PROBE = Probe(
+    name="linear",
+    summary="Accuracy of linear read-outs of the next tokens from every layer; baselines: n-grams, shuffled labels.",
+    result=LinearProbes,
+    make=_prepared,
+    figure=linear_figure,
+)

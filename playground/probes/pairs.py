@@ -31,8 +31,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from playground.probes.attention_scores import match_mask
-from tasks.base import Batch, Device
+from playground.model.patterns import match_mask
+from playground.model.transformer import MTPTransformer
+from playground.probes.probe import MANY_ROWS, Make, probe_generator
+from playground.probes.repeated import Measure
+from playground.probes.rows import probe_batch
+from playground.results import Result
+from tasks.base import Batch, Device, Task
 from tasks.targets import IGNORED, future_targets, score_targets
 
 Corruption = Literal["answer", "match"]
@@ -168,3 +173,13 @@ def _queries(sources_TS: Bool[Tensor, "pos pos"]) -> set[int]:
 
 def _draw(choices: set[int], generator: torch.Generator) -> int:
     return sorted(choices)[int(torch.randint(len(choices), (), generator=generator))]
+
+
+def on_pairs(probe: Callable[[MTPTransformer, Pairs], Result], corrupt: Corruption) -> Make:
+    """A probe of a model and clean and corrupted rows of the task, for offset 1. Preparing it may raise NoPairs."""
+
+    def make(task: Task, _n_future: int) -> Measure:
+        pairs = make_pairs(probe_batch(task, MANY_ROWS), probe_generator(), corrupt=corrupt)
+        return lambda model: probe(model, pairs)
+
+    return make

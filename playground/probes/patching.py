@@ -12,8 +12,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from playground.figures.probe_charts import position_patching_figure
+from playground.figures.probe_maps import head_patching_figure
 from playground.model.transformer import MTPTransformer
-from playground.probes.pairs import Pairs
+from playground.probes.pairs import Pairs, on_pairs
+from playground.probes.probe import Probe
 from playground.probes.recovery import (
     Patch,
     both_runs,
@@ -102,3 +105,31 @@ def patch_heads(model: MTPTransformer, pairs: Pairs, *, offset: int | None = Non
         rows_given=runs.given,
         rows_counted=runs.counted,
     )
+
+
+PROBE = (
+    Probe(
+        name="patch_positions",
+        summary="How much of the right answer each layer's residual stream restores, by position (corrupted answer).",
+        result=PositionPatching,
+        make=on_pairs(patch_positions, "answer"),
+        figure=position_patching_figure,
+        may_refuse=True,
+    ),
+    Probe(
+        name="patch_heads",
+        summary="How much of the right answer each head's output restores (corrupted answer).",
+        result=HeadPatching,
+        make=on_pairs(patch_heads, "answer"),
+        figure=head_patching_figure,
+        may_refuse=True,
+    ),
+    Probe(
+        name="patch_heads_match",
+        summary="How much of the right answer each head's output restores (corrupted earlier occurrence).",
+        result=HeadPatching,
+        make=on_pairs(patch_heads, "match"),
+        figure=head_patching_figure,
+        may_refuse=True,
+    ),
+)

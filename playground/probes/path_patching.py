@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from playground.figures.probe_maps import path_patching_figure
 from playground.model.transformer import MTPTransformer
-from playground.probes.pairs import Pairs
+from playground.probes.pairs import Pairs, on_pairs
+from playground.probes.probe import Probe
 from playground.probes.quiet import Hook, quietly
 from playground.probes.recovery import (
     Patch,
@@ -125,3 +127,13 @@ def _known(heads: Sequence[Head], layers: Sequence[str], n_heads: int) -> tuple[
                 f"there is no head {head} on the path to this offset's logits; write one of {', '.join(map(str, known))}"
             )
     return tuple(heads)
+
+
+PROBE = Probe(
+    name="path_patching",
+    summary="Direct effect of each trunk head on later heads' queries, keys and values (corrupted earlier occurrence).",
+    result=PathPatching,
+    make=on_pairs(path_patching, "match"),
+    figure=path_patching_figure,
+    may_refuse=True,
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from playground.probes.registry import make_probes
 from playground.results import Result
@@ -20,6 +21,12 @@ class Probed:
     probe: str
     step: int
     result: Result
+
+
+def store_measured(path: Path, name: str, result: Result, *, step: int, tokens: int) -> None:
+    """Store a result that was measured elsewhere, such as on a page. Raises RunError for a run in training or being probed."""
+    with probing_lock(path):
+        insert_result(path, name, result, step=step, tokens=tokens)
 
 
 def probe_run(

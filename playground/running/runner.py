@@ -14,7 +14,8 @@ from filelock import BaseFileLock
 
 from playground.config import RunConfig
 from playground.model.parameters import count_parameters
-from playground.probes.registry import check_probes, find_probe
+from playground.probes.catalogue import find_probe
+from playground.probes.registry import check_probes
 from playground.running.base import describe_base, open_base
 from playground.running.cores import threads
 from playground.running.distributed_runs import check_shared, on_all_processes, work_on

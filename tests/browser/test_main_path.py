@@ -22,7 +22,15 @@ TRAINING = 240_000
 """Milliseconds that a training of STEPS steps may take on a busy machine, PyTorch's start included."""
 SETTLED = 60_000
 """Milliseconds until a page stands on a machine whose cores train models meanwhile."""
-PAGES = {"Train": "", "Compare": "compare", "Heads": "heads", "Lens": "lens", "Decode": "decode", "About": "about"}
+PAGES = {
+    "Train": "",
+    "Compare": "compare",
+    "Heads": "heads",
+    "Probes": "probes",
+    "Lens": "lens",
+    "Decode": "decode",
+    "About": "about",
+}
 HARMLESS = re.compile(r"/_stcore/|favicon|Failed to load resource.*404")
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(
     plot => (plot.calcdata || []).filter(line => line[0].trace.type === 'scatter').map(line => line.length)))"""

@@ -8,6 +8,7 @@ import torch
 
 from playground.probes.ablation import Ablator, ablate, all_components, induction_after_ablation
 from playground.probes.attention_scores import attention_patterns
+from playground.probes.catalogue import all_probes
 from playground.probes.composition import composition
 from playground.probes.copying import copying
 from playground.probes.knockout import knockout
@@ -15,7 +16,7 @@ from playground.probes.lens import lens, lens_view
 from playground.probes.patching import patch_heads, patch_positions
 from playground.probes.path_patching import path_patching
 from playground.probes.quiet import quietly
-from playground.probes.registry import PROBES, make_probes
+from playground.probes.registry import make_probes
 from playground.probes.through_layers import through_layers
 from playground.probes.token_circuits import ov_circuit
 from playground.probes.weights import block_of
@@ -38,13 +39,13 @@ def model_of(kind: str, **changes: Any):
 @pytest.fixture(scope="module")
 def probes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("playground.probes.registry.COUNTED", 1 << 12)
+        patch.setattr("playground.probes.linear.COUNTED", 1 << 12)
         yield _probes()
 
 
 def _probes():
     task = make_task("induction", d_vocab=8, n_ctx=10, min_distance=3, max_distance=4, test_rows=12)
-    return make_probes(list(PROBES), task, 2)
+    return make_probes(list(all_probes()), task, 2)
 
 
 @pytest.mark.parametrize("options", MIXED, ids=str)

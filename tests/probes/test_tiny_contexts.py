@@ -6,7 +6,8 @@ import pytest
 
 from playground.config import TrainConfig
 from playground.model.transformer import MTPTransformer
-from playground.probes.registry import PROBES, make_probes
+from playground.probes.catalogue import all_probes
+from playground.probes.registry import make_probes
 from tasks.base import Task, TaskConfig
 from tasks.byte_text import ByteTextConfig
 from tasks.induction import InductionConfig
@@ -63,10 +64,10 @@ def text_in(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def few_n_grams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted on few tokens: how many makes no difference here, but for the time."""
-    monkeypatch.setattr("playground.probes.registry.COUNTED", 1 << 12)
+    monkeypatch.setattr("playground.probes.linear.COUNTED", 1 << 12)
 
 
-@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("name", all_probes())
 def test_a_probe_measures_or_is_refused_when_it_is_made(name, case):
     task, model = case
     try:
@@ -77,7 +78,7 @@ def test_a_probe_measures_or_is_refused_when_it_is_made(name, case):
         assert "\n" not in str(error)
         return
     result = measure(model)
-    assert isinstance(result, PROBES[name].result)
+    assert isinstance(result, all_probes()[name].result)
     assert type(result).from_dict(result.to_dict()).to_dict() == result.to_dict()
 
 

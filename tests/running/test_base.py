@@ -17,7 +17,7 @@ from playground.config.base import fits_base
 from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
-from playground.probes.registry import PROBES
+from playground.probes.catalogue import all_probes
 from playground.running.base import open_base
 from playground.running.runner import resume, train
 from playground.runs.errors import RunError
@@ -207,7 +207,7 @@ def test_probes_run_along_the_training(base, tmp_path):
     probed = dataclasses.replace(config, train=dataclasses.replace(config.train, probes=names))
     run = train(probed, tmp_path)
     assert run.record.status == "finished"
-    assert all(run.history(name, PROBES[name].result).steps[-1] == 1 for name in names)
+    assert all(run.history(name, all_probes()[name].result).steps[-1] == 1 for name in names)
 
 
 def test_clamped_patterns_of_the_base_stay_and_frozen_heads_of_it_no_longer_matter(tmp_path):

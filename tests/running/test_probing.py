@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from playground.probes.registry import PROBES, make_probes
+from playground.probes.catalogue import all_probes
+from playground.probes.registry import make_probes
 from playground.results import Behaviour, Result
 from playground.running.probing import probe_run
 from playground.runs.checkpoint import save_checkpoint
@@ -85,7 +86,7 @@ def test_the_lock_is_let_go_of(run):
 
 
 @pytest.mark.parametrize(
-    "result", dict.fromkeys(probe.result for probe in PROBES.values()), ids=lambda result: result.__name__
+    "result", dict.fromkeys(probe.result for probe in all_probes().values()), ids=lambda result: result.__name__
 )
 def test_no_field_of_a_result_stands_in_the_way_of_step_and_tokens(result: type[Result]):
     assert not {"step", "tokens", "run", "probe"} & {item.name for item in dataclasses.fields(result)}

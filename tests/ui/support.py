@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -21,7 +22,12 @@ from playground.runs.lock import LOCK
 from tests.conftest import ROOT
 from tests.fake_runs import GONE, let_go, write_run
 
-PAGES = ("train", "compare", "heads", "lens", "decode", "about")
+NAVIGATION = re.findall(
+    r'st\.Page\("([^"]+)", title="([^"]+)"(?:, url_path="([^"]+)")?', (ROOT / "app.py").read_text(encoding="utf-8")
+)
+"""File, title and address of every page, from app.py."""
+PAGES = {Path(file).stem: file for file, _, _ in NAVIGATION}
+"""File of every page, by its name."""
 PATIENCE = 60
 """Seconds a page may take; AppTest allows 3, and the first page loads PyTorch."""
 
@@ -35,7 +41,7 @@ def open_app(**query: str) -> AppTest:
 
 def go(app: AppTest, page: str) -> AppTest:
     """Follow the navigation."""
-    return app.switch_page(f"playground/ui/{page}/{page}.py").run()
+    return app.switch_page(PAGES[page]).run()
 
 
 def open_page(page: str, **query: str) -> AppTest:

@@ -6,7 +6,9 @@ from playground.figures.architecture import architecture_figure
 from playground.ui.shared.charts import chart
 from playground.ui.shared.words import CONTROL_HELP, plural
 
-TRAIN, COMPARE, HEADS, LENS = (f"playground/ui/{name}/{name}.py" for name in ("train", "compare", "heads", "lens"))
+TRAIN, COMPARE, HEADS, PROBES, LENS = (
+    f"playground/ui/{name}/{name}.py" for name in ("train", "compare", "heads", "probes", "lens")
+)
 N_LAYERS = 5
 WORDS = {
     "n": "How many tokens a model learns to predict at every position. n = 1 is ordinary next-token training.",
@@ -77,6 +79,10 @@ def _what_to_try() -> None:
         "**4.** Read the model layer by layer: after which layer can the next token, and the one after it, be predicted?"
     )
     st.page_link(LENS, label="Go to Lens", icon=":material/layers:")
+    st.markdown(
+        "**5.** Put any other measurement of two models side by side: composition, copying, patching, linear probes."
+    )
+    st.page_link(PROBES, label="Go to Probes", icon=":material/biotech:")
 
 
 def _architecture() -> None:

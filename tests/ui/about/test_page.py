@@ -18,7 +18,7 @@ def test_it_says_what_the_words_mean_and_where_to_begin(runs: Path) -> None:
     for word in ("offset", "trunk", "future head", "head", "control", "induction head", "ablation", "null band", "t50"):
         assert f"**{word}**: " in text
     assert "arxiv.org/abs/2404.19737" in text
-    assert labels(app, "page_link") == ["Go to Train", "Go to Compare", "Go to Heads", "Go to Lens"]
+    assert labels(app, "page_link") == ["Go to Train", "Go to Compare", "Go to Heads", "Go to Lens", "Go to Probes"]
 
 
 @pytest.mark.parametrize(
