@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tasks.config import TaskConfig
     from tasks.registry import config_class, make_task, needs_text, open_task, register_task, task_names
 
-_HOMES = {
+_MODULE_OF = {
     "Batch": "tasks.base",
     "Evaluation": "tasks.base",
     "Predict": "tasks.base",
@@ -49,6 +49,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'tasks' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -21,7 +21,7 @@ DIGITS = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ShownHead:
+class HeadOnRow:
     """One head and its attention pattern on the row."""
 
     name: str
@@ -36,7 +36,7 @@ class ShownHead:
 
 def attention_data(
     tokens: Sequence[str],
-    heads: Sequence[ShownHead],
+    heads: Sequence[HeadOnRow],
     *,
     targets: NDArray[np.bool_] | None = None,
     start: int | None = None,

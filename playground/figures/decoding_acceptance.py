@@ -22,7 +22,7 @@ MARGINAL = "marginal: at every position"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ShownAcceptance:
+class RunAcceptance:
     """Acceptance rates of one run."""
 
     title: str
@@ -35,7 +35,7 @@ class ShownAcceptance:
     """Size of the vocabulary: a uniform guess is right with probability 1 / d_vocab."""
 
 
-def acceptance_figure(shown: Sequence[ShownAcceptance], *, style: Style = "screen") -> go.Figure:
+def acceptance_figure(shown: Sequence[RunAcceptance], *, style: Style = "screen") -> go.Figure:
     """A panel for each run: bars are conditional acceptance rates with 95% intervals, diamonds marginal ones."""
     traces: list[dict[str, Any]] = []
     layout: Layout = {"annotations": []}
@@ -87,7 +87,7 @@ def interval(accepted: int, tried: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _bars(run: ShownAcceptance) -> dict[str, Any]:
+def _bars(run: RunAcceptance) -> dict[str, Any]:
     found = run.acceptance
     edges = np.array(
         [interval(int(accepted), int(tried)) for accepted, tried in zip(found.accepted, found.tried, strict=True)]

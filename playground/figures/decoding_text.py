@@ -23,7 +23,7 @@ LONGEST = 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ShownText:
+class WrittenText:
     """One row that a model wrote."""
 
     title: str
@@ -38,7 +38,7 @@ class ShownText:
     """True if tokens were sampled, and not chosen greedily."""
 
 
-def decoding_data(shown: Sequence[ShownText], start: int | None = None) -> dict[str, Any]:
+def decoding_data(shown: Sequence[WrittenText], start: int | None = None) -> dict[str, Any]:
     """Input of the script, as plain values. `start` is the forward shown first; default: see `telling_forward`."""
     furthest = max((text.speculative for text in shown), default=1)
     return {
@@ -75,7 +75,7 @@ def draft_states(step: DecodingStep) -> list[str]:
     ]
 
 
-def telling_forward(shown: Sequence[ShownText]) -> int:
+def telling_forward(shown: Sequence[WrittenText]) -> int:
     """The first forward with an accepted and a refused draft; else the first with an accepted one; else one with any draft."""
     steps = next((text.row.steps for text in shown if text.speculative > 1), ())
     states = [set(draft_states(step)) for step in steps]
@@ -86,7 +86,7 @@ def telling_forward(shown: Sequence[ShownText]) -> int:
     return 0
 
 
-def _text(shown: ShownText) -> dict[str, Any]:
+def _text(shown: WrittenText) -> dict[str, Any]:
     row = shown.row
     emitted_by: list[int] = []
     for number, step in enumerate(row.steps):

@@ -1,7 +1,6 @@
 """`generate`, the public function for decoding."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -9,6 +8,7 @@ from playground.generation.config import DecodingConfig
 from playground.generation.decoder import Decoder
 from playground.generation.reference import OnStep, generate_uncached
 from playground.generation.window import check_prompts
+from playground.model.evaluation_mode import evaluation_mode
 from playground.model.transformer import MTPTransformer
 from playground.results import Decoding
 
@@ -35,19 +35,7 @@ def generate(
     check_prompts(rows, config, model.config)
     if generator is None and not config.sampling.is_greedy:
         raise ValueError("sampling needs a generator; write generator=torch.Generator(device).manual_seed(0)")
-    with _evaluating(model):
+    with evaluation_mode(model):
         if cached:
             return Decoder(model, config).generate(rows, generator=generator, on_step=on_step)
         return generate_uncached(model, rows, config, generator, on_step)
-
-
-@contextlib.contextmanager
-def _evaluating(model: MTPTransformer) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards each module gets its previous mode back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from playground.model.evaluation_mode import evaluation_mode
 from playground.model.transformer import MTPTransformer
 from playground.results import MarginalAcceptance
 
@@ -83,14 +84,8 @@ def _ahead(
             ]
     if not offsets:
         return torch.zeros(len(rows), length, 0, model.W_E.shape[0], device=device), ahead_BTK
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():  # padding comes after the rows: causal attention never reads it
-            return model(tokens_BT, offsets), ahead_BTK
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad():  # padding comes after the rows: causal attention never reads it
+        return model(tokens_BT, offsets), ahead_BTK
 
 
 def _check(rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int], n_ctx: int) -> None:

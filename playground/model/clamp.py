@@ -33,7 +33,7 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class _Rows:
+class _InputTokens:
     """The model's current input tokens, and their pattern masks, computed once for all layers."""
 
     def __init__(self, model: MTPTransformer) -> None:
@@ -67,7 +67,7 @@ def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
     """Add permanent hooks to `model` that hold the patterns of `clamp`; returns `model`. Heads are frozen by the optimizer."""
     if not clamp.changes_patterns:
         return model
-    rows = _Rows(model)
+    rows = _InputTokens(model)
     points = dict(model.hook_dict)
     for pattern in MASKS:
         for layer, heads in select_heads(getattr(clamp, f"forbid_{pattern}"), model.config).items():
@@ -77,7 +77,7 @@ def apply_clamp(model: MTPTransformer, clamp: ClampConfig) -> MTPTransformer:
     return model
 
 
-def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
+def _forbid(rows: _InputTokens, pattern: str, heads: list[int]) -> HookFunction:
     def forbid(scores_BHTS: Tensor) -> Tensor:
         scores_BHTS = scores_BHTS.clone()  # earlier hooks may hold this tensor: no edit in place
         for some in _in_a_row(heads):
@@ -91,7 +91,7 @@ def _forbid(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
     return lambda tensor, hook: forbid(tensor)
 
 
-def _force(rows: _Rows, pattern: str, heads: list[int]) -> HookFunction:
+def _force(rows: _InputTokens, pattern: str, heads: list[int]) -> HookFunction:
     def force(pattern_BHTS: Tensor) -> Tensor:
         target = rows.mask(pattern, pattern_BHTS).to(pattern_BHTS.dtype)
         target[..., 0] += (target.sum(dim=-1) == 0).to(target.dtype)

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 from transformer_lens import TransformerBridgeConfig
 
-from playground.model.layers import Block, listened
+from playground.model.layers import Block, has_hooks
 from playground.model.transformer import MTPTransformer
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def _refuse_other_modules(model: MTPTransformer, offset: int) -> None:
 
 
 def _refuse_hooks(model: MTPTransformer, offset: int) -> None:
-    hooked = [name for name, point in model.hook_dict.items() if listened(point) and _bridge_place(model, name, offset)]
+    hooked = [
+        name for name, point in model.hook_dict.items() if has_hooks(point) and _bridge_place(model, name, offset)
+    ]
     if hooked:
         raise ValueError(
             f"the model has hooks on {', '.join(hooked)}, and its export would give other outputs without them; remove "

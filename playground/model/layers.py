@@ -21,7 +21,7 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines, each [pos, d_head]: each angle appears twice, and the first sine of each pair is negated (see `turn`)."""
 
 
-def listened(*points: HookPoint) -> bool:
+def has_hooks(*points: HookPoint) -> bool:
     """True if any of the points has a forward or backward hook."""
     return any(point.fwd_hooks or point.bwd_hooks for point in points)
 
@@ -69,7 +69,7 @@ class Norm(nn.Module):
         self.hook_normalized = HookPoint()
 
     def forward(self, resid: Float[Tensor, "*rest d_model"]) -> Float[Tensor, "*rest d_model"]:
-        if listened(self.hook_scale, self.hook_normalized):
+        if has_hooks(self.hook_scale, self.hook_normalized):
             scaled = self._explicit(resid) * self.weight
             return scaled if self.bias is None else scaled + self.bias
         if self.centred:
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = self.hook_rot_q(rotate(q, rotation)), self.hook_rot_k(rotate(k, rotation))
         q_BHTE, k_BHSE, v_BHSE = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if listened(self.hook_pattern, self.hook_attn_scores):
+        if has_hooks(self.hook_pattern, self.hook_attn_scores):
             z_BHTE = self._explicit(q_BHTE, k_BHSE, v_BHSE)
         else:
             z_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BHSE, v_BHSE, is_causal=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from playground.config import ClampConfig
 from playground.model.clamp import apply_clamp, frozen_slices
-from playground.model.layers import Norm, listened, matrix_product
+from playground.model.layers import Norm, has_hooks, matrix_product
 from playground.model.transformer import MTPTransformer
 
 
@@ -43,10 +43,10 @@ class Stack:
             parameter.requires_grad_(own.requires_grad)
             if own.requires_grad:
                 learning[own.ndim >= 2].append(name)
-            else:  # without a gradient it is in no `Rows`, but must share its memory with the joint model as well
+            else:  # without a gradient it is in no `StackedParameters`, but must share its memory with the joint model as well
                 for replica, model in enumerate(models):
                     model.get_parameter(name).data = parameter.data[replica]
-        self.matrices, self.vectors = (Rows(self, learning[kind]) for kind in (True, False))
+        self.matrices, self.vectors = (StackedParameters(self, learning[kind]) for kind in (True, False))
         names = {id(parameter): name for name, parameter in models[0].named_parameters()}
         for parameter, mask in frozen_slices(models[0], clamp or ClampConfig()):
             joint = self.joint.get_parameter(names[id(parameter)])
@@ -100,7 +100,7 @@ ALIGNED = 16
 """Each parameter starts at a multiple of this many elements, because vectorised kernels need aligned addresses."""
 
 
-class Rows:
+class StackedParameters:
     """Parameters of a stack in one tensor `[replica, number]`, and their gradients in another.
 
     An optimizer step or a clipping is then one operation. The parameters of the joint model and of each replica become views
@@ -197,7 +197,7 @@ class StackedNorm(Norm):
 
     def forward(self, resid: Tensor) -> Tensor:
         width = (resid.shape[-1],)
-        if listened(self.hook_scale, self.hook_normalized):
+        if has_hooks(self.hook_scale, self.hook_normalized):
             normalized = self._explicit(resid)
         elif self.centred:
             normalized = F.layer_norm(resid, width, None, None, self.eps)

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
@@ -37,7 +38,7 @@ from playground.model.patterns import match_mask
 from playground.model.transformer import MTPTransformer
 from playground.probes.attention_scores import AttentionProbe, attention_patterns, masked_attention, scored_queries
 from playground.probes.probe import MANY_ROWS, Probe, on_rows
-from playground.probes.quiet import Hook, HookFunction, editing, layer_names, matrix_names, quietly
+from playground.probes.quiet import Hook, HookFunction, all_offsets, editing, layer_names, matrix_names, quietly
 from playground.results import AblationEffects, AblationMethod, Head, InductionAfterAblation, heads_of
 from tasks.base import Batch, seeded_generator
 from tasks.scoring import teacher_forced
@@ -243,17 +244,58 @@ def ablate(
         frozen = frozen_patterns(model, part.tokens) if freeze_patterns else []
         for found, component in zip(ablated, components, strict=True):
             found.append(_figures(model, part, ablator.hooks(component, first_row=start) + frozen))
-    whole = np.stack(clean)
-    without = np.stack([np.stack(found) for found in ablated]) if components else np.zeros((0, *whole.shape))
+    taken = [np.stack(found, axis=1) for found in ablated]
+    return effects_of(components, method, np.stack(clean, axis=1), taken, frozen=freeze_patterns)
+
+
+def effects_of(
+    components: Sequence[str],
+    method: AblationMethod,
+    clean: NDArray[np.float64],
+    without: Sequence[NDArray[np.float64]],
+    *,
+    frozen: bool = False,
+) -> AblationEffects:
+    """The result of an ablation from `scores_by_batch` of the whole model, and of the model without each component."""
+    taken = np.array(without).reshape(len(components), *clean.shape)
     return AblationEffects(
         components=tuple(components),
         method=method,
-        patterns="frozen" if freeze_patterns else "free",
-        clean_loss=whole[:, 0],
-        clean_accuracy=whole[:, 1],
-        loss=without[:, :, 0],
-        accuracy=without[:, :, 1],
+        patterns="frozen" if frozen else "free",
+        clean_loss=clean[0],
+        clean_accuracy=clean[1],
+        loss=taken[:, 0],
+        accuracy=taken[:, 1],
     )
+
+
+def scores_by_batch(
+    model: MTPTransformer,
+    batch: Batch,
+    ablator: Ablator | None = None,
+    components: str | Sequence[str] = (),
+    *,
+    batch_size: int = 16,
+) -> NDArray[np.float64]:
+    """`[2, batch, offset]`: loss and accuracy on scored tokens, over `batch` in parts of `batch_size` rows.
+
+    With an `ablator`, whose reference rows are those of `batch`, all `components` are ablated together.
+    """
+    batch = batch.to(model.W_E.device)
+    found: list[np.ndarray] = []
+    for start in range(0, len(batch.tokens), batch_size):
+        hooks = [] if ablator is None else ablator.hooks(components, first_row=start)
+        found.append(_figures(model, batch.rows(start, start + batch_size), hooks))
+    return np.stack(found, axis=1)
+
+
+def predicted_tokens(
+    model: MTPTransformer, tokens: Int[Tensor, "batch pos"], hooks: list[Hook]
+) -> Int[np.ndarray, "batch offset pos"]:
+    """The token that each offset predicts at each position, under `hooks`, such as those of an `Ablator`."""
+    with quietly(model, hooks):
+        logits_BTKV = model(tokens.to(model.W_E.device), all_offsets(model))
+    return logits_BTKV.argmax(dim=-1).mT.cpu().numpy()
 
 
 def frozen_patterns(model: MTPTransformer, tokens: Int[Tensor, "batch pos"]) -> list[Hook]:

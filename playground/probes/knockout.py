@@ -19,9 +19,9 @@ from playground.probes.attention_scores import attention_scores, scored_queries
 from playground.probes.probe import MANY_ROWS, Probe, on_rows
 from playground.results import Head, Knockout, used_by
 from playground.results.base import measured_mean, measured_spread
+from playground.results.causal import CLEAR
 from tasks.base import Batch, seeded_generator
 
-CLEAR = 0.3
 DRAWS = 10
 """Random draws of controls; equal draws count once."""
 SEED = 20220308

@@ -1,13 +1,14 @@
 """Runs a model for a probe: evaluation mode, no gradients, the probe's own hooks; the previous state is restored afterwards."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from playground.model.evaluation_mode import evaluation_mode
 from playground.model.transformer import MTPTransformer
 
 HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
@@ -21,20 +22,10 @@ def quietly(model: MTPTransformer, hooks: list[Hook] | None = None, *, gradients
 
     May be nested: the hooks of all levels act, the outer ones first.
     """
-    in_training = [module for module in model.modules() if module.training]
-    _set_training(in_training, False)
     inner: list[Any] = list(hooks or [])
-    try:
-        with torch.set_grad_enabled(gradients), model.hooks(fwd_hooks=inner) if inner else contextlib.nullcontext():
-            yield
-    finally:
-        _set_training(in_training, True)
-
-
-def _set_training(modules: Sequence[nn.Module], mode: bool) -> None:
-    """Set `module.training` directly: `module.train()` visits all parameters, which takes longer than a small model's run."""
-    for module in modules:
-        object.__setattr__(module, "training", mode)
+    acting = model.hooks(fwd_hooks=inner) if inner else contextlib.nullcontext()
+    with evaluation_mode(model), torch.set_grad_enabled(gradients), acting:
+        yield
 
 
 def editing(change: Callable[[Tensor], Tensor]) -> HookFunction:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from playground.results.base import Head, Result, Row, measured_mean, measured_spread
 
 AblationMethod = Literal["mean", "zero", "resample"]
+CLEAR = 0.3
+"""Least attention score of a head that is named after it: an induction head, a previous-token head."""
 
 
 @dataclass(frozen=True, kw_only=True)

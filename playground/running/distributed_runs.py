@@ -23,6 +23,7 @@ from playground.config import RunConfig
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.running.environment import pick_device
+from playground.running.process_keys import process_key, read_process_key
 from playground.running.session import Session
 from playground.running.stopping import deferred
 from playground.running.trainer import Due, Trainer, due
@@ -200,7 +201,7 @@ def follow(group: ProcessGroup, should_stop: Callable[[], str] = lambda: "") -> 
         def help_with(wanted: Due) -> None:
             """Take part in the gathers of `FirstProcess._seen`, in its order."""
             if wanted.checkpoint:
-                counters = {f"{name} of process {group.rank}": value for name, value in sampler.counters().items()}
+                counters = {process_key(name, group.rank): value for name, value in sampler.counters().items()}
                 group.gather(counters)
             if train.parallel == "fsdp" and wanted.model:
                 put_together(state.model, state.optimizer, None)
@@ -237,8 +238,8 @@ def _join_in(group: ProcessGroup, start: Start) -> tuple[TrainState, Sampler]:
         }
     copy_from_first(torch.nn.Module(), _by_name(state))  # a module without parameters: the weights have arrived
     sampler = Sampler(task, config.train.batch_size // group.size, generator, device)
-    suffix = f" of process {group.rank}"
-    counters = {name.removesuffix(suffix): value for name, value in start.samplers.items() if name.endswith(suffix)}
+    stored = [(*read_process_key(key), value) for key, value in start.samplers.items()]
+    counters = {name: value for name, rank, value in stored if rank == group.rank}
     if counters:
         sampler.restore(counters)
     return state, sampler

@@ -18,6 +18,7 @@ from playground.model.transformer import MTPTransformer
 from playground.results import Result, ScoreInfo
 from playground.running.base import open_base
 from playground.running.environment import peak_memory
+from playground.running.process_keys import read_process_key
 from playground.running.reporter import Reporter
 from playground.runs.checkpoint import load_checkpoint, save_checkpoint
 from playground.runs.errors import Absent, Damaged, RunError
@@ -159,7 +160,7 @@ class Session:
         where = self.checkpoints / str(self.kept)
         try:
             self.sampler.restore(counters)
-            self.others = {name: value for name, value in counters.items() if " of process " in name}
+            self.others = {key: value for key, value in counters.items() if read_process_key(key)[1]}
             self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
             self.state.pending = from_rows(counters["pending"].to(self.device), loss_names(self.config.model.n_future))
             self.state.clock = Clock(float(counters["seconds"]))

@@ -8,21 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from playground.model.evaluation_mode import evaluation_mode
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
 from tasks.base import Evaluation, Predict, Task
-
-
-@contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Inside this block `model` is in evaluation mode and gradients are off; afterwards its previous mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evaluation:
@@ -39,7 +28,7 @@ def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evalua
     def predict(tokens: Tensor, offsets: Sequence[int]) -> Tensor:
         return _logits(model, tokens, offsets)
 
-    with evaluating(model):
+    with evaluation_mode(model), torch.no_grad():
         return task.evaluate(predict, n_future=model.n_future, device=device, full=full)
 
 
@@ -60,7 +49,7 @@ def evaluate_together(
             predict = together.predict_of(replica)
             return task.evaluate(predict, n_future=model.n_future, device=device, full=full)
 
-    with evaluating(stack.joint), ThreadPoolExecutor(len(models)) as pool:
+    with evaluation_mode(stack.joint), torch.no_grad(), ThreadPoolExecutor(len(models)) as pool:
         evaluations = [pool.submit(one, replica) for replica in range(len(models))]
     for evaluation in evaluations:
         error = evaluation.exception()

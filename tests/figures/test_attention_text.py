@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from playground.figures.attention_script import CSS, SCRIPT
-from playground.figures.attention_text import ShownHead, attention_data, attention_html
+from playground.figures.attention_text import HeadOnRow, attention_data, attention_html
 
 TOKENS = ["the", "cat", "sat", "the"]
 
@@ -19,7 +19,7 @@ def pattern() -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def head(**changes) -> ShownHead:
+def head(**changes) -> HeadOnRow:
     values = {
         "name": "F1.2",
         "title": "future head 1, head 2",
@@ -27,7 +27,7 @@ def head(**changes) -> ShownHead:
         "color": "#d9660a",
         "pattern": pattern(),
     }
-    return ShownHead(**(values | changes))
+    return HeadOnRow(**(values | changes))
 
 
 def test_each_query_has_the_weights_of_itself_and_what_came_before():

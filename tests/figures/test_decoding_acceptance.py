@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from playground.figures.decoding_acceptance import ShownAcceptance, acceptance_figure, interval
+from playground.figures.decoding_acceptance import RunAcceptance, acceptance_figure, interval
 from playground.figures.head_colors import offset_color
 from playground.figures.style import see_through
 from playground.results import Acceptance, MarginalAcceptance
 from tests.figures.shown import STYLES, dressed, texts
 
 
-def shown(**changes) -> ShownAcceptance:
+def shown(**changes) -> RunAcceptance:
     values = {
         "title": "n = 4, layers, seed 0, step 300",
         "drafts": "K = 4",
@@ -20,7 +20,7 @@ def shown(**changes) -> ShownAcceptance:
             offsets=(2, 3, 4), rate=np.array([0.7, 0.6, 0.5]), conditional=np.array([0.7, 0.8, 0.9]), count=20
         ),
     }
-    return ShownAcceptance(**(values | changes))
+    return RunAcceptance(**(values | changes))
 
 
 def traces(figure, kind: str) -> list:

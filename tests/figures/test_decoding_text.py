@@ -10,7 +10,7 @@ import pytest
 from playground.figures.decoding_script import CSS, SCRIPT
 from playground.figures.decoding_text import (
     LONGEST,
-    ShownText,
+    WrittenText,
     decoding_data,
     decoding_html,
     draft_states,
@@ -33,16 +33,16 @@ HALF = DecodingStep(drafts=drafts((2, 2, -1, True), (3, 3, 0, False)), emitted=(
 WHOLE = DecodingStep(drafts=drafts((2, 2, -1, True), (3, 3, 0, True)), emitted=(2, 3, 5))
 
 
-def text(*steps: DecodingStep, wanted: int = 100, prompt: tuple[int, ...] = (3, 1), **changes) -> ShownText:
+def text(*steps: DecodingStep, wanted: int = 100, prompt: tuple[int, ...] = (3, 1), **changes) -> WrittenText:
     emitted = [token for step in steps for token in step.emitted]
     offsets = [k for step in steps for k in (*(draft.offset for draft in step.drafts if draft.accepted), 1)]
     row = DecodedRow(
         prompt=prompt, tokens=tuple(emitted[:wanted]), offsets=tuple(offsets[:wanted]), steps=steps, ended="length"
     )
-    return ShownText(**({"title": "n = 3", "row": row, "speculative": 3, "strings": STRINGS} | changes))
+    return WrittenText(**({"title": "n = 3", "row": row, "speculative": 3, "strings": STRINGS} | changes))
 
 
-def shown(*texts: ShownText) -> dict:
+def shown(*texts: WrittenText) -> dict:
     data = decoding_data(texts)
     assert json.loads(json.dumps(data)) == data, "plain values"
     return data

@@ -10,11 +10,11 @@ import plotly.io as pio
 import pytest
 
 from playground.figures.ablation import alone_figure
-from playground.figures.attention_text import ShownHead, attention_data, attention_html
+from playground.figures.attention_text import HeadOnRow, attention_data, attention_html
 from playground.figures.composition_graph import composition_figure
 from playground.figures.crossing import Crossing, crossing_figure
-from playground.figures.decoding_acceptance import ShownAcceptance, acceptance_figure
-from playground.figures.decoding_text import ShownText, decoding_data, decoding_html
+from playground.figures.decoding_acceptance import RunAcceptance, acceptance_figure
+from playground.figures.decoding_text import WrittenText, decoding_data, decoding_html
 from playground.figures.formation import Formed, formation_figure
 from playground.figures.heads import head_map_figure, heads_figure
 from playground.figures.lens import Reading, lens_figure
@@ -109,9 +109,9 @@ def effects() -> AblationEffects:
     )
 
 
-def acceptance() -> ShownAcceptance:
+def acceptance() -> RunAcceptance:
     found = Acceptance(offsets=(2,), accepted=np.array([1]), tried=np.array([2]))
-    return ShownAcceptance(title=TEXT, drafts=TEXT, acceptance=found, d_vocab=50)
+    return RunAcceptance(title=TEXT, drafts=TEXT, acceptance=found, d_vocab=50)
 
 
 SCORE = ScoreInfo(name=TEXT, chance=0.1, ceiling=1.0, unit=TEXT, higher_is_better=True)
@@ -183,11 +183,11 @@ def test_a_text_is_bounded_and_wrapped_before_it_is_marked() -> None:
 
 @pytest.mark.parametrize("title", [TEXT, "\ud800"])
 def test_pages_of_their_own_hold_no_markup(title: str) -> None:
-    head = ShownHead(name=TEXT, title=TEXT, note=TEXT, color="#000000", pattern=np.eye(2))
+    head = HeadOnRow(name=TEXT, title=TEXT, note=TEXT, color="#000000", pattern=np.eye(2))
     row = DecodedRow(
         prompt=(0,), tokens=(1,), offsets=(1,), steps=(DecodingStep(drafts=(), emitted=(1,)),), ended="length"
     )
-    shown = ShownText(title=TEXT, row=row, strings={0: TEXT, 1: TEXT})
+    shown = WrittenText(title=TEXT, row=row, strings={0: TEXT, 1: TEXT})
     pages = [
         attention_html(attention_data([TEXT, "b"], [head]), title),
         decoding_html(decoding_data([shown], start=0), title),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from playground.training.evaluation import evaluate, evaluating
+from playground.training.evaluation import evaluate
 from tasks.induction import Induction, InductionConfig
 from tasks.targets import IGNORED, future_targets
 from tests.cases import small_model
@@ -32,23 +32,6 @@ class Watched(Induction):
             return logits
 
         return super().evaluate(watched, n_future=n_future, device=device, full=full)
-
-
-@pytest.mark.parametrize("was_training", [True, False])
-def test_the_mode_is_restored(was_training):
-    model = small_model().train(was_training)
-    with evaluating(model):
-        assert not model.training and not torch.is_grad_enabled()
-        assert not any(module.training for module in model.modules())
-    assert model.training == was_training and torch.is_grad_enabled()
-    assert all(module.training == was_training for module in model.modules())
-
-
-def test_the_mode_is_restored_after_an_error():
-    model = small_model().train()
-    with pytest.raises(RuntimeError, match="spilt"), evaluating(model):
-        raise RuntimeError("spilt")
-    assert model.training and torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -10,7 +10,7 @@ import torch
 from playground.config import ClampConfig, FutureHeads, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
-from playground.training.evaluation import evaluate, evaluating
+from playground.training.evaluation import evaluate
 from playground.training.loop import Clock, Member, fit, start_state
 from playground.training.optim import learning_rate, make_optimizer
 from tasks.base import seeded_generator
@@ -188,6 +188,5 @@ def test_evaluation_restores_the_mode_and_keeps_no_gradients():
     assert model.training
     assert len(result.loss) == 2
     assert result.scores[0].name == "repeat_accuracy"
-    with evaluating(model.eval()):
-        assert not torch.is_grad_enabled()
-    assert not model.training
+    evaluate(model.eval(), task)
+    assert not model.training and torch.is_grad_enabled()

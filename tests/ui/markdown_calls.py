@@ -249,7 +249,7 @@ def _part(target: ast.expr, value: ast.expr, name: str) -> ast.expr:
 
 def _is_number(annotation: ast.expr) -> bool:
     """Whether a type is that of numbers, or of names written in the code."""
-    return re.fullmatch(r"(\w+\[)?(int|float|bool|Rows)\]?", ast.unparse(annotation)) is not None
+    return re.fullmatch(r"(\w+\[)?(int|float|bool|RowSource)\]?", ast.unparse(annotation)) is not None
 
 
 def _is_numeric(spec: str) -> bool:

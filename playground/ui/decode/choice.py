@@ -36,7 +36,7 @@ SLIDE_HELP = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class DecodingModel:
     """A model on the page."""
 
     title: str
@@ -68,7 +68,7 @@ class Settings:
     slide: bool
 
 
-def choose_models(runs: Sequence[Run], groups: Mapping[str, Group]) -> list[Shown]:
+def choose_models(runs: Sequence[Run], groups: Mapping[str, Group]) -> list[DecodingModel]:
     """One or two models; the page says why a model cannot be opened."""
     newest_first = list(runs)[::-1]
     names = {run.id: run_name(run, groups[run.id]) for run in newest_first}
@@ -96,7 +96,7 @@ def choose_models(runs: Sequence[Run], groups: Mapping[str, Group]) -> list[Show
     return _load(chosen, groups)
 
 
-def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
+def choose_prompts(shown: Sequence[DecodingModel]) -> list[tuple[int, ...] | None]:
     """The prompt of each model, encoded by its own task; None if the text is no valid prompt, and the page says why."""
     task = shown[0].loaded.task
     place = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
@@ -134,7 +134,7 @@ def choose_prompts(shown: Sequence[Shown]) -> list[tuple[int, ...] | None]:
     return list(prompts)
 
 
-def choose_settings(shown: Sequence[Shown]) -> Settings:
+def choose_settings(shown: Sequence[DecodingModel]) -> Settings:
     """Controls for length, drafts and the choice of tokens."""
     most = max(item.n_future for item in shown)
     task = shown[0].loaded.task
@@ -162,14 +162,14 @@ def choose_settings(shown: Sequence[Shown]) -> Settings:
     )
 
 
-def room(item: Shown, prompt: Sequence[int], settings: Settings) -> int:
+def room(item: DecodingModel, prompt: Sequence[int], settings: Settings) -> int:
     """New tokens that fit: the wanted number if the context slides; none if the prompt is too long."""
     if settings.slide:
         return settings.new_tokens
     return max(0, min(settings.new_tokens, item.loaded.model.n_ctx + 1 - len(prompt)))
 
 
-def config_for(item: Shown, settings: Settings, new_tokens: int) -> DecodingConfig:
+def config_for(item: DecodingModel, settings: Settings, new_tokens: int) -> DecodingConfig:
     """The settings of `generate` for one model."""
     speculative = min(settings.speculative, item.n_future)
     tree = None
@@ -193,18 +193,18 @@ def _choose_step(place: DeltaGenerator, run: Run, side: str) -> int:
     return place.select_slider("Stored step", steps, steps[-1], key=f"decode-step-{side}-{run.id}")
 
 
-def _load(chosen: Sequence[tuple[Run, int]], groups: Mapping[str, Group]) -> list[Shown]:
+def _load(chosen: Sequence[tuple[Run, int]], groups: Mapping[str, Group]) -> list[DecodingModel]:
     names = [f"{groups[run.id].label}, seed {run.record.seed}" for run, _ in chosen]
     called = titles(names, [step for _, step in chosen], [run.id for run, _ in chosen])
-    found: list[Shown] = []
+    found: list[DecodingModel] = []
     for (run, step), title in zip(chosen, called, strict=True):
         loaded = load_stored(run, step)
         if loaded is not None:
-            found.append(Shown(title=title, run=run, loaded=loaded))
+            found.append(DecodingModel(title=title, run=run, loaded=loaded))
     return found
 
 
-def _typed(shown: Sequence[Shown], text: str) -> list[tuple[int, ...] | None]:
+def _typed(shown: Sequence[DecodingModel], text: str) -> list[tuple[int, ...] | None]:
     prompts: list[tuple[int, ...] | None] = []
     problems: list[str] = []
     for item in shown:

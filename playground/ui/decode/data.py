@@ -1,35 +1,30 @@
 """Computations of the page Decode on a loaded model: prompts, plain and speculative decoding, their speed, draft trees.
 
-Imports PyTorch only when something is computed. Decodings are cached per model, so that a rerun of the page with unchanged
-settings computes nothing.
+Imports PyTorch only when something is computed. Decodings are kept, so that a rerun of the page with unchanged settings
+computes nothing.
 """
 
 import dataclasses
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 from playground.generation.config import DecodingConfig
 from playground.generation.tree import Tree
 from playground.results import Decoding, DecodingSpeed, DecodingStep
-from playground.ui.shared.models import Loaded, one_at_a_time
+from playground.ui.shared.models import Loaded, kept, one_at_a_time
 
 if TYPE_CHECKING:
     from tasks.base import Task
 
-T = TypeVar("T")
-MOST_KEPT = 32
-"""Decodings cached per model; the newest are kept."""
+MOST_KEPT = 64
+"""Decodings, and trees, that are kept: the newest."""
 NEW_TOKENS = 48
 REPEATS, PATIENCE = 3, 0.7
 """Timing repeats, plain and speculative in alternation; only one repeat if the first takes more than PATIENCE seconds."""
 TREE_PROMPTS = 16
 """Test prompts on which the acceptance of candidates is measured, to choose a tree."""
-_kept: WeakKeyDictionary[Any, OrderedDict[Any, Any]] = WeakKeyDictionary()
-"""Cached values by model: dropped together with the model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,41 +79,11 @@ def token_strings(task: "Task", decodings: Sequence[Decoding]) -> dict[int, str]
 
 
 @one_at_a_time
+@kept(MOST_KEPT)
 def decode(
     loaded: Loaded, prompt: tuple[int, ...], config: DecodingConfig, *, seed: int = 0, cached: bool = True
 ) -> Decoded:
     """Decode a prompt plainly and speculatively, with repeats for the timing. Raises ValueError as `generate` does."""
-    return _remembered(
-        loaded, ("decoded", prompt, config, seed, cached), lambda: _decode(loaded, prompt, config, seed, cached)
-    )
-
-
-@one_at_a_time
-def tree_of(loaded: Loaded, nodes: int, *, cached: bool = True) -> Tree:
-    """The tree of `nodes` tokens (drafts and the token before them) with the highest acceptance on continued test prompts."""
-
-    def choose() -> Tree:
-        from playground.running.decoding import choose_tree, task_prompts
-
-        most = loaded.model.n_ctx - loaded.model.n_future
-        prompts = [prompt[:most] for prompt in task_prompts(loaded.task, TREE_PROMPTS)]
-        return choose_tree(loaded.model, prompts, nodes, cached=cached)
-
-    return _remembered(loaded, ("tree", nodes, cached), choose)
-
-
-def _remembered(loaded: Loaded, key: Any, compute: Callable[[], T]) -> T:
-    known: OrderedDict[Any, Any] = _kept.setdefault(loaded.model, OrderedDict())
-    if key in known:
-        known.move_to_end(key)
-        return known[key]
-    known[key] = value = compute()
-    while len(known) > MOST_KEPT:
-        known.popitem(last=False)
-    return value
-
-
-def _decode(loaded: Loaded, prompt: tuple[int, ...], config: DecodingConfig, seed: int, cached: bool) -> Decoded:
     from playground.generation.generate import generate
     from playground.running.decoding import measure_decoding
     from tasks.base import seeded_generator
@@ -141,6 +106,17 @@ def _decode(loaded: Loaded, prompt: tuple[int, ...], config: DecodingConfig, see
         parts_at = next((place for place, (one, other) in enumerate(both) if one != other), None)
     gap = None if parts_at is None else _gap(loaded, plain, parts_at)
     return Decoded(plain=plain, speculative=speculative, speed=speed, parts_at=parts_at, gap=gap)
+
+
+@one_at_a_time
+@kept(MOST_KEPT)
+def tree_of(loaded: Loaded, nodes: int, *, cached: bool = True) -> Tree:
+    """The tree of `nodes` tokens (drafts and the token before them) with the highest acceptance on continued test prompts."""
+    from playground.running.decoding import choose_tree, task_prompts
+
+    most = loaded.model.n_ctx - loaded.model.n_future
+    prompts = [prompt[:most] for prompt in task_prompts(loaded.task, TREE_PROMPTS)]
+    return choose_tree(loaded.model, prompts, nodes, cached=cached)
 
 
 def _gap(loaded: Loaded, plain: Decoding, place: int) -> float:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from playground.runs.record import default_runs_dir
 from playground.runs.store import read_store
-from playground.ui.decode.choice import Shown, choose_models, choose_prompts, choose_settings
+from playground.ui.decode.choice import DecodingModel, choose_models, choose_prompts, choose_settings
 from playground.ui.decode.numbers import numbers_view
 from playground.ui.decode.view import text_view, write_all
 from playground.ui.shared.empty import no_rows, no_runs
@@ -37,7 +37,7 @@ def main() -> None:
         _alone(shown)
 
 
-def _alone(shown: Sequence[Shown]) -> None:
+def _alone(shown: Sequence[DecodingModel]) -> None:
     """Everything below the choice of models, as a fragment: its controls redraw it alone."""
 
     @st.fragment

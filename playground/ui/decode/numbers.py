@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from playground.figures.decoding_acceptance import ShownAcceptance, acceptance_figure
+from playground.figures.decoding_acceptance import RunAcceptance, acceptance_figure
 from playground.results import DecodingSpeed
 from playground.ui.decode.view import Written, drafts_title
 from playground.ui.shared.charts import chart, choose_look, html_download
@@ -26,7 +26,7 @@ def numbers_view(written: Sequence[Written]) -> None:
     st.caption(_timing(measured[0][1]))
     st.subheader("Which drafts were accepted", anchor=False)
     shown = [
-        ShownAcceptance(
+        RunAcceptance(
             title=one.item.title,
             drafts=drafts_title(one.config),
             acceptance=speed.acceptance,

@@ -8,10 +8,10 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from playground.figures.decoding_script import CSS, SCRIPT
-from playground.figures.decoding_text import ShownText, decoding_data, decoding_html
+from playground.figures.decoding_text import WrittenText, decoding_data, decoding_html
 from playground.generation.config import DecodingConfig
 from playground.results import Decoding
-from playground.ui.decode.choice import Settings, Shown, config_for, room
+from playground.ui.decode.choice import DecodingModel, Settings, config_for, room
 from playground.ui.decode.data import Decoded, decode, reads_joined, token_strings
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import plural
@@ -31,12 +31,14 @@ TIE = 1e-3
 class Written:
     """The decoded prompt of one model."""
 
-    item: Shown
+    item: DecodingModel
     config: DecodingConfig
     decoded: Decoded
 
 
-def write_all(shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None], settings: Settings) -> list[Written]:
+def write_all(
+    shown: Sequence[DecodingModel], prompts: Sequence[tuple[int, ...] | None], settings: Settings
+) -> list[Written]:
     """Decode with every model that has a prompt; the page says why a model is left out."""
     found: list[Written] = []
     for item, prompt, new_tokens in _with_room(shown, prompts, settings):
@@ -48,8 +50,8 @@ def write_all(shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None],
 
 
 def _with_room(
-    shown: Sequence[Shown], prompts: Sequence[tuple[int, ...] | None], settings: Settings
-) -> list[tuple[Shown, tuple[int, ...], int]]:
+    shown: Sequence[DecodingModel], prompts: Sequence[tuple[int, ...] | None], settings: Settings
+) -> list[tuple[DecodingModel, tuple[int, ...], int]]:
     """The models whose context has room after their prompt, and for how many new tokens; the page explains missing room."""
     fits = [
         (item, prompt, room(item, prompt, settings))
@@ -135,7 +137,7 @@ def drafts_title(config: DecodingConfig) -> str:
     return f"K = {config.drafts.speculative}"
 
 
-def _texts(written: Written) -> list[ShownText]:
+def _texts(written: Written) -> list[WrittenText]:
     """The texts of one model: plain, and speculative if it drafts."""
     found, task = written.decoded, written.item.loaded.task
     both = [found.plain, *([] if found.speculative is None else [found.speculative])]
@@ -143,9 +145,9 @@ def _texts(written: Written) -> list[ShownText]:
     row = found.plain.decoded[0]
     spaced = not reads_joined(task, (*row.prompt, *row.tokens))
 
-    def shown(decoding: Decoding, how: str) -> ShownText:
+    def shown(decoding: Decoding, how: str) -> WrittenText:
         row = decoding.decoded[0]
-        return ShownText(
+        return WrittenText(
             title=f"{written.item.title}: {how}",
             row=row,
             speculative=decoding.speculative,

@@ -9,12 +9,12 @@ from playground.figures.ablation import Limits, alone_figure, before_after_figur
 from playground.figures.prediction_text import Predictions, predictions_html
 from playground.results import AblationEffects, AblationMethod, AttentionScores, Head, layer_title, used_by
 from playground.results.base import Paths
+from playground.results.causal import CLEAR
 from playground.runs.store import Run
 from playground.ui.heads.attention import scores_at
 from playground.ui.heads.choice import ChosenRow, choose_model, choose_row
 from playground.ui.heads.figure import place_figure
 from playground.ui.heads.models import (
-    CLEAR,
     DRAWS,
     all_parts,
     has_mlps,
@@ -24,7 +24,7 @@ from playground.ui.heads.models import (
     test_rows,
     without,
 )
-from playground.ui.heads.stored import Shown, probe_history
+from playground.ui.heads.stored import RunsOnPage, probe_history
 from playground.ui.shared.charts import Look, chart, html_download
 from playground.ui.shared.models import Loaded
 from playground.ui.shared.text import plain
@@ -44,7 +44,7 @@ AT_ONCE = 1.0
 """`Each part alone` is measured automatically if it takes at most this many seconds, else on request."""
 
 
-def ablation_view(shown: Shown) -> None:
+def ablation_view(shown: RunsOnPage) -> None:
     """Choose parts to ablate; shows accuracy, loss and predictions before and after."""
     found = choose_model(shown)
     if found is None:

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from playground.figures.attention_script import CSS, SCRIPT
-from playground.figures.attention_text import ShownHead, attention_data, attention_html
+from playground.figures.attention_text import HeadOnRow, attention_data, attention_html
 from playground.figures.head_colors import head_color
 from playground.figures.heads import at_step
 from playground.figures.pattern import pattern_figure
@@ -17,7 +17,7 @@ from playground.runs.store import Run
 from playground.text import visible
 from playground.ui.heads.choice import ChosenRow, choose_model, choose_row
 from playground.ui.heads.models import induction_targets, patterns, scores_on_task
-from playground.ui.heads.stored import Shown, best_scores, has_probe
+from playground.ui.heads.stored import RunsOnPage, best_scores, has_probe
 from playground.ui.shared.charts import Look, chart
 from playground.ui.shared.models import Loaded
 from playground.ui.shared.text import MOST
@@ -28,7 +28,7 @@ export default function ({ data, parentElement }) { drawAttention(parentElement.
 """
 
 
-def attention_view(shown: Shown) -> None:
+def attention_view(shown: RunsOnPage) -> None:
     """Choose heads and a row; shows what the heads attend to."""
     found = choose_model(shown)
     if found is None:
@@ -118,9 +118,9 @@ def _option(head: Head, scores: AttentionScores) -> str:
     return visible(f"{head.short} (induction {induction:.2f})", MOST)
 
 
-def _shown_head(head: Head, scores: AttentionScores, loaded: Loaded, row: ChosenRow) -> ShownHead:
+def _shown_head(head: Head, scores: AttentionScores, loaded: Loaded, row: ChosenRow) -> HeadOnRow:
     pattern = patterns(loaded, row.tokens)[head.layer][head.index]
-    return ShownHead(
+    return HeadOnRow(
         name=head.short, title=head.title, note=head_note(head, scores), color=head_color(head), pattern=pattern
     )
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from playground.analysis.groups import Group
 from playground.runs.store import Run
-from playground.ui.heads.stored import Shown
+from playground.ui.heads.stored import RunsOnPage
 from playground.ui.shared.models import Loaded, load_stored
 from playground.ui.shared.text import plain
 from playground.ui.shared.two_runs import LONGEST_TITLE, choose_two
@@ -43,7 +43,7 @@ class ChosenRow:
     """Its index in the test set; 0 for other rows."""
 
 
-def choose_shown(runs: Sequence[Run], groups: Mapping[str, Group]) -> Shown:
+def choose_shown(runs: Sequence[Run], groups: Mapping[str, Group]) -> RunsOnPage:
     """One or two of the runs; the same run chosen twice is shown once."""
     left_column, right_column = st.columns(2)
     left, right = choose_two(runs, groups, (left_column, right_column))
@@ -52,10 +52,10 @@ def choose_shown(runs: Sequence[Run], groups: Mapping[str, Group]) -> Shown:
     for run in chosen:
         title = f"{groups[run.id].label}, seed {run.record.seed}"
         titles[run.id] = title if title not in titles.values() and len(title) <= LONGEST_TITLE else run.id
-    return Shown(runs=tuple(chosen), titles=titles)
+    return RunsOnPage(runs=tuple(chosen), titles=titles)
 
 
-def choose_model(shown: Shown) -> tuple[Run, int, Loaded] | None:
+def choose_model(shown: RunsOnPage) -> tuple[Run, int, Loaded] | None:
     """One of the runs, a stored step of it, and the model; None, with a sentence on the page, if none can be opened."""
     having = {run.id: run for run in shown.runs if run.checkpoints}
     if not having:

@@ -12,7 +12,7 @@ from playground.runs.store import Run
 from playground.text import visible
 from playground.ui.heads.models import composition_of, scores_on_task
 from playground.ui.heads.stored import (
-    Shown,
+    RunsOnPage,
     choose_rows,
     compositions_of,
     has_probe,
@@ -43,7 +43,7 @@ class Graph:
     step: int
 
 
-def composition_view(shown: Shown) -> None:
+def composition_view(shown: RunsOnPage) -> None:
     """The graph of each run at a chosen step."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kind: Kind = st.segmented_control(
@@ -92,7 +92,7 @@ def composition_view(shown: Shown) -> None:
         _draw(shown, graphs, stored, kind, score or names[0], look)
 
 
-def _choose_step(shown: Shown, stored: Mapping[str, History[Composition]]) -> int | None:
+def _choose_step(shown: RunsOnPage, stored: Mapping[str, History[Composition]]) -> int | None:
     """One step for all runs: measured steps, or for a run without measurements the steps with stored weights."""
     steps: set[int] = set()
     for run in shown.runs:
@@ -125,7 +125,7 @@ def _graph(run: Run, step: int, stored: History[Composition] | None, scores: Att
 
 
 def _draw(
-    shown: Shown,
+    shown: RunsOnPage,
     graphs: Mapping[str, Graph],
     stored: Mapping[str, History[Composition]],
     kind: Kind,

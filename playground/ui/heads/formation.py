@@ -8,12 +8,12 @@ from playground.figures.formation_events import subject
 from playground.results import Event, Formation, score_title
 from playground.text import visible
 from playground.ui.heads.figure import place_figure
-from playground.ui.heads.stored import Shown, choose_rows, formation_of, histories_of, score_names
+from playground.ui.heads.stored import RunsOnPage, choose_rows, formation_of, histories_of, score_names
 from playground.ui.shared.text import MOST
 from playground.ui.shared.words import short
 
 
-def formation_view(shown: Shown) -> None:
+def formation_view(shown: RunsOnPage) -> None:
     """Curves of all heads on one score, with the events of each run above them."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         place = st.empty()

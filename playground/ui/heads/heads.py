@@ -12,12 +12,12 @@ from playground.ui.heads.choice import choose_shown
 from playground.ui.heads.composition import composition_view
 from playground.ui.heads.formation import formation_view
 from playground.ui.heads.maps import maps_view
-from playground.ui.heads.stored import Shown, has_anything
+from playground.ui.heads.stored import RunsOnPage, has_anything
 from playground.ui.shared.empty import no_rows, no_runs
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.selection import choose_task, groups_of
 
-VIEWS: dict[str, Callable[[Shown], None]] = {
+VIEWS: dict[str, Callable[[RunsOnPage], None]] = {
     "Formation": formation_view,
     "Heat-maps": maps_view,
     "Attention at work": attention_view,

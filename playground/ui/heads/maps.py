@@ -13,7 +13,7 @@ from playground.results import score_title
 from playground.runs.probes import probe_file
 from playground.text import visible
 from playground.ui.heads.figure import place_figure
-from playground.ui.heads.stored import Rows, Shown, choose_rows, histories_of, score_names
+from playground.ui.heads.stored import RowSource, RunsOnPage, choose_rows, histories_of, score_names
 from playground.ui.shared.text import MOST
 
 MOST_SCORES = 2
@@ -26,7 +26,7 @@ PAIRING_HELP = (
 )
 
 
-def maps_view(shown: Shown) -> None:
+def maps_view(shown: RunsOnPage) -> None:
     """Heat-maps of all heads of each run, and of their difference."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         place = st.empty()
@@ -83,13 +83,16 @@ def maps_view(shown: Shown) -> None:
 
 
 def _kept(version: Hashable, build: Callable[[], go.Figure]) -> go.Figure:
-    """The figure of the last rerun, unless its content has changed: building its many frames takes long."""
+    """The figure of the last rerun, unless its content has changed: building its many frames takes long.
+
+    In the session, which shows one: a cache for all sessions would keep large figures that nobody looks at any more.
+    """
     kept = st.session_state.get("heads-figure")
     if kept is None or kept[0] != version:
         kept = st.session_state["heads-figure"] = (version, build())
     return kept[1]
 
 
-def _version(path: Path, rows: Rows) -> tuple[Path, int, int]:
+def _version(path: Path, rows: RowSource) -> tuple[Path, int, int]:
     status = probe_file(path, rows).stat()
     return path, status.st_mtime_ns, status.st_size

@@ -1,6 +1,5 @@
 """Computations of the Heads page on stored models: patterns, ablations, composition. Cached; torch is imported only here."""
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from playground.results import AblationEffects, AblationMethod, AttentionScores, Composition, Head
-from playground.ui.shared.models import Loaded, is_large, one_at_a_time
+from playground.ui.shared.models import Loaded, is_large, kept, one_at_a_time
 
 if TYPE_CHECKING:
     from playground.probes.ablation import Ablator
@@ -17,15 +16,12 @@ if TYPE_CHECKING:
 
 ROWS, FEWER_ROWS = 64, 16
 """Test rows that ablations are measured on; fewer for large models."""
-BATCH = 16
 DRAWS = 5
 """Draws of random other heads, as controls."""
-CLEAR = 0.3
-"""A head with a smaller score is in no named group (as in playground/probes/knockout.py)."""
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=32)
+@kept(32)
 def patterns(loaded: Loaded, tokens: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
     """`[head, query, key]`: the attention pattern of every layer on one row."""
     import torch
@@ -36,7 +32,7 @@ def patterns(loaded: Loaded, tokens: tuple[int, ...]) -> dict[str, NDArray[np.fl
     return {layer: pattern[0].cpu().numpy() for layer, pattern in found.items()}
 
 
-@functools.lru_cache(maxsize=32)
+@kept(32)
 def induction_targets(tokens: tuple[int, ...]) -> NDArray[np.bool_]:
     """`[query, key]`: where an ideal induction head attends."""
     import torch
@@ -47,7 +43,7 @@ def induction_targets(tokens: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=16)
+@kept(16)
 def composition_of(loaded: Loaded) -> Composition:
     """Composition, computed from the weights."""
     from playground.probes.composition import composition
@@ -56,7 +52,7 @@ def composition_of(loaded: Loaded) -> Composition:
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=16)
+@kept(16)
 def scores_on_task(loaded: Loaded) -> AttentionScores:
     """Attention scores on rows of the task, as the probe `task_attention` measures them during training."""
     from playground.probes.registry import make_probes
@@ -66,7 +62,7 @@ def scores_on_task(loaded: Loaded) -> AttentionScores:
     return measured
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def test_rows(loaded: Loaded) -> "Batch":
     """The test rows that ablations are measured on."""
     from playground.probes.rows import probe_batch
@@ -74,7 +70,7 @@ def test_rows(loaded: Loaded) -> "Batch":
     return probe_batch(loaded.task, FEWER_ROWS if is_large(loaded) else ROWS)
 
 
-@functools.lru_cache(maxsize=12)
+@kept(12)
 def ablator(loaded: Loaded, method: AblationMethod) -> "Ablator":
     """The ablator with the activations of the test rows."""
     from playground.probes.ablation import Ablator
@@ -84,37 +80,39 @@ def ablator(loaded: Loaded, method: AblationMethod) -> "Ablator":
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=16)
+@kept(16)
 def whole(loaded: Loaded) -> NDArray[np.float64]:
     """`[2, batch, offset]`: loss and accuracy of the whole model."""
-    return _measure(loaded, (), "zero")
+    from playground.probes.ablation import scores_by_batch
+
+    return scores_by_batch(loaded.model, test_rows(loaded))
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=256)
+@kept(256)
 def without(loaded: Loaded, sets: tuple[tuple[str, ...], ...], method: AblationMethod) -> AblationEffects:
-    """The effect of ablating each of several sets of components, as `playground.probes.ablation.ablate` returns it."""
-    from playground.probes.ablation import SET
+    """The effect of ablating each of several sets of components, as `playground.probes.ablation.ablate` returns it.
 
+    Not `ablate` itself, which would run the whole model again for every choice on the page.
+    """
+    from playground.probes.ablation import SET, effects_of, scores_by_batch
+
+    names = [SET.join(components) for components in sets]
+    rows = test_rows(loaded)
     clean = whole(loaded)
-    taken = np.array([_measure(loaded, components, method) for components in sets]).reshape(-1, *clean.shape)
-    return AblationEffects(
-        components=tuple(SET.join(components) for components in sets),
-        method=method,
-        patterns="free",
-        clean_loss=clean[0],
-        clean_accuracy=clean[1],
-        loss=taken[:, 0],
-        accuracy=taken[:, 1],
-    )
+    taken = [scores_by_batch(loaded.model, rows, _prepared(loaded, method), name) if name else clean for name in names]
+    return effects_of(names, method, clean, taken)
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def seconds_to_measure(loaded: Loaded) -> float:
     """Duration of one measurement on the test rows, timed once per model."""
+    from playground.probes.ablation import scores_by_batch
+
+    rows = test_rows(loaded)
     started = time.perf_counter()
-    _measure(loaded, (), "zero")
+    scores_by_batch(loaded.model, rows)
     return time.perf_counter() - started
 
 
@@ -130,7 +128,7 @@ def random_sets(heads: Sequence[Head], count: int, draws: int = DRAWS) -> tuple[
 
 
 @one_at_a_time
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def predicted(
     loaded: Loaded,
     tokens: tuple[int, ...],
@@ -146,14 +144,11 @@ def predicted(
     """
     import torch
 
-    from playground.probes.quiet import all_offsets, quietly
+    from playground.probes.ablation import predicted_tokens
 
-    model = loaded.model
     source = _prepared(loaded, method)
     hooks = source.hooks(list(components), first_row=number, places=torch.tensor([places])) if components else []
-    with quietly(model, hooks):
-        logits = model(torch.tensor([tokens]).to(model.W_E.device), all_offsets(model))
-    return logits[0].argmax(dim=-1).T.cpu().numpy()
+    return predicted_tokens(loaded.model, torch.tensor([tokens]), hooks)[0]
 
 
 def all_parts(loaded: Loaded) -> tuple[tuple[str, ...], ...]:
@@ -165,23 +160,6 @@ def all_parts(loaded: Loaded) -> tuple[tuple[str, ...], ...]:
 
 def has_mlps(loaded: Loaded) -> bool:
     return loaded.model.config.mlp != "none"
-
-
-def _measure(loaded: Loaded, components: tuple[str, ...], method: AblationMethod) -> NDArray[np.float64]:
-    """`[2, batch, offset]`: loss and accuracy without the components."""
-    from playground.probes.quiet import quietly
-    from tasks.scoring import teacher_forced
-
-    model = loaded.model
-    rows = test_rows(loaded).to(model.W_E.device)
-    source = _prepared(loaded, method) if components else None
-    found: list[list[tuple[float, ...]]] = []
-    for start in range(0, len(rows.tokens), BATCH):
-        part = rows.rows(start, start + BATCH)
-        with quietly(model, source.hooks(list(components), first_row=start) if source else []):
-            scored = teacher_forced(lambda tokens, offsets: model(tokens, offsets), [part], model.n_future)
-        found.append([scored.loss, scored.accuracy])
-    return np.array(found).transpose(1, 0, 2)
 
 
 def _prepared(loaded: Loaded, method: AblationMethod) -> "Ablator":

@@ -15,8 +15,8 @@ from playground.runs.reading import bad_lines
 from playground.runs.store import Run
 from playground.ui.shared.text import code, plain
 
-Rows = Literal["task_attention", "attention"]
-ROWS: dict[Rows, str] = {"task_attention": "rows of the task", "attention": "random repeats"}
+RowSource = Literal["task_attention", "attention"]
+ROWS: dict[RowSource, str] = {"task_attention": "rows of the task", "attention": "random repeats"}
 ROWS_HELP = (
     "**rows of the task**: rows of its test set, at the queries before the tokens that it scores. **random repeats**: random "
     "tokens that repeat, equal for every task, at every query; a head that copies only what its task repeats, such as names, "
@@ -27,7 +27,7 @@ MOST_COMMAND = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class RunsOnPage:
     """The one or two runs on the page, with their titles in figures."""
 
     runs: tuple[Run, ...]
@@ -59,9 +59,9 @@ def how_to_measure(run: Run, probes: str = ALONG_TRAINING) -> str:
     return f"It has no stored weights to measure them from; a new training does it with {code(f'--probes {probes}')}."
 
 
-def choose_rows(shown: Shown) -> Rows:
+def choose_rows(shown: RunsOnPage) -> RowSource:
     """The rows on which the shown scores were measured; no control if there is only one kind."""
-    present: list[Rows] = [kind for kind in ROWS if any(has_probe(run, kind) for run in shown.runs)]
+    present: list[RowSource] = [kind for kind in ROWS if any(has_probe(run, kind) for run in shown.runs)]
     if len(present) < 2:
         return (present or ["task_attention"])[0]
     return st.segmented_control(
@@ -76,7 +76,7 @@ def choose_rows(shown: Shown) -> Rows:
     )
 
 
-def scores_of(run: Run, rows: Rows) -> AttentionHistory | None:
+def scores_of(run: Run, rows: RowSource) -> AttentionHistory | None:
     """The attention scores of a run along training; None, with a sentence on the page, if there are none."""
     found = run.read_history(rows, AttentionScores)
     if not _is_readable(run, rows, found):
@@ -97,7 +97,7 @@ def best_scores(run: Run) -> AttentionHistory | None:
     return scores_of(run, "task_attention" if has_probe(run, "task_attention") else "attention")
 
 
-def histories_of(shown: Shown, rows: Rows) -> dict[str, AttentionHistory]:
+def histories_of(shown: RunsOnPage, rows: RowSource) -> dict[str, AttentionHistory]:
     """The scores of every shown run that has some, by run id."""
     found = {run.id: scores_of(run, rows) for run in shown.runs}
     return {run_id: history for run_id, history in found.items() if history is not None}

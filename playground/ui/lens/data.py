@@ -4,14 +4,13 @@ Imports PyTorch only when something is computed.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from playground.figures.lens import Reading, readable
 from playground.results import Lens, layer_title
-from playground.ui.shared.models import Loaded, one_at_a_time
+from playground.ui.shared.models import Loaded, kept, one_at_a_time
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +22,10 @@ Way = Literal["through", "direct"]
 ROWS = 32
 """Test rows that the means are taken over."""
 RANKS = 3
-_means: WeakKeyDictionary[Any, Lens] = WeakKeyDictionary()
-"""Cached means by model: dropped together with the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TokenRow:
     """One row of tokens, without its padding, as a batch of one."""
 
     batch: "Batch"
@@ -46,15 +43,15 @@ class Row:
         return int(scored[0]) if len(scored) else len(self.tokens)
 
 
-def row_of_test_set(task: "Task", number: int) -> Row:
+def row_of_test_set(task: "Task", number: int) -> TokenRow:
     """A row of the test set; the last one if `number` is too large."""
     batch = task.test_batch(number + 1)
     batch = batch.rows(len(batch.tokens) - 1, len(batch.tokens))
     length = int((batch.documents[0] >= 0).sum())
-    return Row(batch=_first(batch, length))
+    return TokenRow(batch=_first(batch, length))
 
 
-def typed_row(task: "Task", text: str) -> Row:
+def typed_row(task: "Task", text: str) -> TokenRow:
     """A typed row, without scored tokens. Raises ValueError as `Task.encode` does."""
     import torch
 
@@ -63,11 +60,11 @@ def typed_row(task: "Task", text: str) -> Row:
     tokens = torch.tensor([task.encode(text)])
     everything = torch.ones_like(tokens, dtype=torch.bool)
     batch = Batch(tokens=tokens, loss_mask=everything, score_mask=~everything, documents=torch.zeros_like(tokens))
-    return Row(batch=_first(batch, task.n_ctx), cut=max(0, tokens.shape[1] - task.n_ctx))
+    return TokenRow(batch=_first(batch, task.n_ctx), cut=max(0, tokens.shape[1] - task.n_ctx))
 
 
 @one_at_a_time
-def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> Reading:
+def read_row(loaded: Loaded, row: TokenRow, *, offset: int, way: Way, title: str) -> Reading:
     """Predictions of every layer along the row. Read directly, one more row at the top is the model's own prediction."""
     from playground.probes.lens import lens_view
 
@@ -98,13 +95,12 @@ def read_row(loaded: Loaded, row: Row, *, offset: int, way: Way, title: str) -> 
 
 
 @one_at_a_time
+@kept(16)
 def means(loaded: Loaded) -> Lens:
-    """Loss and accuracy after every layer, over the first test rows; computed once per model."""
+    """Loss and accuracy after every layer, over the first test rows."""
     from playground.probes.lens import lens
 
-    if loaded.model not in _means:
-        _means[loaded.model] = lens(loaded.model, loaded.task.test_batch(ROWS))
-    return _means[loaded.model]
+    return lens(loaded.model, loaded.task.test_batch(ROWS))
 
 
 def _first(batch: "Batch", length: int) -> "Batch":

@@ -8,7 +8,7 @@ from playground.analysis.groups import Group
 from playground.runs.record import default_runs_dir
 from playground.runs.store import Run, read_store
 from playground.ui.lens.means import lens_means
-from playground.ui.lens.view import Shown, lens_view
+from playground.ui.lens.view import ModelOnPage, lens_view
 from playground.ui.shared.charts import choose_look
 from playground.ui.shared.empty import no_rows, no_runs
 from playground.ui.shared.models import load_stored
@@ -63,15 +63,15 @@ def _choose(runs: Sequence[Run], groups: Mapping[str, Group]) -> Chosen:
     return chosen
 
 
-def _load(chosen: Chosen, groups: Mapping[str, Group]) -> list[Shown]:
+def _load(chosen: Chosen, groups: Mapping[str, Group]) -> list[ModelOnPage]:
     """The models that can be opened; the page says why one cannot."""
     names = [f"{groups[run.id].label}, seed {run.record.seed}" for run, _ in chosen]
     called = titles(names, [step for _, step in chosen], [run.id for run, _ in chosen])
-    found: list[Shown] = []
+    found: list[ModelOnPage] = []
     for (run, step), title in zip(chosen, called, strict=True):
         loaded = load_stored(run, step)
         if loaded is not None:
-            found.append(Shown(title=title, n_future=run.record.n_future, loaded=loaded))
+            found.append(ModelOnPage(title=title, n_future=run.record.n_future, loaded=loaded))
     return found
 
 

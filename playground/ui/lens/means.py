@@ -10,13 +10,13 @@ from playground.figures.lens_curves import SHARE, LensCurve, lens_curves_figure,
 from playground.results import layer_title
 from playground.runs.record import RunRecord
 from playground.ui.lens.data import ROWS, means
-from playground.ui.lens.view import Shown
+from playground.ui.lens.view import ModelOnPage
 from playground.ui.shared.charts import Look, chart, html_download
 from playground.ui.shared.text import plain
 from playground.ui.shared.words import plural
 
 
-def lens_means(shown: Sequence[Shown], records: Sequence[RunRecord], look: Look) -> None:
+def lens_means(shown: Sequence[ModelOnPage], records: Sequence[RunRecord], look: Look) -> None:
     """Draw sentences and curves for the chosen models."""
     st.subheader("From layer to layer", anchor=False)
     with st.spinner(f"Reading {ROWS} test rows after every layer"):
@@ -38,7 +38,7 @@ def lens_means(shown: Sequence[Shown], records: Sequence[RunRecord], look: Look)
     html_download(lambda: figure, "lens-means")
 
 
-def lens_curves(shown: Sequence[Shown]) -> list[LensCurve]:
+def lens_curves(shown: Sequence[ModelOnPage]) -> list[LensCurve]:
     """The means of each model, in different shades if two have equal n."""
     seen: Counter[int] = Counter()
     curves: list[LensCurve] = []

@@ -7,7 +7,7 @@ import streamlit as st
 
 from playground.figures.lens import COLOR_TITLES, ColorBy, Reading, lens_figure
 from playground.figures.text import plain as figure_text
-from playground.ui.lens.data import Row, Way, read_row, row_of_test_set, typed_row
+from playground.ui.lens.data import TokenRow, Way, read_row, row_of_test_set, typed_row
 from playground.ui.shared.charts import Look, chart, html_download
 from playground.ui.shared.guard import guarded
 from playground.ui.shared.models import Loaded
@@ -26,7 +26,7 @@ TYPED = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ModelOnPage:
     """A model on the page."""
 
     title: str
@@ -34,7 +34,7 @@ class Shown:
     loaded: Loaded
 
 
-def lens_view(shown: Sequence[Shown], look: Look) -> None:
+def lens_view(shown: Sequence[ModelOnPage], look: Look) -> None:
     """Choose an offset, a way of reading and a row; draws the predictions of every layer."""
 
     # Its controls rerun the fragment alone, outside the page's own guard; so the fragment needs a guard too.
@@ -46,7 +46,7 @@ def lens_view(shown: Sequence[Shown], look: Look) -> None:
     draw()
 
 
-def _draw(shown: Sequence[Shown], look: Look) -> None:
+def _draw(shown: Sequence[ModelOnPage], look: Look) -> None:
     offset, way, color_by = _choose_reading(max(item.n_future for item in shown))
     rows = _choose_row(shown)
     drawn = [(item, row) for item, row in zip(shown, rows, strict=True) if item.n_future >= offset]
@@ -105,14 +105,14 @@ def _choose_reading(most: int) -> tuple[int, Way, ColorBy]:
     return offset or 1, way, color_by
 
 
-def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
+def _choose_row(shown: Sequence[ModelOnPage]) -> list[TokenRow | None]:
     """The row of each model, encoded by its own task: tasks with equal names may be configured differently."""
     place = st.container(horizontal=True, gap="medium")
     source = place.segmented_control(
         "Tokens from", SOURCES, default=SOURCES[0], required=True, key="lens-source", persist_state="session"
     )
     task = shown[0].loaded.task
-    rows: list[Row | None]
+    rows: list[TokenRow | None]
     if source == SOURCES[1]:
         text = st.text_area(
             "Text",
@@ -136,7 +136,7 @@ def _choose_row(shown: Sequence[Shown]) -> list[Row | None]:
     return rows
 
 
-def _typed(item: Shown, text: str) -> Row | None:
+def _typed(item: ModelOnPage, text: str) -> TokenRow | None:
     try:
         row = typed_row(item.loaded.task, text)
     except ValueError as error:
@@ -150,7 +150,7 @@ def _typed(item: Shown, text: str) -> Row | None:
     return row
 
 
-def _say_what_is_missing(shown: Sequence[Shown], offset: int) -> None:
+def _say_what_is_missing(shown: Sequence[ModelOnPage], offset: int) -> None:
     for item in shown:
         if item.n_future < offset:
             heads = "future head 1" if item.n_future == 1 else f"future heads 1 to {item.n_future}"
@@ -160,7 +160,7 @@ def _say_what_is_missing(shown: Sequence[Shown], offset: int) -> None:
             )
 
 
-def _choose_window(rows: Sequence[Row]) -> tuple[int, int]:
+def _choose_window(rows: Sequence[TokenRow]) -> tuple[int, int]:
     """All positions of a short row; of a long one by default those around the first scored position, or the last ones."""
     length = max(len(row.tokens) for row in rows)
     if length <= WINDOW + 4:
@@ -171,7 +171,7 @@ def _choose_window(rows: Sequence[Row]) -> tuple[int, int]:
     return first, last + 1
 
 
-def _title(item: Shown, offset: int, way: Way) -> str:
+def _title(item: ModelOnPage, offset: int, way: Way) -> str:
     through = f"through future head {offset}" if way == "through" else "directly"
     return f"<b>{figure_text(item.title)}</b><br>offset {offset}, read {through}"
 

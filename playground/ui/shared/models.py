@@ -4,10 +4,10 @@ A model is shared by all sessions, and a probe puts hooks on it while it runs: s
 """
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
@@ -26,6 +26,8 @@ LARGE = 3_000_000
 P = ParamSpec("P")
 T = TypeVar("T")
 _turn = threading.RLock()
+"""Held by the session that runs a model. Not a cache: it keeps hooks of two sessions apart."""
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Loaded:
 
     model: "MTPTransformer"
     task: "Task"
+    number: int = field(default_factory=lambda: next(_numbers))
+    """Different for every model that this server has loaded: caches are keyed by it."""
 
 
 def load_stored(run: Run, step: int) -> Loaded | None:
@@ -41,7 +45,7 @@ def load_stored(run: Run, step: int) -> Loaded | None:
     weights = run.path / "checkpoints" / str(step)
     try:
         with st.spinner("Loading the model"):
-            return _load(run.path, step, weights.stat().st_mtime_ns)
+            return _load(str(run.path), step, weights.stat().st_mtime_ns)
     except (Absent, FileNotFoundError):
         st.info("The weights of this step are gone; choose another step.", icon=":material/info:")
     except (ValueError, OSError) as error:
@@ -49,12 +53,20 @@ def load_stored(run: Run, step: int) -> Loaded | None:
     return None
 
 
-@functools.lru_cache(maxsize=MOST_MODELS)
-def _load(path: Path, step: int, _version: int) -> Loaded:
-    from playground.runs.store import Run
-
+@st.cache_resource(max_entries=MOST_MODELS, show_spinner=False)
+def _load(path: str, step: int, version: int) -> Loaded:  # noqa: ARG001 (a part of the key)
+    """The model, loaded once for each `version` of its weights, by a `Run` of its own: the listed one would keep the task."""
     run = Run(path)
     return Loaded(model=run.model(step), task=run.task)
+
+
+def kept(most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep what a function computes, for its newest `most` calls and all sessions: returned values must not be changed.
+
+    Write it under `one_at_a_time`, not above: a session that computes a value while it waits for its turn, and one that waits
+    for this value during its own turn, would wait for each other forever.
+    """
+    return st.cache_resource(max_entries=most, show_spinner=False, hash_funcs={Loaded: lambda loaded: loaded.number})
 
 
 def one_at_a_time(function: Callable[Concatenate[Loaded, P], T]) -> Callable[Concatenate[Loaded, P], T]:
@@ -78,6 +90,6 @@ def one_at_a_time(function: Callable[Concatenate[Loaded, P], T]) -> Callable[Con
     return run
 
 
-@functools.lru_cache(maxsize=32)
 def is_large(loaded: Loaded) -> bool:
+    """Whether the model has more than `LARGE` parameters."""
     return sum(parameter.numel() for parameter in loaded.model.parameters()) > LARGE

@@ -16,8 +16,9 @@ MOST_KEPT = 32
 def remembered(compute: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
     """Call `compute` once for each state of a run's files and each choice of other arguments, which must be hashable.
 
-    Values are dropped together with the `Run`, which read_store (files.py) replaces when a file of the run changes. A
-    cache of the newest calls, such as functools.lru_cache, would keep the tables of a run in training in all old versions.
+    Values are dropped together with the `Run`, which `read_store` replaces when a file of the run changes. A cache of the
+    newest calls, such as st.cache_resource, would keep the tables of a run in training in all old versions; and it takes
+    0.14 ms to find a value, 0.6 s for each drawing of a page with 1,000 runs and four values of each.
     Shared by all sessions of the server: returned values must not be changed.
     """
     known: WeakKeyDictionary[Run, dict[Hashable, T]] = WeakKeyDictionary()

@@ -1,8 +1,6 @@
 """What the page Decode computes: both ways of decoding, how fast they were, trees; kept beside the model, without a trace."""
 
 import dataclasses
-import gc
-import weakref
 from typing import Any
 
 import pytest
@@ -23,7 +21,7 @@ from playground.ui.decode.data import (
     tree_of,
     usual_length,
 )
-from playground.ui.shared.models import Loaded, is_large
+from playground.ui.shared.models import Loaded
 from tasks import Task, make_task
 from tests.cases import small_model
 
@@ -96,23 +94,10 @@ def test_sampled_text_follows_from_its_seed(task: Task, rule: Any) -> None:
 def test_the_same_is_decoded_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     here = loaded(task)
     first = decode(here, PROMPT, config())
-    monkeypatch.setattr(decode_data, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("playground.generation.generate.generate", lambda *_, **__: pytest.fail("decoded again"))
     assert decode(here, PROMPT, config()) is first
     with pytest.raises(pytest.fail.Exception):
         decode(here, PROMPT, config(max_new_tokens=7))
-
-
-def test_only_the_newest_are_kept_and_nothing_outlives_its_model(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_data, "MOST_KEPT", 2)
-    here = loaded(task)
-    for length in (1, 2, 3, 4):
-        decode(here, PROMPT[:2], config(max_new_tokens=length, speculative=None))
-    assert [key[2].max_new_tokens for key in decode_data._kept[here.model]] == [3, 4]
-    kept = weakref.ref(here.model)
-    del here
-    is_large.cache_clear()
-    gc.collect()
-    assert kept() is None
 
 
 def test_slow_decoding_is_timed_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

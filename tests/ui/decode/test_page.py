@@ -322,7 +322,7 @@ def test_figures_for_a_document(pair: list[Path]) -> None:
 
 def test_a_look_at_the_figures_decodes_nothing_anew(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     app = page()
-    monkeypatch.setattr(decode_data, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("playground.generation.generate.generate", lambda *_, **__: pytest.fail("decoded again"))
     widget(app, "paper").set_value(True)
     app.run()
     assert_well(app)

@@ -258,10 +258,3 @@ def test_heads_are_named_as_the_knockout_names_them() -> None:
     }
     assert other_heads(scores(), 2, 1) == [Head("blocks.0", 1), Head("future_heads.0", 1)]
     assert other_heads(scores(), 2, 2) == [Head("blocks.0", 1), Head("future_heads.1", 0)]
-
-
-def test_the_threshold_is_that_of_the_knockout() -> None:
-    from playground.probes import knockout
-    from playground.ui.heads import models as heads_models
-
-    assert heads_models.CLEAR == knockout.CLEAR

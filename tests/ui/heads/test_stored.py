@@ -9,7 +9,7 @@ from playground.results import Behaviour, Composition
 from playground.runs.probes import probe_file
 from playground.runs.store import Run, read_store
 from playground.ui.heads import stored as stored
-from playground.ui.heads.stored import Shown
+from playground.ui.heads.stored import RunsOnPage
 from tests.fake_runs import write_run, write_weights
 from tests.ui.support import cut_last_line
 
@@ -101,7 +101,7 @@ def test_runs_without_scores_are_left_out(runs: Path, said: list[str]) -> None:
         write_run(runs, steps=100, n_future=n_future)
     first, second = read_store(runs, lenient=True).runs
     probe_file(second.path, "task_attention").unlink()
-    shown = Shown(runs=(first, second), titles={first.id: "one", second.id: "two"})
+    shown = RunsOnPage(runs=(first, second), titles={first.id: "one", second.id: "two"})
     assert list(stored.histories_of(shown, "task_attention")) == [first.id]
     assert second.id in said[0]
     assert list(stored.histories_of(shown, "attention")) == [first.id, second.id]
