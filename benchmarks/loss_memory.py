@@ -21,7 +21,7 @@ from benchmarks.steps import whole_batch
 from benchmarks.timing import Row, quartiles, rounded, summary
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import LOSS
+from playground.training.objectives.n_token import LOSS
 from tasks.base import seeded_generator
 
 SEED, TARGET = 0, 1.05

@@ -17,7 +17,7 @@ from playground.generation.decoder import Decoder
 from playground.model.layers import rotate
 from playground.model.stack import Stack, clip_rows
 from playground.training import cross_entropy
-from playground.training.loss import LOSS
+from playground.training.objectives.n_token import LOSS
 from playground.training.step import Compiled
 from tests import type_checking
 from tests.cases import make_batch, random_tokens, small_model

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from playground.config import RunConfig
 from playground.model.future_heads import SequentialHead
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import Loss, Losses
+from playground.training.objectives.n_token import Loss, Losses
 from tasks.base import Batch
 
 

@@ -11,7 +11,7 @@ from playground.config.future_heads import is_layer
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base
-from playground.training.loss import one_graph_loss
+from playground.training.objectives.n_token import one_graph_loss
 from tasks.base import Batch, Device, Task, seeded_generator
 
 PER_PARAMETER = 16
@@ -93,7 +93,7 @@ def free_memory(device: torch.device) -> int:
 def _heads_at_once(config: RunConfig) -> ModelConfig:
     """The model whose activations are in memory at the same time.
 
-    That is one with a single future head if the future heads run forward and backward one after another (training/loss.py).
+    That is one with a single future head if the future heads run forward and backward one after another (training/objectives/n_token.py).
     """
     model = config.model
     if config.train.backward == "one_graph" or any(len(path) > 1 for path in model.paths):

@@ -22,7 +22,7 @@ from playground.model.stack import Stack, clip_rows, norms_of_rows
 from playground.model.transformer import MTPTransformer
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
-from playground.training.loss import LOSS, Losses, Weights, target_counts
+from playground.training.objectives.n_token import LOSS, Losses, Weights, target_counts
 from playground.training.optim import join_optimizers, own_counters
 from playground.training.process_group import current_process_group
 from playground.training.step_result import StepResult, loss_names

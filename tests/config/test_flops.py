@@ -8,7 +8,7 @@ from playground.config import SIZES, ModelConfig
 from playground.config.flops import count_training_flops, training_flops_per_token
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import one_graph_loss
+from playground.training.objectives.n_token import one_graph_loss
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, make_batch, random_tokens, small_config
 
 ROWS = 2

@@ -8,7 +8,7 @@ from playground.config.base import fits_base
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base, is_further, start_on_base
 from playground.training.loop import start_state
-from playground.training.loss import LOSS, n_token_losses
+from playground.training.objectives.n_token import LOSS, n_token_losses
 from playground.training.optim import make_optimizer
 from tasks.base import Batch
 from tasks.induction import InductionConfig

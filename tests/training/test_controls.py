@@ -13,7 +13,7 @@ from playground.model.transformer import MTPTransformer
 from playground.running.presets import make_config
 from playground.running.runner import train
 from playground.training.loop import start_state
-from playground.training.loss import LOSS
+from playground.training.objectives.n_token import LOSS
 from playground.training.sampler import Sampler
 from playground.training.step import Learner, PlainStep
 from playground.training.step_result import to_rows

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from playground.training import cross_entropy
 from playground.training.cross_entropy import fused_cross_entropy, linear_cross_entropy
-from playground.training.loss import one_graph_loss, per_head_loss
+from playground.training.objectives.n_token import one_graph_loss, per_head_loss
 from tasks.targets import IGNORED
 from tests.cases import make_batch, random_tokens, small_model
 

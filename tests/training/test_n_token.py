@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from playground.training.cross_entropy import linear_cross_entropy
-from playground.training.loss import Losses, n_token_losses, one_graph_loss, per_head_loss
+from playground.training.objectives.n_token import Losses, n_token_losses, one_graph_loss, per_head_loss
 from tasks.base import Batch
 from tests.cases import FUTURE_HEADS, TYPE_OPTIONS, make_batch, random_tokens, small_model
 
@@ -102,7 +102,7 @@ def test_the_logits_of_one_head_are_made_at_a_time(kind, monkeypatch):
         stream.register_hook(lambda _: events.append("gradient"))
         return linear_cross_entropy(stream, *args, **options)
 
-    monkeypatch.setattr("playground.training.loss.linear_cross_entropy", watched)
+    monkeypatch.setattr("playground.training.objectives.n_token.linear_cross_entropy", watched)
     for index, head in enumerate(model.future_heads):
         head.register_forward_hook(lambda *_, index=index: events.append(index))
     backward(per_head_loss, model, make_batch(random_tokens()))
