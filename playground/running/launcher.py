@@ -46,6 +46,7 @@ class Entry:
     control: str
     seed: int
     steps: int
+    objective: str = "n_token"
     run: str
     """Id of the future run; its folder appears when the training starts."""
     status: EntryStatus = "queued"
@@ -103,6 +104,7 @@ def start_job(
     *,
     control: Control | None = None,
     steps: int | None = None,
+    objective: str | None = None,
     parallel: int | None = None,
     device: str = "auto",
 ) -> Job:
@@ -122,7 +124,7 @@ def start_job(
     parallel = min(wanted, parallel or (1 if preset.endswith("-gpu") else cores()))
     each = threads(None, side_by_side=max(1, parallel))
     stacked = pick_device(device).type == "cuda"
-    options = {"control": control, "steps": steps, "threads": each}
+    options = {"control": control, "steps": steps, "threads": each, "objective": objective}
     with FileLock(folder / STARTING):  # two concurrent calls must not choose equal run ids
         entries = _entries(Path(runs_dir), preset, models, **options)
         job_id = time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
@@ -152,6 +154,7 @@ def _entries(runs_dir: Path, preset: str, models: Sequence[tuple[int, int]], **o
         run = new_run_id(config, runs_dir, taken)
         taken.add(run)
         known = {"control": config.model.control, "steps": config.train.steps, "run": run}
+        known["objective"] = config.train.objective
         entries.append(Entry(preset=preset, n_future=n_future, seed=seed, **known))
     return tuple(entries)
 

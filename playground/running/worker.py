@@ -78,6 +78,8 @@ class Worker:
             str(entry.n_future),
             "--control",
             entry.control,
+            "--objective",
+            entry.objective,
             "--seed" if len(group) == 1 else "--seeds",
             seeds,
             "--steps",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
-from tasks.base import Evaluation, Predict, Task
+from playground.training.objectives.base import Objective
+from tasks.base import Batch, Evaluation, Predict, Task
 
 
 @contextlib.contextmanager
@@ -41,6 +42,14 @@ def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evalua
 
     with evaluating(model):
         return task.evaluate(predict, n_future=model.n_future, device=device, full=full)
+
+
+def evaluate_losses(model: MTPTransformer, objective: Objective, batch: Batch) -> dict[str, float]:
+    """The losses of an objective on one batch, by name. Waits for the device."""
+    device = batch.tokens.device.type
+    with evaluating(model), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        losses = objective.losses(model, batch)[0].tolist()
+    return dict(zip(objective.loss_names(model.n_future), losses, strict=True))
 
 
 def evaluate_together(

@@ -89,6 +89,7 @@ class Plan:
     seeds: tuple[int, ...]
     control: Control
     steps: int
+    objective: str = "n_token"
     parallel: int
     tokens: int
     """Tokens in a step of one model."""

@@ -129,13 +129,14 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
                 help=f"{config.train.batch_size} rows of {config.task.n_ctx} tokens each.",
             )
         )
-    first, parallel = _more(preset, seeds * len(n_futures))
+    first, parallel, objective = _more(preset, config.train.objective, seeds * len(n_futures))
     return Plan(
         preset=preset,
         n_futures=tuple(sorted(n_futures)),
         seeds=tuple(range(first, first + seeds)),
         control=cast(Control, control),
         steps=steps,
+        objective=objective,
         parallel=parallel,
         tokens=config.train.batch_size * config.task.n_ctx,
     )
@@ -147,7 +148,7 @@ def _without_stored(plan: Plan, runs: Sequence[StoredRun]) -> Plan:
     from playground.running.presets import make_config
 
     pairs = plan.left
-    options = {"control": plan.control, "steps": plan.steps}
+    options = {"control": plan.control, "steps": plan.steps, "objective": plan.objective}
     try:
         configs = [make_config(plan.preset, n_future=n_future, seed=seed, **options) for n_future, seed in pairs]
     except ValueError:
@@ -176,8 +177,10 @@ def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:
     return True
 
 
-def _more(preset: str, models: int) -> tuple[int, int]:
-    """Controls for the first seed and the number of parallel trainings."""
+def _more(preset: str, objective: str, models: int) -> tuple[int, int, str]:
+    """Controls for the first seed, the number of parallel trainings and the objective."""
+    from playground.training.objectives.registry import describe_objectives, objective_names
+
     usual = 1 if preset.endswith("-gpu") else cores()
     with st.expander("More settings"):
         left, right = st.columns(2)
@@ -199,7 +202,17 @@ def _more(preset: str, models: int) -> tuple[int, int]:
             persist_state="session",
             help=f"This machine has {plural(cores(), 'CPU core')} for the app; small models train fastest with one core each.",
         )
-    return int(first), max(1, min(int(parallel), models))
+        names = objective_names()
+        chosen = st.selectbox(
+            "Objective",
+            names,
+            names.index(objective),
+            format_func=plain,
+            key=f"objective-{preset}",
+            persist_state="session",
+            help=plain("  \n".join(describe_objectives())),
+        )
+    return int(first), max(1, min(int(parallel), models)), chosen or objective
 
 
 def _estimate_text(preset: Preset, config: RunConfig, plan: Plan, records: Sequence[RunRecord]) -> str:

@@ -81,6 +81,7 @@ def _start(folder: Path, plan: "Plan") -> None:
                 plan.left,
                 control=plan.control,
                 steps=plan.steps,
+                objective=plan.objective,
                 parallel=plan.parallel,
             )
     except (ValueError, OSError) as error:
