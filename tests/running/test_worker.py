@@ -116,6 +116,7 @@ def test_each_training_gets_what_its_entry_says(worked, tmp_path):
         "--preset": "induction-cpu",
         "--n-future": "2",
         "--control": "layers",
+        "--objective": "n_token",
         "--seed": "0",
         "--steps": "9",
         "--threads": "3",
