@@ -86,6 +86,7 @@ def test_one_press_starts_what_is_preset(runs: Path, start: Launcher) -> None:
             "models": [(1, 0), (2, 0)],
             "control": "layers",
             "steps": make_config("induction-cpu").train.steps,
+            "objective": "n_token",
             "parallel": min(2, cores()),
         }
     ]
