@@ -21,7 +21,7 @@ from benchmarks.steps import whole_batch
 from benchmarks.timing import Row, quartiles, rounded, summary
 from playground.config import ModelConfig
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import LOSS
+from playground.training.objectives.n_token import NToken
 from tasks.base import seeded_generator
 
 SEED, TARGET = 0, 1.05
@@ -131,7 +131,7 @@ def _loss(
         plain = PlainGPT(config).to(device)
         return lambda: plain(tokens), plain
     model, batch = MTPTransformer(config).to(device), whole_batch(tokens)
-    return lambda: LOSS[backward](model, batch, None).total, model
+    return lambda: NToken().loss(backward)(model, batch, None).total, model
 
 
 def _status_kb(name: str) -> int:

@@ -107,7 +107,7 @@ class Live(Lines):
                 info = record.scores[0]
                 self.progress.update(bar, score=shown(f"{info.name} {row[info.name]:.3f}", sys.stderr.encoding))
             return
-        losses = " ".join(f"{row[f'loss_{offset}']:.3f}" for offset in range(1, record.n_future + 1))
+        losses = " ".join(f"{value:.3f}" for name, value in row.items() if name.startswith("loss_"))
         since, tokens = self.before[record.run]
         speed = f"{(row['tokens'] - tokens) / (time.perf_counter() - since):,.0f} tokens/s"
         self.progress.update(bar, completed=row["step"], losses=f"loss {losses}", speed=speed)

@@ -17,7 +17,7 @@ from playground.generation.decoder import Decoder
 from playground.model.layers import rotate
 from playground.model.stack import Stack, clip_rows
 from playground.training import cross_entropy
-from playground.training.loss import LOSS
+from playground.training.objectives.n_token import NToken
 from playground.training.step import Compiled
 from tests import type_checking
 from tests.cases import make_batch, random_tokens, small_model
@@ -58,7 +58,7 @@ def test_shape_checks_can_be_left_out(no_shape_checks):
 def learnt(model, batch) -> list[torch.Tensor]:
     """Losses and all gradients."""
     model.zero_grad()
-    losses = LOSS["per_head"](model, batch, None)
+    losses = NToken().loss("per_head")(model, batch, None)
     losses.total.backward()
     return [losses.each, *(parameter.grad.clone() for parameter in model.parameters())]
 

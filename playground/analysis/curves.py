@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from playground.analysis.groups import Group
 from playground.config import future_head_paths
-from playground.figures.losses import offset_name
+from playground.figures.losses import panel_name
 from playground.figures.means import Curve
 from playground.results import AttentionHistory, heads_of, used_by
 from playground.runs.metrics import Columns, numbers_of, of_kind
@@ -20,11 +20,20 @@ from playground.runs.record import RunRecord
 def loss_curves(
     record: RunRecord, metrics: Columns, group: Group, *, kind: str = "eval", scale: float = 1.0
 ) -> list[Curve]:
-    """The loss of each offset: on the test set (kind "eval") or during training (kind "train"), times `scale`."""
+    """The losses: on the test set (kind "eval") or during training (kind "train"), times `scale`.
+
+    First the loss of each offset, then those that only the run's objective has: the other columns that begin with `loss_`.
+    """
     prefix = "test_loss_" if kind == "eval" else "loss_"
+    scores = {info.name for info in record.scores}
+    named = sorted(
+        rest
+        for column in metrics
+        if column not in scores and column.startswith(prefix) and not (rest := column.removeprefix(prefix)).isdigit()
+    )
     curves = [
-        _curve(record, metrics, group, kind, f"{prefix}{offset}", offset_name(offset), scale)
-        for offset in range(1, record.n_future + 1)
+        _curve(record, metrics, group, kind, f"{prefix}{loss}", panel_name(loss), scale)
+        for loss in [*map(str, range(1, record.n_future + 1)), *named]
     ]
     return [curve for curve in curves if curve is not None]
 

@@ -34,8 +34,8 @@ class Group:
     """Runs that share one configuration except for the seed."""
 
     label: str
-    """`n = 2, layers`; with the type of the future heads if it is not the default (`n = 2, causal, layers`), and with whatever
-    else distinguishes the group from the others."""
+    """`n = 2, layers`; with objective and type of the future heads if they are not the default (`n = 2, causal, layers`), and
+    with whatever else distinguishes the group from the others."""
     n_future: int
     control: str
     variant: int = 0
@@ -188,7 +188,7 @@ def _written(place: str, value: Any) -> str:
 
 def _short_label(flat: Mapping[str, Any]) -> str:
     n_future = _n_future(flat)
-    types = [str(flat[place]) for place in _named_places() if flat[place] != LATER[place]]
+    types = [str(flat[place]) for place in ("train.objective", *_named_places()) if flat[place] != LATER[place]]
     control = [] if n_future == 1 else [str(flat.get("model.control", "layers"))]
     on_base = ["on a base"] if "base" in flat else []
     return ", ".join([f"n = {n_future}", *types, *control, *on_base])

@@ -146,6 +146,19 @@ def check_offsets(given: Generate, loaded: "LoadedRun") -> None:
         )
 
 
+def check_objective(given: Generate, loaded: "LoadedRun") -> None:
+    """Raises ValueError for a way of decoding that does not suit the objective of the run."""
+    from playground.training.objectives.registry import objective_of
+
+    objective = objective_of(loaded.run.config.train)
+    objective.check_decoding(drafts=False)
+    if not given.plain and loaded.model.n_future > 1:
+        try:
+            objective.check_decoding(drafts=True)
+        except ValueError as error:
+            raise ValueError(f"{error}; write --plain") from None
+
+
 # --- the decoding that they configure -------------------------------------------------------------------------------
 
 

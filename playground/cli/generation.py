@@ -10,6 +10,7 @@ from tyro.conf import FlagCreatePairsOff
 from playground.cli.generate_options import (
     BENCHMARK_PROMPTS,
     Generate,
+    check_objective,
     check_offsets,
     check_options,
     make_config,
@@ -57,6 +58,7 @@ def generate_command(argv: list[str]) -> int:
     make_sampling(given)
     loaded = load_for_decoding(found, given.step, device=given.device)
     check_offsets(given, loaded)
+    check_objective(given, loaded)
     _ = found.task  # errors of opening the task come before the notes below
     record = found.record
     if record.state != "finished":

@@ -102,6 +102,7 @@ def _on_all_processes(command: Callable[[list[str]], int], argv: list[str]) -> i
 def _train(argv: list[str]) -> int:
     from playground.running.presets import PRESETS
     from playground.running.runner import train
+    from playground.training.objectives.registry import with_objective
 
     config = _start_from(argv)
     given = _parse_train(argv, config, PRESETS)
@@ -115,6 +116,7 @@ def _train(argv: list[str]) -> int:
         preset=given.preset or config.preset,
         seed=given.seed,
     )
+    config = with_objective(config)
     reporter = make_reporter(quiet=given.json)
     if given.seeds is None and given.lrs is None:
         if given.run_id is not None:
@@ -280,12 +282,8 @@ def _check_starts(chosen: argparse.Namespace, *, asks_help: bool) -> None:
 
 def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) -> Any:
     """Parse the command line of `train`, with the fields of this configuration as options and defaults."""
-    checked = {
-        "task_config": config.task,
-        "model": config.model,
-        "optim": config.optim,
-        "train": config.train,
-        "clamp": config.clamp,
+    checked = {"task_config": config.task} | {
+        name: getattr(config, name) for name in ("model", "optim", "train", "clamp")
     }
     parts = {name: _unchecked(part) for name, part in checked.items()}
     command = make_dataclass(
@@ -295,10 +293,14 @@ def _parse_train(argv: list[str], config: RunConfig, presets: dict[str, Any]) ->
         frozen=True,
         kw_only=True,
     )
+    from playground.training.objectives.registry import describe_objectives
+
     width = max(len(name) for name in presets)
+    objectives = "\n".join(f"  {line}" for line in describe_objectives())
     lines = "\n".join(f"  {name:{width}}  {preset.summary}" for name, preset in presets.items())
     description = (
-        f"Train one model and store the run.\n\nPresets:\n{lines}\n\nTask options are those of the preset's task."
+        f"Train one model and store the run.\n\nPresets:\n{lines}\n\nObjectives:\n{objectives}\n\n"
+        "Task options are those of the preset's task."
     )
     usual = command(seed=config.seed)
     options = {"description": description, "default": usual, "config": (OmitArgPrefixes, SuppressFixed)}

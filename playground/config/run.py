@@ -144,13 +144,15 @@ class RunConfig:
         return hash_values(self.to_dict())
 
     def label(self) -> str:
-        """Short readable name: preset or task, n_future, non-default types, control, clamp, base, and seed."""
+        """Short name: preset or task, non-default objective, n_future, non-default types, control, clamp, base and seed."""
         usual = ModelConfig()
         others = [value for name in NAMED if (value := getattr(self.model, name)) != getattr(usual, name)]
         clamped = ["clamped"] if self.clamp != ClampConfig() else []
         on_base = ["on-base"] if self.base is not None else []
+        objective = [self.train.objective] if self.train.objective != TrainConfig().objective else []
         parts = [
             self.preset or self.task.name,
+            *objective,
             f"n{self.model.n_future}",
             *others,
             self.model.control,

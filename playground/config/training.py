@@ -57,9 +57,14 @@ class TrainConfig:
     """Number of log-spaced steps with probes, from step 1 to the last, besides step 0; 0 switches probes off."""
     offset_weights: tuple[float, ...] = setting((), most=256, since="2026-11-30")
     """Weight of each offset's loss in the sum, offset 1 first, such as 1 0.3; without any, each weight is 1."""
+    objective: str = setting("n_token", least=1, most=100, since="2026-11-30")
+    """What is minimised (playground/training/objectives has a file for each); `train --help` lists all."""
+    objective_settings: tuple[str, ...] = setting((), most=32, since="2026-11-30")
+    """Settings of the objective, such as smoothing=0.1; those that are not given have their defaults."""
     backward: Literal["per_head", "one_graph"] = setting("per_head", experiment=False)
     """`per_head` runs the future heads one after another, so that the logits of only one are in memory;
-    `one_graph` is the plain sum of losses. The gradients are equal."""
+    `one_graph` is the plain sum of losses. The gradients are equal. For an objective without
+    `per_head`, both values mean `one_graph`."""
     accumulate: int = setting(1, least=1, most=MOST_ROWS, experiment=False, since="2026-11-28")
     """Gradient accumulation: number of parts into which the rows of a step are split; less memory, equal gradients."""
     recompute: bool = setting(False, experiment=False, since="2026-11-28")

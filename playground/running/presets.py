@@ -215,6 +215,7 @@ def make_config(
     steps: int | None = None,
     threads: int | None = None,
     future_heads: FutureHeads | None = None,
+    objective: str | None = None,
 ) -> RunConfig:
     """A preset's configuration, with changes to the fields that vary most often. Raises ValueError for an unknown preset.
 
@@ -225,7 +226,7 @@ def make_config(
     """
     config = find_preset(preset).build()
     model = {"n_future": n_future, "control": control, "future_heads": future_heads}
-    train = {"steps": steps, "threads": threads}
+    train = {"steps": steps, "threads": threads, "objective": objective}
     return replace(
         config,
         model=replace(config.model, **{name: value for name, value in model.items() if value is not None}),

@@ -11,6 +11,7 @@ from playground.runs.errors import RunError
 from playground.runs.lock import probing_lock
 from playground.runs.probes import insert_result
 from playground.runs.store import Run
+from playground.training.objectives.registry import objective_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,12 @@ def probe_run(
 ) -> Iterator[Probed]:
     """Run the named probes on the models stored at `steps` (by default the last one), and store their results in the run.
 
-    Results are stored and yielded one by one. Raises ValueError for an unknown probe, RunError for a step that is not stored
-    and for a run that is being trained or probed.
+    Results are stored and yielded one by one. Raises ValueError for an unknown probe and for one that does not suit the
+    run's objective, RunError for a step that is not stored and for a run that is being trained or probed.
     """
+    objective = objective_of(run.config.train)
+    for name in names:
+        objective.check_probe(name)
     stored = run.checkpoints
     if not stored:
         raise RunError(f"run {run.id} has no checkpoint yet")

@@ -27,6 +27,7 @@ from playground.runs.record import default_runs_dir
 from playground.runs.store import Run
 from playground.torchrun import launched
 from playground.training.memory import check_memory
+from playground.training.objectives.registry import objective_of, with_objective
 from tasks.registry import make_task
 
 
@@ -53,7 +54,7 @@ def train_many(
     _refuse_torchrun()
     reporter = reporter or Silent()
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
-    configs = [dataclasses.replace(config, task=with_whole_path(config.task)) for config in configs]
+    configs = [with_objective(dataclasses.replace(config, task=with_whole_path(config.task))) for config in configs]
     alike = _alike(configs)
     resolved = _resolved(configs, alike)
     if run_ids is not None:
@@ -158,10 +159,11 @@ def shape_of(config: RunConfig) -> str:
 
 def _alike(configs: Sequence[RunConfig], steps: Sequence[int] | None = None) -> list[list[int]]:
     """Groups of indices of configurations that can be trained side by side."""
-    groups: dict[tuple[str, int], list[int]] = {}
+    groups: dict[tuple[str, int, int], list[int]] = {}
     for place, config in enumerate(configs):
         step = 0 if steps is None else steps[place]
-        groups.setdefault((shape_of(config), step), []).append(place)
+        alone = place if "replicas" in objective_of(config.train).cannot else -1
+        groups.setdefault((shape_of(config), step, alone), []).append(place)
     return list(groups.values())
 
 

@@ -30,6 +30,7 @@ from playground.runs.record import FORMAT, RunRecord, default_runs_dir, this_pro
 from playground.runs.store import Run, read_record
 from playground.runs.writing import remove_temporaries
 from playground.training.memory import check_memory
+from playground.training.objectives.registry import objective_of, with_objective
 from playground.training.process_group import current_process_group
 from tasks.base import Task
 from tasks.config import TaskConfig
@@ -51,9 +52,9 @@ def train(
     """Train one model and store the run in `runs_dir/<id>` (by default in the folder of `default_runs_dir`).
 
     `should_stop()` is called before every step; a non-empty result stops the run with that reason, and the run can resume.
-    Raises NonFiniteLoss if the loss diverges (the run is stored as failed), ValueError for a configuration that task or model
-    refuses, TooLarge if the training does not fit into memory, and RunError if a run with this id exists or its base cannot be
-    used (see open_base).
+    Raises NonFiniteLoss if the loss diverges (the run is stored as failed), ValueError for a configuration that task, model or
+    objective refuses, TooLarge if the training does not fit into memory, and RunError if a run with this id exists or its base
+    cannot be used (see open_base).
     """
     folder = Path(default_runs_dir() if runs_dir is None else runs_dir)
     session, lock = make_session(config, folder, run_id, reporter or Silent())
@@ -85,15 +86,16 @@ def make_session(
     if not isinstance(config, RunConfig):
         raise TypeError(f"config is {config!r}; write a RunConfig, such as make_config('induction-cpu')")
     check_shared(config)
+    group = current_process_group()
     config = dataclasses.replace(config, task=with_whole_path(config.task))
+    config = with_objective(config, processes=group.size if group else 1)
     for name in config.train.probes:
         find_probe(name)
     task = make_task(config.task)
     config = config.resolve(d_vocab=task.d_vocab, n_ctx=task.n_ctx)
     device = pick_device(config.train.device)
-    group = current_process_group()
     check_memory(config, task, device, processes=group.size if group else 1)
-    check_probes(config.train.probes, task, config.model.n_future)
+    check_probes(objective_of(config.train).fitting(config.train.probes), task, config.model.n_future)
     base = open_base(config, folder)
     if base is not None:
         config = dataclasses.replace(config, base=describe_base(base))

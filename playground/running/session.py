@@ -33,10 +33,12 @@ from playground.runs.steps import resumable, stored_steps
 from playground.runs.store import Run
 from playground.runs.writing import append_line, write_json
 from playground.training.base import start_on_base
+from playground.training.evaluation import evaluate_losses
 from playground.training.loop import Clock, TrainState, start_state
+from playground.training.objectives.registry import objective_of
 from playground.training.process_group import ProcessGone
 from playground.training.sampler import Sampler
-from playground.training.step_result import StepResult, from_rows, loss_names, stacked, to_rows
+from playground.training.step_result import StepResult, from_rows, stacked, to_rows
 from tasks.base import Evaluation, ReadsText, Task, seeded_generator, stream_seed
 
 
@@ -68,6 +70,8 @@ class Session:
         self.path, self.config, self.task, self.record = path, config, task, record
         self.device, self.reporter = device, reporter
         self.checkpoints = path / "checkpoints"
+        self.objective = objective_of(config.train)
+        self.loss_names = self.objective.loss_names(config.model.n_future)
         self.fresh = fresh
         """True if this process created the run; its folder then has no earlier results to protect."""
         self.text: str | None = None
@@ -162,7 +166,7 @@ class Session:
             self.sampler.restore(counters)
             self.others = {key: value for key, value in counters.items() if read_process_key(key)[1]}
             self.state.step, self.state.tokens = (int(value) for value in counters["step_tokens"])
-            self.state.pending = from_rows(counters["pending"].to(self.device), loss_names(self.config.model.n_future))
+            self.state.pending = from_rows(counters["pending"].to(self.device), self.loss_names)
             self.state.clock = Clock(float(counters["seconds"]))
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the checkpoint in {where} is damaged: its counters are not whole ({error})") from error
@@ -210,12 +214,23 @@ class Session:
     def store_evaluation(self, result: Evaluation) -> None:
         """Write a row of metrics with the scores and test losses of an evaluation on a part of the test set."""
         self.check_folder()
-        losses = {f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)}
+        losses = {
+            f"test_loss_{offset + 1}": value for offset, value in enumerate(result.loss)
+        } | self._own_test_losses()
         row = self._row("eval") | _finite_or_none(losses | {score.name: score.value for score in result.scores})
         append_line(self.path / METRICS, row)
         if not self.record.scores:
             self.write_record(scores=_score_infos(result))
         self.reporter.row(row, self.record)
+
+    def _own_test_losses(self) -> dict[str, float]:
+        """Losses that only the objective defines, not the task, on as many rows of the test set as a pass of training has."""
+        if all(name.removeprefix("loss_").isdigit() for name in self.loss_names):
+            return {}
+        rows = max(1, self.config.train.batch_size // (self.config.train.accumulate * self.record.processes))
+        with self.state.clock.paused():
+            found = evaluate_losses(self.state.model, self.objective, self.task.test_batch(rows, self.device))
+        return {f"test_{name}": value for name, value in found.items() if not name.removeprefix("loss_").isdigit()}
 
     def store_probe(self, name: str, result: Result) -> None:
         """Store the result of a probe at the present step."""
@@ -233,7 +248,7 @@ class Session:
         counters = {
             "step_tokens": torch.tensor([state.step, state.tokens]),
             "seconds": torch.tensor(state.clock.seconds, dtype=torch.float64),
-            "pending": to_rows(state.pending, loss_names(self.config.model.n_future)),
+            "pending": to_rows(state.pending, self.loss_names),
         }
         counters |= self.sampler.counters() | self.others
         sync_lines(self.path)  # first: a resumed run writes only the lines after its checkpoint again

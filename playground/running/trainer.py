@@ -129,7 +129,7 @@ class Trainer:
         for one in self.sessions:  # only now, when no run can be refused any more, are folders of resumed runs changed
             one.begin()
         started = time.perf_counter()
-        names = self.train.probes if self.config.probe_steps else ()
+        names = self._fitting(self.train.probes if self.config.probe_steps else ())
         probes = make_probes(names, self.task, self.config.model.n_future)
         self.probes = ProbePass(probes, recorded=self.train.graphs and current_process_group() is None)
         self._count_probe_time(started)
@@ -144,6 +144,16 @@ class Trainer:
         for one in self.sessions:
             one.state.clock = clock
             one.reporter.started(one.record)
+
+    def _fitting(self, names: Sequence[str]) -> list[str]:
+        """The probes that suit a model trained with this objective; the others are reported with the reason."""
+        one = self.sessions[0]
+        for name in names:
+            try:
+                one.objective.check_probe(name)
+            except ValueError as error:
+                one.reporter.note(f"{error}; it is left out")
+        return one.objective.fitting(names)
 
     def _fit(self, stop: Callable[[], bool]) -> None:
         members = [Member(state=one.state, sample=self._sample(one), config=one.config) for one in self.sessions]

@@ -48,6 +48,8 @@ def linear_cross_entropy(
     products run in half precision and the softmax in float32. A result computed in chunks can be differentiated only once; a
     second backward pass raises RuntimeError.
     """
+    if not torch.is_grad_enabled():  # an autograd function does not see that, and would compute gradients
+        stream, weight = stream.detach(), weight.detach()
     replicas, positions, d_vocab = len(stream), stream.shape[1], weight.shape[1]
     if scale is None:
         scale = torch.ones(replicas, device=stream.device)

@@ -1,8 +1,8 @@
 """Training one model on several processes (process_group.py): exchange of gradients, target counts and weights.
 
-Each rank holds the model, or with sharding a part of it, and processes its own rows of each step's batch. The n-token loss is a
-mean over the targets of all rows, so the numbers of targets are summed over the ranks first. Each rank then computes its share
-of the loss, and the sum of the shares' gradients is the gradient of the n-token loss.
+Each rank holds the model, or with sharding a part of it, and processes its own rows of each step's batch. A loss is
+a mean, such as over the targets of all rows, so its denominators are summed over the ranks first. Each rank then computes its
+share of the loss, and the sum of the shares' gradients is the gradient of the loss.
 
 - `ddp`: DistributedDataParallel (Li et al. 2020, 2006.15704). Each rank has the whole model and optimizer.
 - `fsdp`: FSDP2, `fully_shard` (after Rajbhandari et al. 2020, 1910.02054, stage 3). Each rank has a part of every parameter
@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from playground.config import RunConfig
 from playground.model.future_heads import SequentialHead
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import Loss, Losses
+from playground.training.objectives.base import Loss, Losses
 from tasks.base import Batch
 
 
@@ -57,7 +57,7 @@ class SharedLoss:
             self.module.broadcast_buffers = False  # the tables of rotary positions never change
 
     def __call__(self, batch: Batch, counts: Tensor | None) -> Losses:
-        """This rank's share of the loss, from its rows of the batch and the target counts `[replica, offset]` of all ranks."""
+        """This rank's share of the loss, from its rows of the batch and the denominators `[replica, loss]` of all ranks."""
         # DDP and FSDP average gradients over the ranks; the shares have to be added, hence the factor `size`.
         losses: Losses = self.module(batch, counts)
         return Losses(losses.total * self.size, losses.each)

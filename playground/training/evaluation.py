@@ -11,7 +11,8 @@ from torch import Tensor
 from playground.model.evaluation_mode import evaluation_mode
 from playground.model.stack import Stack
 from playground.model.transformer import MTPTransformer
-from tasks.base import Evaluation, Predict, Task
+from playground.training.objectives.base import Objective
+from tasks.base import Batch, Evaluation, Predict, Task
 
 
 def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evaluation:
@@ -30,6 +31,18 @@ def evaluate(model: MTPTransformer, task: Task, *, full: bool = False) -> Evalua
 
     with evaluation_mode(model), torch.no_grad():
         return task.evaluate(predict, n_future=model.n_future, device=device, full=full)
+
+
+def evaluate_losses(model: MTPTransformer, objective: Objective, batch: Batch) -> dict[str, float]:
+    """The losses of an objective on one batch, by name. Waits for the device."""
+    device = batch.tokens.device.type
+    with (
+        evaluation_mode(model),
+        torch.no_grad(),
+        torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"),
+    ):
+        losses = objective.losses(model, batch)[0].tolist()
+    return dict(zip(objective.loss_names(model.n_future), losses, strict=True))
 
 
 def evaluate_together(

@@ -11,7 +11,8 @@ from playground.config.future_heads import is_layer
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base
-from playground.training.loss import one_graph_loss
+from playground.training.objectives.base import Objective
+from playground.training.objectives.registry import objective_of
 from tasks.base import Batch, Device, Task, seeded_generator
 
 PER_PARAMETER = 16
@@ -93,10 +94,11 @@ def free_memory(device: torch.device) -> int:
 def _heads_at_once(config: RunConfig) -> ModelConfig:
     """The model whose activations are in memory at the same time.
 
-    That is one with a single future head if the future heads run forward and backward one after another (training/loss.py).
+    That is one with a single future head if the future heads run forward and backward one after another
+    (objectives/head_by_head.py).
     """
-    model = config.model
-    if config.train.backward == "one_graph" or any(len(path) > 1 for path in model.paths):
+    model, by_head = config.model, objective_of(config.train).head_by_head() is not None
+    if config.train.backward == "one_graph" or not by_head or any(len(path) > 1 for path in model.paths):
         return model
     n_layers = model.n_trunk_layers + is_layer(model.future_heads, 0)
     return dataclasses.replace(model, n_future=1, control="trunk", n_layers=n_layers)
@@ -104,7 +106,7 @@ def _heads_at_once(config: RunConfig) -> ModelConfig:
 
 def _kept_per_row(config: RunConfig, model: ModelConfig, task: Task, *, half: bool) -> int:
     """Bytes that a training of `model` keeps for the backward pass, for each row of a forward pass."""
-    batch = task.sample(2, seeded_generator(0))
+    batch, objective = task.sample(2, seeded_generator(0)), objective_of(config.train)
 
     def measured(layers: int) -> int:
         spared = max(0, model.n_trunk_layers - layers)
@@ -113,14 +115,14 @@ def _kept_per_row(config: RunConfig, model: ModelConfig, task: Task, *, half: bo
         if config.base is not None:
             freeze_base(built)
         # The difference leaves out what does not grow with the rows, such as weights in half precision.
-        one, two = (_kept_bytes(built, batch.rows(0, rows), half=half) for rows in (1, 2))
+        one, two = (_kept_bytes(built, objective, batch.rows(0, rows), half=half) for rows in (1, 2))
         return max(one, two - one)
 
     kept, more = measured(MEASURED_LAYERS), max(0, model.n_trunk_layers - MEASURED_LAYERS)
     return kept + more * (kept - measured(MEASURED_LAYERS - 1)) if more else kept
 
 
-def _kept_bytes(model: MTPTransformer, batch: Batch, *, half: bool) -> int:
+def _kept_bytes(model: MTPTransformer, objective: Objective, batch: Batch, *, half: bool) -> int:
     """Bytes that a forward pass keeps for the backward pass, without parameters; tensors that share a storage count once."""
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     sizes: dict[int, int] = {}
@@ -135,7 +137,7 @@ def _kept_bytes(model: MTPTransformer, batch: Batch, *, half: bool) -> int:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
     ):
-        losses = one_graph_loss(model, batch, None)  # its graph holds all storages: no address is reused
+        losses = objective.losses(model, batch)  # its graph holds all storages: no address is reused
     del losses
     return sum(sizes.values())
 

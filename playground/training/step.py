@@ -4,7 +4,7 @@ On CUDA a step is recorded once as a CUDA graph and replayed: one launch replace
 and the learning rates. With `compiled`, torch.compile fuses the layers first. Both change the speed of a step and not its
 result, up to the rounding of fused kernels. No operation of a step waits for the device.
 
-Dimension letters: R replica, K offset.
+Dimension letters: R replica, L loss (its index in the names of the objective).
 """
 
 import contextlib
@@ -22,10 +22,11 @@ from playground.model.stack import Stack, clip_rows, norms_of_rows
 from playground.model.transformer import MTPTransformer
 from playground.training.cross_entropy import fused_cross_entropy
 from playground.training.distributed import SharedLoss, add_up, whole
-from playground.training.loss import LOSS, Losses, Weights, target_counts
+from playground.training.objectives.base import Losses, Weights
+from playground.training.objectives.registry import objective_of
 from playground.training.optim import join_optimizers, own_counters
 from playground.training.process_group import current_process_group
-from playground.training.step_result import StepResult, loss_names
+from playground.training.step_result import StepResult
 from tasks.base import Batch
 
 WARM_UP = 3
@@ -55,13 +56,14 @@ def make_step(learners: Sequence[Learner], config: RunConfig, stack: Stack | Non
     """
     step = PlainStep(learners, config, stack)
     on_cuda = learners[0].model.W_E.device.type == "cuda"
-    return GraphedStep(step) if on_cuda and config.train.graphs and current_process_group() is None else step
+    graphs = config.train.graphs and "graphs" not in step.objective.cannot
+    return GraphedStep(step) if on_cuda and graphs and current_process_group() is None else step
 
 
 class PlainStep:
     """The step as a sequence of torch operations: the definition that GraphedStep must reproduce.
 
-    Raises ValueError for several replicas under torchrun.
+    Raises ValueError for several replicas under torchrun, and for what the objective cannot train.
     """
 
     def __init__(self, learners: Sequence[Learner], config: RunConfig, stack: Stack | None = None) -> None:
@@ -71,11 +73,14 @@ class PlainStep:
         self.stack = stack
         self.model = learners[0].model if self.stack is None else self.stack.joint
         self.device = learners[0].model.W_E.device
-        self.loss = loss = LOSS[config.train.backward]
-        self.weights: Weights = config.train.offset_weights
-        self.names = loss_names(self.model.n_future)
+        group = current_process_group()
+        self.objective = objective = objective_of(config.train)
+        objective.check(config, replicas=len(learners), processes=group.size if group else 1)
+        self.loss = loss = objective.loss(config.train.backward)
+        self.names = objective.loss_names(self.model.n_future)
+        self.weights: Weights = config.train.offset_weights or objective.weights(self.model.n_future)
         self.shared: SharedLoss | None = None
-        if current_process_group() is not None:
+        if group is not None:
             if self.stack is not None:
                 raise ValueError("several models are trained by one process; train one, or start without torchrun")
             weighted = functools.partial(loss, weights=self.weights)
@@ -83,7 +88,7 @@ class PlainStep:
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.limits = torch.tensor([one.optim.clip for one in learners], device=self.device)
         by_part = [one.optim.clip_by == "next_token" for one in learners]
-        self.by_part = torch.tensor(by_part, device=self.device) if any(by_part) and self.model.n_future > 1 else None
+        self.by_part = torch.tensor(by_part, device=self.device) if any(by_part) and len(self.names) > 1 else None
         self.optimizers = [one.optimizer for one in learners]
         alike = len({dataclasses.replace(one.optim, clip=1.0, clip_by="all") for one in learners}) == 1
         # Not one optimizer for all with frozen heads: hooks on the steps of the own optimizers restore these heads.
@@ -111,19 +116,19 @@ class PlainStep:
         """One step on the rows of all replicas, with the present learning rates. GraphedStep records exactly this function."""
         self._zero_grad()
         if self.by_part is None:
-            losses_RK = self._gradients(batch, self.weights)
+            losses_RL = self._gradients(batch, self.weights)
             norms_R = self._clip(None)
         else:
             # Two backward passes over the same rows: after the first, the gradients are those of offset 1 alone, whose norm
-            # limits the step; the second adds those of the other offsets.
-            first, *others = self.weights or (1.0,) * self.model.n_future
+            # limits the step; the second adds those of the other losses.
+            first, *others = self.weights or (1.0,) * len(self.names)
             self._gradients(batch, (first, *(None for _ in others)))
             part_R = self._norms()
-            losses_RK = self._gradients(batch, (None, *others))
+            losses_RL = self._gradients(batch, (None, *others))
             norms_R = self._clip(torch.where(self.by_part, part_R, self._norms()))
         for optimizer in self.optimizers:
             optimizer.step()
-        return StepResult(names=self.names, losses=losses_RK, grad_norm=norms_R)
+        return StepResult(names=self.names, losses=losses_RL, grad_norm=norms_R)
 
     def _norms(self) -> Float[Tensor, " replica"]:
         """Norms of the present gradients, one for each replica."""
@@ -143,19 +148,19 @@ class PlainStep:
         return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.learners[0].optim.clip, foreach=True))[None]
 
     def _gradients(self, batch: Batch, weights: Weights) -> Tensor:
-        """Add the gradients of the loss with these weights; returns the losses `[replica, offset]` of the whole batch.
+        """Add the gradients of the loss with these weights; returns the losses `[replica, loss]` of the whole batch.
 
         The whole batch may be split into parts (`accumulate`), and the other processes may have further rows of it.
         """
         parts, replicas = self.config.train.accumulate, len(self.learners)
         if parts == 1 and self.shared is None:
             return self._backward(batch, None, weights)
-        # Every part divides by the number of targets in the whole batch: losses and gradients of the parts add up to its mean.
-        counts_RK = self._of_all(target_counts(batch, self.model.n_future, replicas))
+        # Every part divides by the denominators of the whole batch: losses and gradients of the parts add up to its own.
+        counts_RL = self._of_all(self.objective.counts(batch, self.model.n_future, replicas))
         losses: list[Tensor] = []
         for number, part in enumerate(in_parts(batch, parts, replicas), start=1):
             with self.shared.reducing(number == parts) if self.shared else contextlib.nullcontext():
-                losses.append(self._backward(part, counts_RK, weights))
+                losses.append(self._backward(part, counts_RL, weights))
         return self._of_all(torch.stack(losses).sum(dim=0))
 
     def _of_all(self, numbers: Tensor) -> Tensor:
@@ -163,7 +168,7 @@ class PlainStep:
         return add_up(numbers) if self.shared else numbers
 
     def _backward(self, batch: Batch, counts: Tensor | None, weights: Weights) -> Tensor:
-        """Forward and backward pass of one part of a batch; returns its losses `[replica, offset]`, detached."""
+        """Forward and backward pass of one part of a batch; returns its losses `[replica, loss]`, detached."""
         device = self.device.type
         with self.layers.used() if self.layers else contextlib.nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):

@@ -28,9 +28,9 @@ class StepResult:
     """
 
     names: tuple[str, ...]
-    """Names of the losses: `loss_k` for offset k."""
+    """Names of the losses: `loss_k` for offset k, others as the objective names them."""
     losses: Float[Tensor, "*of loss"]
-    """Mean cross-entropies in nats per target, without weights."""
+    """Each loss without its weight; `loss_k` is a mean cross-entropy in nats per target."""
     grad_norm: Float[Tensor, "*of"]
     """Norm before clipping: of the whole gradient, or of offset 1's part, as the setting `clip_by` says."""
 
@@ -50,10 +50,11 @@ class StepResult:
     def first_not_finite(self) -> tuple[int, str, float] | None:
         """Step, name and value of the first loss that is not finite, or else of the first such gradient norm; or None.
 
-        For results with one leading dimension, `step`. The name is `loss of offset k` or `gradient`.
+        For results with one leading dimension, `step`. The name is `loss of offset k`, `loss_NAME` for another loss, or
+        `gradient`.
         """
         for values_SL, called in (
-            (self.losses, [f"loss of offset {name.removeprefix('loss_')}" for name in self.names]),
+            (self.losses, [_called(name) for name in self.names]),
             (self.grad_norm[:, None], ["gradient"]),
         ):
             broken = (~values_SL.isfinite()).nonzero()
@@ -61,6 +62,11 @@ class StepResult:
                 step, column = broken[0].tolist()
                 return step, called[column], values_SL[step, column].item()
         return None
+
+
+def _called(name: str) -> str:
+    rest = name.removeprefix("loss_")
+    return f"loss of offset {rest}" if rest.isdigit() else name
 
 
 def stacked(results: Sequence[StepResult]) -> StepResult:

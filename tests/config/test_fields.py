@@ -27,7 +27,7 @@ EXPERIMENT = {
     "model": {"n_layers", "n_heads", "d_model", "n_future", "control", "future_heads", "unembedding", "mlp", "normalization",
               "positions", "rotary_base", "eps", "init", "init_std"},
     "optim": {"lr", "warmup_steps", "min_lr_ratio", "weight_decay", "beta1", "beta2", "clip", "clip_by"},
-    "train": {"steps", "batch_size", "offset_weights"},
+    "train": {"steps", "batch_size", "offset_weights", "objective", "objective_settings"},
     "clamp": {"force_previous_token", "forbid_previous_token", "force_induction", "forbid_induction", "freeze_heads"},
     "base": {"experiment"},
 }  # fmt: skip
@@ -198,7 +198,7 @@ def without_later(values: dict) -> dict:
 def test_what_the_first_version_stored_is_the_same_run_and_the_same_experiment():
     new = make_config("induction-cpu", n_future=2, seed=3)
     old = without_later(new.to_dict())
-    assert len(old["train"]) + 6 == len(new.to_dict()["train"]) and RunConfig.from_dict(old) == new
+    assert len(old["train"]) + 8 == len(new.to_dict()["train"]) and RunConfig.from_dict(old) == new
     assert hash_values(old) == hash_values(read_values(old)) == new.hash()
     as_then = new.to_dict()
     del as_then["model"]["init"]

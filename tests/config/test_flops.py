@@ -8,7 +8,7 @@ from playground.config import SIZES, ModelConfig
 from playground.config.flops import count_training_flops, training_flops_per_token
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
-from playground.training.loss import one_graph_loss
+from playground.training.objectives.n_token import NToken
 from tests.cases import MODEL_OPTIONS, TYPE_OPTIONS, make_batch, random_tokens, small_config
 
 ROWS = 2
@@ -22,7 +22,7 @@ def counted(config: ModelConfig) -> float:
     model = MTPTransformer(config)
     tokens = random_tokens(ROWS, config.n_ctx, config.d_vocab)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        one_graph_loss(model, make_batch(tokens)).total.backward()
+        NToken().one_graph(model, make_batch(tokens)).total.backward()
     return counter.get_total_flops() / tokens.numel()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from playground.probes.gradients import gradient_shares
-from playground.training.loss import n_token_losses
+from playground.training.objectives.n_token import n_token_losses
 from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, make_batch, random_tokens, small_model
 from tests.probes.no_trace import leaves_no_trace
 

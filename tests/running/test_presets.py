@@ -9,7 +9,7 @@ from playground.config import SIZES, RunConfig
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.running.presets import PRESETS, find_preset, make_config
-from playground.training.loss import n_token_losses
+from playground.training.objectives.n_token import n_token_losses
 from tasks.base import Task
 from tasks.registry import make_task, task_names
 

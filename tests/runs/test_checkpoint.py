@@ -18,7 +18,7 @@ from playground.runs import checkpoint
 from playground.runs.checkpoint import MANIFEST, load_checkpoint, load_model, save_checkpoint, tidy
 from playground.runs.errors import Absent, Damaged
 from playground.runs.steps import RESUME, WEIGHTS, resumable
-from playground.training.loss import per_head_loss
+from playground.training.objectives.n_token import per_head_loss
 from playground.training.optim import make_optimizer
 from tests.cases import make_batch, random_tokens, small_config, small_model
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from playground.training import cross_entropy
 from playground.training.cross_entropy import fused_cross_entropy, linear_cross_entropy
-from playground.training.loss import one_graph_loss, per_head_loss
+from playground.training.objectives.n_token import NToken, per_head_loss
 from tasks.targets import IGNORED
 from tests.cases import make_batch, random_tokens, small_model
 
@@ -116,7 +116,7 @@ def test_large_logits_are_chunked_by_themselves(monkeypatch):
     assert max(size for size in sizes if size != weight.numel()) <= 14
 
 
-@pytest.mark.parametrize("loss", [one_graph_loss, per_head_loss])
+@pytest.mark.parametrize("loss", [NToken().one_graph, per_head_loss])
 def test_the_n_token_loss_with_chunks_has_the_same_gradients(loss, monkeypatch):
     batch, results = make_batch(random_tokens(rows=4)), []
     for whole in (2**23, 0):

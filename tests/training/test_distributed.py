@@ -15,7 +15,7 @@ from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.training.distributed import copy_from_first, put_together
 from playground.training.loop import TrainState, start_state
-from playground.training.loss import target_counts
+from playground.training.objectives.base import target_counts
 from playground.training.process_group import current_process_group, joined
 from playground.training.step import Learner, PlainStep
 from tasks.base import Batch, seeded_generator

@@ -11,6 +11,7 @@ from playground.model.transformer import MTPTransformer
 from playground.running.presets import PRESETS, make_config
 from playground.training import memory
 from playground.training.memory import MOST_KEPT, PER_PARAMETER, SPARE, check_memory, least_bytes, training_bytes
+from playground.training.objectives.n_token import NToken
 from tasks.base import Task, seeded_generator
 from tasks.registry import make_task
 
@@ -22,7 +23,7 @@ def kept_by_whole_model(config: RunConfig, task: Task, *, half: bool) -> int:
     model = MTPTransformer(config.model)
     model.recompute = config.train.recompute
     batch = task.sample(2, seeded_generator(0))
-    one, two = (memory._kept_bytes(model, batch.rows(0, rows), half=half) for rows in (1, 2))
+    one, two = (memory._kept_bytes(model, NToken(), batch.rows(0, rows), half=half) for rows in (1, 2))
     return max(one, two - one)
 
 

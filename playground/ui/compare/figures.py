@@ -14,7 +14,7 @@ from playground.analysis.curves import clipping_curve, loss_curves, score_curve
 from playground.analysis.groups import Group
 from playground.figures.crossing import Crossing, crossing_figure
 from playground.figures.curves import curves_figure
-from playground.figures.losses import NATS_PER_BIT, loss_figure
+from playground.figures.losses import NATS_PER_BIT, loss_figure, panel_order
 from playground.figures.means import Curve, X
 from playground.figures.operations import ByOperations, operations_figure
 from playground.figures.scores import score_figure
@@ -162,10 +162,7 @@ def _losses(chosen: Chosen, kind: str, scale: float) -> list[Curve]:
     curves = [
         curve for run in chosen.runs for curve in _losses_of(run, chosen.groups[run.id], run.record.state, kind, scale)
     ]
-    return sorted(
-        chosen.marked(curves),
-        key=lambda curve: (len(curve.panel), curve.panel) if "next" not in curve.panel else (0, ""),
-    )
+    return sorted(chosen.marked(curves), key=lambda curve: panel_order(curve.panel))
 
 
 @remembered

@@ -179,9 +179,10 @@ def _choose_rest(preset: str, config: RunConfig) -> Plan:
             f"{plural(config.model.n_layers, 'layer')} hold n = {possible[0]} alone: each further token takes a layer. For a "
             "larger n write a larger n_layers, or choose the control trunk."
         )
-    first, parallel = _more(preset, seeds * len(n_futures))
+    first, parallel, objective = _more(preset, config.train.objective, seeds * len(n_futures))
+    train = dataclasses.replace(config.train, objective=objective)
     return Plan(
-        config=config,
+        config=dataclasses.replace(config, train=train),
         n_futures=tuple(sorted(n_futures)),
         seeds=tuple(range(first, first + seeds)),
         control=cast(Control, control),
@@ -219,8 +220,10 @@ def _is_possible(model: ModelConfig, n_future: int, control: Control) -> bool:
     return True
 
 
-def _more(preset: str, models: int) -> tuple[int, int]:
-    """Controls for the first seed and the number of parallel trainings."""
+def _more(preset: str, objective: str, models: int) -> tuple[int, int, str]:
+    """Controls for the first seed, the number of parallel trainings and the objective."""
+    from playground.training.objectives.registry import describe_objectives, objective_names
+
     usual = 1 if preset.endswith("-gpu") else cores()
     with st.expander("More settings"):
         left, right = st.columns(2)
@@ -242,7 +245,17 @@ def _more(preset: str, models: int) -> tuple[int, int]:
             persist_state="session",
             help=f"This machine has {plural(cores(), 'CPU core')} for the app; small models train fastest with one core each.",
         )
-    return int(first), max(1, min(int(parallel), models))
+        names = objective_names()
+        chosen = st.selectbox(
+            "Objective",
+            names,
+            names.index(objective),
+            format_func=plain,
+            key=f"objective-{preset}",
+            persist_state="session",
+            help=plain("  \n".join(describe_objectives())),
+        )
+    return int(first), max(1, min(int(parallel), models)), chosen or objective
 
 
 def _estimate_text(plan: Plan, pace: float, records: Sequence[RunRecord]) -> str:

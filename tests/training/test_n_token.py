@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from playground.training import cross_entropy
 from playground.training.cross_entropy import linear_cross_entropy
-from playground.training.loss import Losses, n_token_losses, one_graph_loss, per_head_loss
+from playground.training.objectives.base import Losses
+from playground.training.objectives.n_token import NToken, n_token_losses, per_head_loss
 from tasks.base import Batch
 from tests.cases import FUTURE_HEADS, TYPE_OPTIONS, make_batch, random_tokens, small_model
 
@@ -41,7 +43,7 @@ def _masks() -> dict[str, Batch]:
 def test_head_by_head_gradients_equal_one_graph(n_future, mask):
     model, batch = small_model(n_layers=9, n_future=n_future), _masks()[mask]
     results = []
-    for loss in (one_graph_loss, per_head_loss):
+    for loss in (NToken().one_graph, per_head_loss):
         model.zero_grad()
         results.append((backward(loss, model, batch), [p.grad for p in model.parameters()]))
     (plain_losses, plain), (losses, gradients) = results
@@ -55,7 +57,7 @@ def test_head_by_head_gradients_equal_one_graph(n_future, mask):
 def test_head_by_head_gradients_are_the_same_function_in_double_precision(mask):
     model, batch = small_model(n_layers=5, n_future=4).double(), _masks()[mask]
     results = []
-    for loss in (one_graph_loss, per_head_loss):
+    for loss in (NToken().one_graph, per_head_loss):
         model.zero_grad()
         backward(loss, model, batch)
         results.append([p.grad for p in model.parameters()])
@@ -83,7 +85,7 @@ def test_losses_equal_a_loop_over_positions(mask):
 @pytest.mark.parametrize("options", TYPE_OPTIONS, ids=str)
 def test_both_backwards_have_equal_gradients_for_every_type(options, n_future):
     model, results = small_model(n_layers=5, n_future=n_future, **options).double(), []
-    for loss in (one_graph_loss, per_head_loss):
+    for loss in (NToken().one_graph, per_head_loss):
         model.zero_grad()
         results.append((backward(loss, model, _masks()["documents and padding"]), [p.grad for p in model.parameters()]))
     (plain_losses, plain), (losses, gradients) = results
@@ -102,7 +104,7 @@ def test_the_logits_of_one_head_are_made_at_a_time(kind, monkeypatch):
         stream.register_hook(lambda _: events.append("gradient"))
         return linear_cross_entropy(stream, *args, **options)
 
-    monkeypatch.setattr("playground.training.loss.linear_cross_entropy", watched)
+    monkeypatch.setattr("playground.training.objectives.n_token.linear_cross_entropy", watched)
     for index, head in enumerate(model.future_heads):
         head.register_forward_hook(lambda *_, index=index: events.append(index))
     backward(per_head_loss, model, make_batch(random_tokens()))
@@ -134,3 +136,42 @@ def test_every_offset_reaches_the_trunk_and_only_its_own_head():
 def test_a_fresh_model_starts_near_the_uniform_loss():
     losses = n_token_losses(small_model(n_future=2), make_batch(random_tokens(rows=64)))[0]
     assert all(abs(loss - math.log(11)) < 1.0 for loss in losses.tolist())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("kind", FUTURE_HEADS)
+def test_a_part_without_weight_has_no_graph(kind, chunked, monkeypatch):
+    """Its loss is the same number, no logits are differentiated, and the gradients are those of the other parts."""
+    model, batch, found = small_model(n_layers=5, n_future=3, future_heads=kind), make_batch(random_tokens()), []
+    if chunked:
+        monkeypatch.setattr(cross_entropy, "WHOLE", 0)
+
+    def watched(*args, **options):
+        found.append(linear_cross_entropy(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr("playground.training.objectives.n_token.linear_cross_entropy", watched)
+    losses = per_head_loss(model, batch, None, (None, 0.5, None))
+    losses.total.backward()
+    assert [loss.requires_grad for loss in found] == [False, True, False]
+    ours = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    plain = NToken().one_graph(model, batch, None, (None, 0.5, None))
+    plain.total.backward()
+    assert torch.equal(losses.each, per_head_loss(model, batch).each)
+    for parameter, grad in zip(model.parameters(), ours, strict=True):
+        wanted = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        torch.testing.assert_close(torch.zeros_like(parameter) if grad is None else grad, wanted)
+
+
+def test_a_loss_in_chunks_without_a_graph_computes_no_gradient(monkeypatch):
+    stream, weight = torch.randn(1, 4, 3, requires_grad=True), torch.randn(1, 5, 3, requires_grad=True)
+    products = []
+    monkeypatch.setattr(
+        cross_entropy, "_product", lambda left, right: products.append(left.shape) or (left[0] @ right[0])[None]
+    )
+    for graph, count in ((True, 3), (False, 1)):
+        products.clear()
+        with torch.set_grad_enabled(graph):
+            linear_cross_entropy(stream, weight, torch.zeros(1, 4, dtype=torch.long), chunk=4)
+        assert len(products) == count
