@@ -23,7 +23,8 @@ from playground.config import Control, ModelConfig, RunConfig
 from playground.generation.cache import cached_block
 from playground.generation.config import DecodingConfig
 from playground.generation.decoder import Decoder
-from playground.generation.drafters import Choose, Commit, MakeView, Parallel, final_logits
+from playground.generation.drafters import LayersAtOnce
+from playground.generation.drafting import Choose, Commit, MakeView, final_logits
 from playground.generation.engine import Engine
 from playground.generation.stacked import StackedBlocks
 from playground.generation.tree import chain
@@ -100,7 +101,7 @@ def _trained(stored: Run, device: str) -> Iterator[dict[str, Any]]:
         }
 
 
-class OneByOne(Parallel):
+class OneByOne(LayersAtOnce):
     """The simplest drafter for independent heads: each runs separately, at every token of the forward."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
@@ -113,7 +114,7 @@ class OneByOne(Parallel):
         return torch.stack(found, dim=1)
 
 
-class OneByOneLast(Parallel):
+class OneByOneLast(LayersAtOnce):
     """A drafter that runs each head separately, for the last committed token."""
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
@@ -133,11 +134,11 @@ class OneByOneLast(Parallel):
 class Drafting(Decoder):
     """A decoder with a chosen drafter for independent heads."""
 
-    drafter: type[Parallel] = Parallel
+    drafter: type[LayersAtOnce] = LayersAtOnce
 
     def make_engine(self, rows: int) -> Engine:
         engine = super().make_engine(rows)
-        if isinstance(engine.drafter, Parallel):
+        if isinstance(engine.drafter, LayersAtOnce):
             engine.drafter.__class__ = self.drafter
         return engine
 
@@ -150,16 +151,16 @@ def _drafting(n_layers: int, n_future: int, control: Control, device: str) -> di
     model = MTPTransformer(config, seeded_generator(0)).to(device).eval()
     prompt = torch.randint(256, (1, 64), generator=seeded_generator(1)).tolist()
 
-    def decode(drafter: type[Parallel], speculative: int | None = n_future) -> Callable[[], int]:
+    def decode(drafter: type[LayersAtOnce], speculative: int | None = n_future) -> Callable[[], int]:
         decoder = Drafting(model, DecodingConfig(max_new_tokens=96, speculative=speculative), graphs=False)
         decoder.drafter = drafter
         return lambda: decoder.generate(prompt).decoded[0].forwards
 
     works = {
-        "plain": decode(Parallel, None),
+        "plain": decode(LayersAtOnce, None),
         "one by one, every token": decode(OneByOne),
         "one by one, last token": decode(OneByOneLast),
-        "batched, last token": decode(Parallel),
+        "batched, last token": decode(LayersAtOnce),
     }
     counts = {name: work() for name, work in works.items()}
     times = in_turns(works, device, 7, warmup=1)

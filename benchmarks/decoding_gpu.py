@@ -23,11 +23,11 @@ import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from playground.config import SIZES, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from playground.config import SIZES, FutureHeads, ModelConfig, OptimConfig, RunConfig, TrainConfig, future_head_names
 from playground.generation.config import DecodingConfig, Sampling
 from playground.generation.decoder import Decoder
 from playground.generation.marginal import candidate_hits, marginal_acceptance
@@ -191,7 +191,7 @@ def main() -> int:
     """Train, measure, print one JSON object per line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding_gpu")
     parser.add_argument("--n-future", type=int, default=4)
-    parser.add_argument("--future-heads", choices=get_args(FutureHeads), default="hydra")
+    parser.add_argument("--future-heads", choices=future_head_names(), default="hydra")
     parser.add_argument("--size", choices=SIZES, default="100M")
     parser.add_argument("--seconds", type=float, default=400, help="of training")
     parser.add_argument("--path", default=sysconfig.get_paths()["purelib"], help="a folder of Python sources")

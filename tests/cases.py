@@ -1,11 +1,11 @@
 """Cases and small objects that several suites share."""
 
 import itertools
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from playground.config import FutureHeads, ModelConfig
+from playground.config import ModelConfig, future_head_names
 from playground.model.transformer import MTPTransformer
 from tasks.base import Batch
 
@@ -17,7 +17,7 @@ MODEL_OPTIONS: list[dict[str, Any]] = [
 ]
 """Every combination of the model's options."""
 
-FUTURE_HEADS: tuple[FutureHeads, ...] = get_args(FutureHeads)
+FUTURE_HEADS: tuple[str, ...] = tuple(future_head_names())
 """Every type of future heads."""
 TYPE_OPTIONS: list[dict[str, Any]] = [
     {"future_heads": kind, "unembedding": unembedding}

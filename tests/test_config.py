@@ -22,7 +22,7 @@ IMPOSSIBLE = [
     (lambda: ModelConfig(n_layers=2, n_future=3, control="trunk", future_heads="anticausal"), "n_future 3 of anticausal future heads leaves no trunk of 2 layers under control 'trunk'; write n_layers=3 or more or a smaller n_future"),
     (lambda: ModelConfig(n_layers=1, n_future=2, future_heads="medusa_mlp"), "leaves no trunk of 1 layers under control 'layers'; write n_layers=2 or more or control='trunk'"),
     (lambda: ModelConfig(n_layers=2, n_future=2, future_heads="causal"), "write n_layers=3 or more, a smaller n_future, or control='trunk'"),
-    (lambda: ModelConfig(future_heads="casual"), "future_heads is 'casual'; write one of 'independent', 'linear', 'causal'"),
+    (lambda: ModelConfig(future_heads="casual"), "future_heads is 'casual'; did you mean 'causal'"),
     (lambda: ModelConfig(n_future=8, n_ctx=8, control="trunk"), "n_future 8 reaches past a context of 8 tokens; write n_future <= 7"),
     (lambda: ModelConfig(d_model=12, n_heads=4), "rotary positions need an even d_head"),
     (lambda: ModelConfig(control="layer"), "control is 'layer'; write one of 'layers', 'trunk'"),

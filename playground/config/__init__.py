@@ -6,7 +6,13 @@ Sizes have TransformerLens's names. `RunConfig.from_dict` rejects unknown keys a
 from playground.config.base import BaseConfig
 from playground.config.checks import check_name, listed, nearest, setting, short_value, strict
 from playground.config.clamp import ClampConfig, select_heads
-from playground.config.future_heads import FutureHeads, future_head_paths
+from playground.config.future_heads import (
+    FutureHeads,
+    future_head_names,
+    future_head_paths,
+    future_head_type,
+    register_future_heads,
+)
 from playground.config.model import (
     NAMED,
     SIZES,
@@ -42,11 +48,14 @@ __all__ = [
     "Unembedding",
     "check_name",
     "fields_by_place",
+    "future_head_names",
     "future_head_paths",
+    "future_head_type",
     "hash_values",
     "listed",
     "nearest",
     "read_values",
+    "register_future_heads",
     "select_heads",
     "setting",
     "short_value",

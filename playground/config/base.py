@@ -4,10 +4,9 @@ Medusa (Cai et al. 2024, 2401.10774) and Hydra (Ankner et al. 2024, 2402.05109) 
 """
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 from playground.config.checks import check_fields, setting
-from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
+from playground.config.future_heads import FutureHeads, future_head_names, future_head_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +35,9 @@ class BaseConfig:
                 f"n_future is {n_future}, and the next token's future head is that of the base, which stays frozen; "
                 "write n_future=2 or more"
             )
-        if not fits_base(future_heads):
-            fitting = ", ".join(kind for kind in get_args(FutureHeads) if fits_base(kind))
+        if not future_head_type(future_heads).fits_base:
+            fitting = ", ".join(name for name in future_head_names() if future_head_type(name).fits_base)
             raise ValueError(
                 f"{future_heads} future heads cannot stand on a base: their offset 1 does not run through one layer "
                 f"on the trunk, as the base's does; write one of {fitting}"
             )
-
-
-def fits_base(kind: FutureHeads) -> bool:
-    """True if offset 1 of this type is computed as in a next-token model: by one layer on the trunk.
-
-    >>> fits_base("medusa_mlp"), fits_base("causal"), fits_base("anticausal"), fits_base("linear")
-    (True, True, False, False)
-    """
-    return future_head_paths(kind, 2)[0] == (0,) and is_layer(kind, 0)

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 
-from playground.config.future_heads import is_layer
 from playground.config.model import ModelConfig
 
 
@@ -46,9 +45,9 @@ def count_training_flops(config: ModelConfig) -> FlopCount:
     """
     if config.d_vocab is None or config.n_ctx is None:
         raise ValueError("training FLOPs depend on the vocabulary and the context; give d_vocab and n_ctx")
-    heads = sum(_future_head(config, index) for index in range(config.n_future))
+    heads = sum(config.head_type.module(index).matrix_elements(config) for index in range(config.n_future))
     return FlopCount(
-        matrices=6.0 * (config.n_trunk_layers * _layer(config) + heads),
+        matrices=6.0 * (config.n_trunk_layers * config.layer_elements + heads),
         attention=6.0 * len(config.attention_layers) * config.n_ctx * config.d_model,
         unembedding=6.0 * config.n_future * config.d_model * config.d_vocab,
     )
@@ -78,18 +77,3 @@ def steps_of_equal_flops(config: ModelConfig, steps: int) -> int:
     """
     one = training_flops_per_token(dataclasses.replace(config, n_future=1))
     return max(1, round(steps * one / training_flops_per_token(config)))
-
-
-def _layer(config: ModelConfig) -> int:
-    """Number of elements of a layer's matrices."""
-    mlp = {"gated": 3 * config.d_mlp, "gelu": 2 * config.d_mlp, "none": 0}[config.mlp]
-    return (4 * config.d_model + mlp) * config.d_model
-
-
-def _future_head(config: ModelConfig, index: int) -> int:
-    """Number of elements of a future head's matrices."""
-    if config.future_heads == "hydra" and index:
-        return 5 * config.d_model * config.d_mlp
-    if not is_layer(config.future_heads, index):
-        return config.d_model**2
-    return _layer(config) + (2 * config.d_model**2 if config.future_heads == "sequential" and index else 0)

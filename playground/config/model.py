@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from playground.config.checks import check_fields, setting
-from playground.config.future_heads import FutureHeads, future_head_paths, is_layer
+from playground.config.future_heads import DEFAULT, FutureHeads, TypeDescription, future_head_type
 
 Control = Literal["layers", "trunk", "flops", "detached"]
 Normalization = Literal["RMS", "LN"]
@@ -54,9 +54,9 @@ class ModelConfig:
     `trunk`: the trunk keeps n_layers - 1 layers, so that the next-token path is equally deep for every n_future.
     `flops`: the model of `trunk`, trained for the number of steps that costs as many FLOPs as `steps` of the n = 1 model.
     `detached`: the model of `trunk`; offsets from 2 on send no gradient into the trunk and the next token's future head."""
-    future_heads: FutureHeads = setting("independent", since="2026-11-25")
-    """Type of the future heads: `independent` (one layer each, all on the trunk's output), `linear`, `causal`,
-    `anticausal`, `sequential`, `hydra`, `medusa_linear` or `medusa_mlp` (playground/config/future_heads.py)."""
+    future_heads: FutureHeads = setting(DEFAULT, since="2026-11-25")
+    """Type of the future heads; each has a file in playground/model/future_heads. `independent`: one layer for each offset, all
+    on the trunk's output."""
     unembedding: Unembedding = setting("shared", since="2026-11-25")
     """`shared`: one unembedding for all offsets. `replicated`: one for each."""
     mlp: Mlp = setting("gated")
@@ -82,6 +82,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        future_head_type(self.future_heads)
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
@@ -120,10 +121,11 @@ class ModelConfig:
             return
         taken = self.n_layers - self.n_trunk_layers
         n_layers, smaller = f"n_layers={taken + least} or more", "a smaller n_future"
-        instead = [n_layers] if self.future_heads.startswith("medusa") else [n_layers, smaller]
+        fewer = taken > sum(self.head_type.module(index).has_attention for index in self.head_type.paths(1)[0])
+        instead = [n_layers, smaller] if fewer else [n_layers]
         if self.control == "layers" and self.n_layers >= self._layers_taken("trunk"):
             instead.append("control='trunk'")
-        of_type = "" if self.future_heads == "independent" else f" of {self.future_heads} future heads"
+        of_type = "" if self.future_heads == DEFAULT else f" of {self.future_heads} future heads"
         raise ValueError(
             f"n_future {self.n_future}{of_type} leaves no trunk of {self.n_layers} layers under control '{self.control}'; "
             f"write {', '.join(instead[:-1])}{', or ' if len(instead) > 2 else ' or ' if instead[1:] else ''}{instead[-1]}"
@@ -140,6 +142,22 @@ class ModelConfig:
         return 8 * math.ceil(self.d_model / 3) if self.mlp == "gated" else 4 * self.d_model
 
     @property
+    def layer_elements(self) -> int:
+        """Number of elements of a layer's matrices."""
+        mlp = {"gated": 3 * self.d_mlp, "gelu": 2 * self.d_mlp, "none": 0}[self.mlp]
+        return (4 * self.d_model + mlp) * self.d_model
+
+    @property
+    def norm_parameters(self) -> int:
+        """Number of parameters of one norm."""
+        return self.d_model * (2 if self.normalization == "LN" else 1)
+
+    @property
+    def layer_parameters(self) -> int:
+        """Number of parameters of one layer: matrices, and a norm before each sublayer."""
+        return self.layer_elements + self.norm_parameters * (1 if self.mlp == "none" else 2)
+
+    @property
     def n_trunk_layers(self) -> int:
         """Number of layers that all offsets share."""
         return self.n_layers - self._layers_taken(self.control)
@@ -147,12 +165,17 @@ class ModelConfig:
     def _layers_taken(self, control: Control) -> int:
         """Number of future heads counted in n_layers: all under control `layers`, else those on the next-token path."""
         counted = range(self.n_future) if control == "layers" else self.paths[0]
-        return sum(is_layer(self.future_heads, index) for index in counted)
+        return sum(self.head_type.module(index).has_attention for index in counted)
+
+    @property
+    def head_type(self) -> TypeDescription:
+        """The type of the future heads."""
+        return future_head_type(self.future_heads)
 
     @property
     def paths(self) -> tuple[tuple[int, ...], ...]:
         """For each offset, the indices of the future heads that it runs through, in order of execution."""
-        return future_head_paths(self.future_heads, self.n_future)
+        return self.head_type.paths(self.n_future)
 
     @property
     def attention_layers(self) -> tuple[str, ...]:
@@ -160,7 +183,7 @@ class ModelConfig:
 
         Future heads without attention are not included.
         """
-        own = (index for index in range(self.n_future) if is_layer(self.future_heads, index))
+        own = (index for index in range(self.n_future) if self.head_type.module(index).has_attention)
         return (
             *(f"blocks.{layer}" for layer in range(self.n_trunk_layers)),
             *(f"future_heads.{index}" for index in own),

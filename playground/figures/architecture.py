@@ -1,5 +1,7 @@
 """Drawing of the architecture: tokens, trunk, future heads, one unembedding (after Gloeckle et al. 2024, figure 1)."""
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
 from playground.figures.style import GREY, Style, apply_style, color_of, see_through
@@ -8,9 +10,21 @@ BOX_HEIGHT = 0.62
 TRUNK_COLOR = "#2b83c4"
 
 
-def architecture_figure(*, n_future: int, n_trunk_layers: int, style: Style = "screen") -> go.Figure:
-    """The input is at the bottom. `n_trunk_layers` is the number of trunk layers under the chosen control."""
+def architecture_figure(
+    *,
+    n_future: int,
+    n_trunk_layers: int,
+    paths: Sequence[Sequence[int]] = (),
+    notes: Sequence[str] = (),
+    style: Style = "screen",
+) -> go.Figure:
+    """The input is at the bottom. `n_trunk_layers` is the number of trunk layers under the chosen control.
+
+    `paths`: for each offset the indices of the future heads that it runs through (empty: each on the trunk); a future head that
+    reads another one is above it. `notes`: a second line for each future head (HTML), or none.
+    """
     figure = go.Figure()
+    paths = paths or [(index,) for index in range(n_future)]
     width = 2.0
     left, right = 0.0, width * n_future
     middle = (left + right) / 2
@@ -21,29 +35,29 @@ def architecture_figure(*, n_future: int, n_trunk_layers: int, style: Style = "s
     top = n_trunk_layers + 1
     for layer in range(1, top):
         _arrow(figure, middle, layer - 1, middle, layer)
-    for offset in range(1, n_future + 1):
-        x = left + width * (offset - 0.5)
-        color = color_of(2)
-        _arrow(figure, middle, top - 1, x, top + 0.45)
-        _box(figure, x, top + 0.45, 0.9, f"future head {offset}", color)
-        _arrow(figure, x, top + 0.45, x, top + 1.45)
-        _arrow(figure, x, top + 1.45, x, top + 2.3)
+    places = [(left + width * (index + 0.5), top - 0.55 + len(path)) for index, path in enumerate(paths)]
+    above = max(y for _, y in places) + 1
+    for offset, (path, (x, y), note) in enumerate(zip(paths, places, notes or [""] * n_future, strict=True), start=1):
+        _arrow(figure, *(places[path[-2]] if len(path) > 1 else (middle, top - 1)), x, y)
+        _box(figure, x, y, 0.9, f"future head {offset}{note and f'<br>{note}'}", color_of(2))
+        _arrow(figure, x, y, x, above)
+        _arrow(figure, x, above, x, above + 0.85)
         ahead = "next token" if offset == 1 else f"{offset} tokens ahead"
         figure.add_annotation(
             x=x,
-            y=top + 2.42,
+            y=above + 0.97,
             text=f"<b>x<sub>t+{offset}</sub></b><br>offset {offset}<br>{ahead}",
             showarrow=False,
             yanchor="bottom",
             font={"size": 13},
         )
-    _box(figure, middle, top + 1.45, max(half, width * n_future / 2 - 0.1), "norm and unembedding, shared", GREY)
+    _box(figure, middle, above, max(half, width * n_future / 2 - 0.1), "norm and unembedding, shared", GREY)
     apply_style(figure, style)
     reach = max(half, width * n_future / 2) + 0.3
     figure.update_xaxes(visible=False, range=[middle - reach, middle + reach], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-0.5, top + 3.7], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-0.5, above + 2.25], fixedrange=True)
     return figure.update_layout(
-        height=int(64 * (top + 4)), margin={"l": 8, "r": 8, "t": 8, "b": 8}, dragmode=False, hovermode=False
+        height=int(64 * (above + 2.55)), margin={"l": 8, "r": 8, "t": 8, "b": 8}, dragmode=False, hovermode=False
     )
 
 

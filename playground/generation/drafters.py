@@ -1,112 +1,48 @@
-"""Drafters: how each type of future heads drafts (playground/config/future_heads.py lists the types).
+"""Drafters: the ways in which future heads draft. A type of future heads names its way (`FutureHeadType.drafting`).
 
 A drafter runs once per forward, after the committed tokens are known: it returns the logits of the offsets 2 .. K at the last
 committed token. It stores what it needs of earlier tokens.
 
-| type                  | drafter     | cost of a forward of D committed tokens                                              |
-|-----------------------|-------------|--------------------------------------------------------------------------------------|
-| independent           | `Parallel`  | one batched layer: keys and values of D tokens, everything else for one              |
-| linear, medusa_*      | `Pointwise` | K - 1 matrices for one token                                                         |
-| causal                | `Chained`   | K - 1 layers for D tokens: each reads the output of the previous one at every token  |
-| anticausal            | `Free`      | nothing: the next-token path runs through all of them                                |
-| hydra                 | `Onward`    | K - 1 MLPs for one token, one after another                                          |
-| sequential            | `Rereading` | K - 1 layers for D + K - 2 tokens: earlier ones again, with the tokens now known     |
+| way                  | for                                        | cost of a forward of D committed tokens                |
+|----------------------|--------------------------------------------|--------------------------------------------------------|
+| `streams_at_hand`    | heads on the next-token path               | nothing: they have all run                             |
+| `at_last_token`      | modules without attention                  | K - 1 modules for one token                            |
+| `mlps_in_turn`       | gated MLPs that read the token before      | K - 1 MLPs for one token, one after another            |
+| `layers_at_once`     | layers that read z                         | one batched layer: keys and values of D tokens,        |
+|                      |                                            | everything else for one                                |
+| `layers_in_turn`     | layers that read the previous one's output | K - 1 layers for D tokens: each at every token         |
+| `layers_over_window` | such layers that also read a token         | K - 1 layers for D + K - 2 tokens: earlier ones again, |
+|                      |                                            | with the tokens now known                              |
+| `whole_rows`         | any modules                                | all modules for all tokens of the row, without a cache |
 
 Dimension letters: B row, D committed token, K offset, V d_vocab, S slot; the width of the stream is the last dimension.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from playground.generation.cache import KVCache, View, cached_block
+from playground.generation.cache import KVCache, cached_block
+from playground.generation.drafting import Choose, Commit, Drafter, MakeView, Memory, final_logits
+from playground.generation.mlps_in_turn import MlpsInTurn
 from playground.generation.stacked import StackedBlocks
-from playground.model.future_heads import HydraHead, SequentialHead
-from playground.model.layers import Block, Norm
+from playground.model.future_heads.base import Drafting, implementation
+from playground.model.layers import Block
 from playground.model.transformer import MTPTransformer
-
-SMALL_VOCABULARY = 4096
-"""Largest vocabulary for which each token's contribution to the `hydra` heads is precomputed as a table."""
-Choose = Callable[[Tensor, int], Tensor]
-"""Maps an offset's logits `[row, d_vocab]` and the offset to the drafted token `[row]`."""
-MakeView = Callable[[Tensor, bool], View]
-"""Makes the causal view of tokens at slots `[row, token]`: each sees the slots up to its own. False: without a mask."""
-
-
-class Commit(NamedTuple):
-    """The tokens that a forward commits, with their residual streams."""
-
-    streams: dict[int, Tensor]
-    """Residual streams `[row, token, d_model]` after each future head that ran, by its index; -1 is the trunk's z."""
-    tokens: Tensor
-    """`[row, token]`: the committed tokens. Entries after `place` are not committed; their slots are overwritten later."""
-    start: Tensor
-    """`[row]`: number of tokens committed earlier."""
-    place: Tensor
-    """`[row]`: index in `tokens` of the last committed one."""
-    own: Tensor
-    """`[row]`: the token that offset 1 adds after the last committed one."""
-    rows: Tensor
-    """`[row, 1]`: rows of the caches."""
-    prefill: bool
-
-    @property
-    def slots(self) -> Tensor:
-        """`[row, token]`: slots of the tokens in the caches."""
-        return self.start[:, None] + torch.arange(self.tokens.shape[1], device=self.tokens.device)
-
-    @property
-    def last(self) -> Tensor:
-        """`[row]`: the slot of the last committed token."""
-        return self.start + self.place
-
-    def at_last(self, stream: Tensor) -> Tensor:
-        """`[row, d_model]`: a residual stream at the last committed token."""
-        return stream[torch.arange(len(stream), device=stream.device), self.place]
-
-
-@runtime_checkable
-class Drafter(Protocol):
-    """Drafts the offsets 2 .. K."""
-
-    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
-        """Logits `[row, offset, d_vocab]` of the offsets 2 .. K at the last committed token."""
-        ...
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep only these rows, in this order."""
-        ...
-
-
-class Memory(NamedTuple):
-    """Sizes, dtype and device of the tensors that drafters store."""
-
-    rows: int
-    capacity: int
-    dtype: torch.dtype
-    device: torch.device
 
 
 def make_drafter(model: MTPTransformer, speculative: int, memory: Memory) -> Drafter:
-    """The drafter for the model's type of future heads; K is `speculative`."""
-    kind = model.config.future_heads
-    if kind == "anticausal" or speculative == 1:
-        return Free(model, speculative)
-    if kind in ("linear", "medusa_linear", "medusa_mlp"):
-        return Pointwise(model, speculative)
-    if kind == "hydra":
-        return Onward(model, speculative)
-    drafters = {"independent": Parallel, "causal": Chained, "sequential": Rereading}
-    return drafters[kind](model, speculative, memory)
+    """The drafter of the model's type of future heads; K is `speculative`."""
+    way = implementation(model.config.future_heads).drafting if speculative > 1 else "streams_at_hand"
+    return WAYS[way](model, speculative, memory)
 
 
-class Free:
-    """Drafter for `anticausal` heads: the next-token path has already computed the streams of all offsets."""
+class StreamsAtHand:
+    """Drafter for heads that lie on the next-token path, which has already computed the streams of all offsets."""
 
-    def __init__(self, model: MTPTransformer, speculative: int) -> None:
+    def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
         self.model, self.offsets = model, range(2, speculative + 1)
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
@@ -119,87 +55,56 @@ class Free:
         """Nothing is stored of earlier tokens."""
 
 
-class Pointwise(Free):
-    """Drafter for matrices without attention, which read z or the residual stream after future head 1."""
+class AtLastToken:
+    """Drafter for modules without attention: only the last committed token runs through them."""
+
+    def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
+        self.model, self.offsets = model, range(2, speculative + 1)
+        self.paths = [_not_yet_run(model, k) for k in self.offsets]
+        used = [model.head_modules[index] for _, *indices in self.paths for index in indices]
+        if any(module.has_attention for module in used):
+            raise ValueError(
+                f"the {model.config.future_heads} future heads have attention, which the drafting 'at_last_token' leaves out; "
+                "write another `drafting` in their type"
+            )
+        self.in_sequence = any(module.reads_ahead for module in used)
 
     def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
-        read = commit.at_last(commit.streams[-1 if self.model.config.future_heads == "linear" else 0])
-        found = [final_logits(self.model, self.model.future_heads[k - 1](read[:, None])[:, 0], k) for k in self.offsets]
+        after: dict[int, Tensor] = {}
+        tokens, found = [commit.own], list[Tensor]()
+        for k, (start, *indices) in zip(self.offsets, self.paths, strict=True):
+            if start not in after:
+                after[start] = commit.at_last(commit.streams[start])[:, None]
+            resid = after[start]
+            for index in indices:
+                if index not in after:
+                    after[index] = self._run(index, resid, tokens)
+                resid = after[index]
+            found.append(final_logits(self.model, resid[:, 0], k))
+            if self.in_sequence:
+                tokens.append(choose(found[-1], k))
         return torch.stack(found, dim=1)
 
+    def _run(self, index: int, resid: Tensor, tokens: list[Tensor]) -> Tensor:
+        """The stream `[row, 1, d_model]` after a future head; `tokens` are those after the last committed one."""
+        head, ahead = self.model.future_heads[index], self.model.head_modules[index].reads_ahead
+        if ahead:
+            return head(resid, None, self.model.embed(tokens[ahead - 1])[:, None])
+        return head(resid, None)
 
-class Onward(Free):
-    """Drafter for `hydra` heads: MLPs that read the stream after the previous head and the token drafted from it.
-
-    They run one after another, so the number of kernels decides the time. The final norm and the next head's norm differ only
-    in their weights; with the weights folded into the matrices that follow, one product of the normalised stream gives both an
-    offset's logits and the next head's hidden layer. The contribution of a token depends on nothing else; if the vocabulary is
-    small, it is looked up in a table.
-    """
-
-    def __init__(self, model: MTPTransformer, speculative: int) -> None:
-        super().__init__(model, speculative)
-        self.d_vocab, self.ln = model.W_E.shape[0], model.ln_final
-        heads = [head for head in (model.future_heads[k - 1] for k in self.offsets) if isinstance(head, HydraHead)]
-        self.outs = [head.out for head in heads]
-        with torch.no_grad():
-            into = [_folded(head.ln_resid, head.gate_in.weight[:, : model.config.d_model]) for head in heads]
-            unembed = [_folded(model.ln_final, model.unembed_of(k).weight.to(model.W_E.dtype)) for k in self.offsets]
-            self.first = into[0]
-            self.both = [_joined(*pair) for pair in zip(unembed, [*into[1:], None], strict=True)]
-            self.of_token = [self._token_reader(model, head) for head in heads]
-
-    def _token_reader(self, model: MTPTransformer, head: HydraHead) -> Callable[[Tensor], Tensor]:
-        """A function from tokens `[token]` to their contribution `[token, 2 d_mlp]` to a head's hidden layer."""
-        weight = head.gate_in.weight[:, model.config.d_model :].contiguous()
-
-        def read(token: Tensor) -> Tensor:
-            return F.linear(head.ln_embed(model.embed(token)), weight)
-
-        if self.d_vocab > SMALL_VOCABULARY:
-            return read
-        table = read(torch.arange(self.d_vocab, device=weight.device))
-        return lambda token: table[token]
-
-    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
-        resid, token = commit.at_last(commit.streams[0]), commit.own
-        hidden = F.linear(self._normalized(resid), *self.first)
-        found: list[Tensor] = []
-        for k, out, both, of_token in zip(self.offsets, self.outs, self.both, self.of_token, strict=True):
-            gate, linear = (hidden + of_token(token)).chunk(2, dim=-1)
-            resid = resid + out(F.silu(gate) * linear)
-            read = F.linear(self._normalized(resid), *both)
-            found.append(read[:, : self.d_vocab].float())
-            hidden = read[:, self.d_vocab :]
-            token = choose(found[-1], k)
-        return torch.stack(found, dim=1)
-
-    def _normalized(self, resid: Tensor) -> Tensor:
-        """The normalised residual stream, before the norm's weight and bias."""
-        if self.ln.centred:
-            return F.layer_norm(resid, resid.shape[-1:], None, None, self.ln.eps)
-        return F.rms_norm(resid, resid.shape[-1:], None, self.ln.eps)
+    def keep(self, rows: Tensor) -> None:
+        """Nothing is stored of earlier tokens."""
 
 
-Linear = tuple[Tensor, Tensor | None]
-"""Weight `[output, input]` and bias of a linear map."""
+def _not_yet_run(model: MTPTransformer, offset: int) -> tuple[int, ...]:
+    """The end of an offset's path: the last future head that has run for the next token (-1: none, only the trunk), and the
+    rest."""
+    path, run = model.path(offset), model.path(1)
+    known = [place for place, index in enumerate(path) if index in run]
+    return path[known[-1] :] if known else (-1, *path)
 
 
-def _folded(norm: Norm, weight: Tensor) -> Linear:
-    """The linear map `weight` after a norm, as a linear map of the normalised stream (the norm's weight and bias folded in)."""
-    scale = norm.weight.to(weight.dtype)
-    return weight * scale, None if norm.bias is None else weight @ norm.bias.to(weight.dtype)
-
-
-def _joined(one: Linear, other: Linear | None) -> Linear:
-    """Both maps as one, with concatenated outputs; the first alone if `other` is None."""
-    if other is None:
-        return one
-    bias = None if one[1] is None or other[1] is None else torch.cat((one[1], other[1]))
-    return torch.cat((one[0], other[0])), bias
-
-
-class Parallel:
+class LayersAtOnce:
     """Drafter for layers that all read z: one batched layer, evaluated for the last committed token."""
 
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
@@ -220,7 +125,7 @@ class Parallel:
         self.cache.keep(rows)
 
 
-class Chained:
+class LayersInTurn:
     """Drafter for layers that read the stream after the previous one: all of them run at every committed token."""
 
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
@@ -241,8 +146,15 @@ class Chained:
         self.cache.keep(rows)
 
 
-class Rereading:
-    """Drafter for DeepSeek-V3's modules: head k reads the stream after head k - 1 and the token k - 1 ahead.
+@runtime_checkable
+class JoinsToken(Protocol):
+    """A layer whose input at every position is made of the stream before it and the embedding of a later token."""
+
+    def join(self, resid: Tensor, embedded: Tensor) -> Tensor: ...
+
+
+class LayersOverWindow:
+    """Drafter for layers that join: head k reads the stream after head k - 1 and the token k - 1 ahead.
 
     While drafting, the tokens ahead of the last positions are drafts that may be rejected later. Therefore each forward
     recomputes the K - 2 positions before the committed tokens, with the tokens that now follow them.
@@ -265,10 +177,9 @@ class Rereading:
         seen = view(slots, not commit.prefill)
         found: list[Tensor] = []
         for k in self.offsets:
-            head = self.model.future_heads[k - 1]
-            assert isinstance(head, SequentialHead)
+            head = _block(self.model, k - 1)
             embedded = self.model.embed(self.tokens[rows, slots + k - 1])
-            joined = head.join(self.read[k - 2][rows, slots], embedded)
+            joined = cast(JoinsToken, head).join(self.read[k - 2][rows, slots], embedded)
             resid = cached_block(head, joined, seen, self.cache.keys[k - 2], self.cache.values[k - 2])
             if k < self.offsets[-1]:
                 self.read[k - 1][rows, slots] = resid
@@ -292,9 +203,54 @@ class Rereading:
         self.read, self.tokens = self.read[:, rows], self.tokens[rows]
 
 
-def final_logits(model: MTPTransformer, resid: Tensor, offset: int = 1) -> Tensor:
-    """Float32 logits of one offset, computed in the dtype of the final norm, which may be finer than that of the layers."""
-    return model.logits(resid.to(model.ln_final.weight.dtype), offset).float()
+class WholeRows:
+    """Drafter for any modules: they run on whole rows, as in training, and only the output at the last token is used.
+
+    The trunk's output and the tokens of the rows are stored. What slots after the last committed token hold does not matter: no
+    module reads a later position's stream, and of later tokens only drafts.
+    """
+
+    def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
+        self.model, self.offsets = model, range(2, speculative + 1)
+        shape = (memory.rows, memory.capacity, model.config.d_model)
+        self.z = torch.zeros(shape, dtype=memory.dtype, device=memory.device)
+        width = memory.capacity + speculative + 1
+        self.tokens = torch.zeros(memory.rows, width, dtype=torch.long, device=memory.device)
+        self.in_sequence = any(model.config.head_type.reads_ahead(model.n_future, k) for k in self.offsets)
+
+    def logits(self, commit: Commit, view: MakeView, choose: Choose) -> Tensor:
+        rows, places = commit.rows, commit.rows[:, 0]
+        self.z[rows, commit.slots] = commit.streams[-1]
+        self.tokens[rows, commit.slots] = commit.tokens
+        self.tokens[places, commit.last + 1] = commit.own
+        z, last = self.z[places, : self.model.n_ctx], commit.last.clamp(max=self.model.n_ctx - 1)
+        batch = torch.arange(len(last), device=last.device)
+        if not self.in_sequence:
+            resids = self.model.future_resids(z, None, self.offsets)
+            found = [
+                final_logits(self.model, resid[batch, last], k) for k, resid in zip(self.offsets, resids, strict=True)
+            ]
+            return torch.stack(found, dim=1)
+        found = list[Tensor]()
+        for k in self.offsets:
+            resid = self.model.future_resid(z, k, self.tokens[places, : self.model.n_ctx])
+            found.append(final_logits(self.model, resid[batch, last], k))
+            self.tokens[places, commit.last + k] = choose(found[-1], k)
+        return torch.stack(found, dim=1)
+
+    def keep(self, rows: Tensor) -> None:
+        self.z, self.tokens = self.z[rows], self.tokens[rows]
+
+
+WAYS: dict[Drafting, Callable[[MTPTransformer, int, Memory], Drafter]] = {
+    "streams_at_hand": StreamsAtHand,
+    "at_last_token": AtLastToken,
+    "mlps_in_turn": MlpsInTurn,
+    "layers_at_once": LayersAtOnce,
+    "layers_in_turn": LayersInTurn,
+    "layers_over_window": LayersOverWindow,
+    "whole_rows": WholeRows,
+}
 
 
 def _block(model: MTPTransformer, index: int) -> Block:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from playground.generation.cache import KVCache, View, cached_block
 from playground.generation.config import DecodingConfig
-from playground.generation.drafters import Commit, Memory, final_logits, make_drafter
+from playground.generation.drafters import make_drafter
+from playground.generation.drafting import Commit, Memory, final_logits
 from playground.generation.sampling import distribution, draw
 from playground.generation.verify import draft_tokens, samples_drafts, tree_tensors, verify
 from playground.model.layers import Block, Rotation
@@ -64,6 +65,7 @@ class Engine:
         self.heads = model.path(1)
         self.layers = [*model.blocks, *(model.future_heads[index] for index in self.heads)]
         memory = Memory(rows, model.n_ctx + self.tree.n_nodes, model.W_E.dtype, self.device)
+        self._check_path()
         n_attention = sum(isinstance(layer, Block) for layer in self.layers)
         shape = (n_attention, rows, model.config.n_heads, memory.capacity, model.config.d_head)
         self.cache = KVCache(shape, memory.dtype, self.device)
@@ -152,6 +154,16 @@ class Engine:
         self.cache.keep(rows)
         self.drafter.keep(rows)
 
+    def _check_path(self) -> None:
+        """Raises ValueError if the next-token path has a future head whose attention the cache does not know."""
+        for index in self.heads:
+            module = self.model.head_modules[index]
+            if module.has_attention and not module.is_trunk_layer:
+                raise ValueError(
+                    f"the {self.model.config.future_heads} future head of offset {index + 1} is on the next token's path, and "
+                    "its attention is not that of a trunk layer, which alone is cached; write cached=False"
+                )
+
     def _path(self, tokens: Tensor, positions: Tensor, view: View) -> tuple[dict[int, Tensor], Tensor]:
         """Residual streams `[row, token, d_model]` after the trunk (key -1) and after each future head of the next-token path
         (key: its index), and the last of them."""
@@ -167,7 +179,7 @@ class Engine:
                 resid = self.block(layer, resid, view, self.cache.keys[attention], self.cache.values[attention])
                 attention += 1
             else:
-                resid = layer(resid)
+                resid = layer(resid, None)
             if number >= 0:
                 streams[self.heads[number]] = resid
         return streams, resid

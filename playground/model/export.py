@@ -23,9 +23,9 @@ The library's tools then work on it: `ActivationCache`, `transformer_lens.patchi
 | `hook_mlp_out`                           | the same                                                                  |
 | `attn.W_Q`, `W_K`, `W_V`, `W_O`          | the same, and `bridge.W_Q` of all layers                                  |
 
-Every option of `ModelConfig` can be exported, but only paths of whole layers: no `linear` future heads, and of `sequential`
-and `medusa_*` ones offset 1 alone. Attention-only models become `attn_only` ones. The library's attention and MLP biases are
-zeros. Traps of the library (4.3):
+Every option of `ModelConfig` can be exported, but only paths of layers like the trunk's; of many types of future heads that is
+offset 1 alone (`HeadModule.no_export`). Attention-only models become `attn_only` ones. The library's attention and MLP biases
+are zeros. Traps of the library (4.3):
 
 - `hook_attn_scores` holds the pattern, after the softmax, and an edit of it changes nothing: edit `hook_pattern`, `hook_q`, ..
 - An edit of `hook_resid_mid` reaches the MLP but not the residual stream, so `patching.get_act_patch_resid_mid` does not
@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 from transformer_lens import TransformerBridgeConfig
 
-from playground.model.layers import Block, has_hooks
+from playground.model.layers import has_hooks
 from playground.model.transformer import MTPTransformer
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ def export_to_transformer_lens(
 
 
 def _refuse_other_modules(model: MTPTransformer, offset: int) -> None:
-    others = [index for index in model.path(offset) if type(model.future_heads[index]) is not Block]
+    others = [index for index in model.path(offset) if model.head_modules[index].no_export]
     if others:
-        instead = "another type of future heads" if model.config.future_heads == "linear" else "offset=1"
+        first = any(model.head_modules[index].no_export for index in model.path(1))
         raise ValueError(
-            f"the future head of offset {others[0] + 1} is no plain layer but of the type '{model.config.future_heads}', "
-            f"for which TransformerLens has no block; write {instead}"
+            f"the future head of offset {others[0] + 1} is no plain layer but of the type '{model.config.future_heads}', and "
+            f"{model.head_modules[others[0]].no_export}; write {'another type of future heads' if first else 'offset=1'}"
         )
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from playground.config import ModelConfig
-from playground.config.future_heads import is_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,28 +43,15 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     if config.d_vocab is None or config.n_ctx is None:
         raise ValueError("parameters depend on the vocabulary and the context; give d_vocab and n_ctx")
     d = config.d_model
-    norm = d * (2 if config.normalization == "LN" else 1)
-    mlp = {"gated": 3 * d * config.d_mlp + norm, "gelu": 2 * d * config.d_mlp + norm, "none": 0}[config.mlp]
-    layer = 4 * d * d + norm + mlp
-    heads = [_future_head(config, index, layer, norm) for index in range(config.n_future)]
+    heads = [config.head_type.module(index).parameters(config) for index in range(config.n_future)]
     unembeddings = config.n_future if config.unembedding == "replicated" else 1
     positions = config.n_ctx * d if config.positions == "standard" else 0
     return ParameterCount(
         embedding=config.d_vocab * d + positions,
-        trunk=config.n_trunk_layers * layer,
+        trunk=config.n_trunk_layers * config.layer_parameters,
         future_heads=sum(heads),
-        final_norm=norm,
+        final_norm=config.norm_parameters,
         unembedding=unembeddings * config.d_vocab * d,
         next_token_heads=sum(heads[index] for index in config.paths[0]),
         next_token_unembedding=config.d_vocab * d,
     )
-
-
-def _future_head(config: ModelConfig, index: int, layer: int, norm: int) -> int:
-    """Number of parameters of one future head, given those of a layer and of a norm."""
-    square = config.d_model**2
-    if config.future_heads == "hydra" and index:
-        return 5 * config.d_model * config.d_mlp + 2 * norm
-    if not is_layer(config.future_heads, index):
-        return square + norm
-    return layer + (2 * square + 2 * norm if config.future_heads == "sequential" and index else 0)

@@ -6,7 +6,7 @@
 
 By default, every future head is one transformer layer that reads only z; final norm and unembedding are shared, and the
 unembedding is not tied to the embedding. Trunk + one future head + norm + unembedding is then an ordinary transformer. The
-other types of future heads, some of which read the output of another one, are in playground/config/future_heads.py.
+other types of future heads, some of which read the output of another one, have a file each in playground/model/future_heads.
 
 Dimension letters: B batch, T position, K offset, D d_model, V d_vocab.
 """
@@ -23,7 +23,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from playground.config import ModelConfig
-from playground.model.future_heads import HydraHead, SequentialHead, make_future_head
+from playground.model.future_heads.base import implementation
 from playground.model.init import init_weights
 from playground.model.layers import Block, Norm, Rotary, Rotation
 
@@ -44,6 +44,8 @@ class MTPTransformer(HookedRootModule):
         if config.d_vocab is None or config.n_ctx is None:
             raise ValueError("the model needs a vocabulary and a context; write ModelConfig(d_vocab=..., n_ctx=...)")
         self.config = config
+        self.paths = config.paths
+        """For each offset, the indices of the future heads that it runs through, in order of execution."""
         self.n_ctx = config.n_ctx
         self.recompute = False
         """True for activation checkpointing: training stores only the input of each trunk layer and recomputes the rest."""
@@ -62,7 +64,10 @@ class MTPTransformer(HookedRootModule):
             self.rotary = Rotary(config.d_head, n_ctx, config.rotary_base)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_trunk_layers))
         self.hook_trunk = HookPoint()
-        self.future_heads = nn.ModuleList(make_future_head(config, index) for index in range(config.n_future))
+        kind = implementation(config.future_heads)
+        self.head_modules = tuple(kind.module(index) for index in range(config.n_future))
+        """What each of `future_heads` is."""
+        self.future_heads = nn.ModuleList(head.build(config) for head in self.head_modules)
         self.ln_final = Norm(config)
         self.unembed = nn.Linear(config.d_model, d_vocab, bias=False)
         more = config.n_future - 1 if config.unembedding == "replicated" else 0
@@ -123,14 +128,14 @@ class MTPTransformer(HookedRootModule):
         """
         if not 1 <= offset <= self.n_future:
             raise ValueError(f"offset is {offset}, and the model predicts the offsets 1 to {self.n_future}")
-        return self.config.paths[offset - 1]
+        return self.paths[offset - 1]
 
     def future_resid(
         self, z: Float[Tensor, "batch pos d_model"], offset: int, tokens: Int[Tensor, "batch pos"] | None = None
     ) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream after the future head of one offset; only the future heads on its path run.
 
-        `tokens` are the rows of which z is the trunk output; `sequential` and `hydra` future heads read them from offset 2 on.
+        `tokens` are the rows of which z is the trunk output; some types of future heads read them from offset 2 on.
         Raises ValueError where they are missing, and for an offset without a future head.
         """
         return self.future_resids(z, tokens, (offset,))[0]
@@ -144,8 +149,8 @@ class MTPTransformer(HookedRootModule):
         """The residual streams `[batch, pos, d_model]` after the future heads of `offsets` (None: all), in that order.
 
         A future head on several of the paths runs once. Under control `detached` no gradient of a later offset flows into the
-        next token's path. `tokens` are the rows of which z is the trunk output; `sequential` and `hydra` future heads read
-        them from offset 2 on. Raises ValueError where they are missing, and for an offset without a future head.
+        next token's path. `tokens` are the rows of which z is the trunk output; some types of future heads read them
+        from offset 2 on. Raises ValueError where they are missing, and for an offset without a future head.
         """
         after: dict[int, Tensor] = {}
         offsets = range(1, self.n_future + 1) if offsets is None else offsets
@@ -166,18 +171,17 @@ class MTPTransformer(HookedRootModule):
 
         Raises ValueError when this future head reads tokens and `tokens` is None.
         """
-        head = self.future_heads[index]
-        if isinstance(head, HydraHead):
-            return head(resid, self._embedded_ahead(tokens, index))
-        if isinstance(head, SequentialHead):
-            resid = head.join(resid, self._embedded_ahead(tokens, index))
-        return head(resid, self._rotation(resid.shape[1]))
+        head, module = self.future_heads[index], self.head_modules[index]
+        rotation = self._rotation(resid.shape[1]) if module.has_attention else None
+        if module.reads_ahead:
+            return head(resid, rotation, self._embedded_ahead(tokens, module.reads_ahead, index))
+        return head(resid, rotation)
 
-    def _embedded_ahead(self, tokens: Tensor | None, ahead: int) -> Float[Tensor, "batch pos d_model"]:
+    def _embedded_ahead(self, tokens: Tensor | None, ahead: int, index: int) -> Float[Tensor, "batch pos d_model"]:
         """At every position t the embedding of token t + `ahead`; zero where that is past the row, where no target exists."""
         if tokens is None:
             raise ValueError(
-                f"the {self.config.future_heads} future head of offset {ahead + 1} also reads the tokens up to {ahead} ahead; "
+                f"the {self.config.future_heads} future head of offset {index + 1} also reads the tokens up to {ahead} ahead; "
                 "pass tokens, the rows that z belongs to"
             )
         embedded = self.embed(tokens)  # whole rows: clamp.py takes the tokens of this call as the current rows

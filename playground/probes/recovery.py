@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from playground.config.future_heads import reads_tokens
 from playground.model.transformer import MTPTransformer
 from playground.probes.pairs import Pairs
 from playground.probes.quiet import Hook, layer_names, quietly
@@ -98,8 +97,8 @@ def path_modules(model: MTPTransformer, offset: int) -> tuple[str, ...]:
 
 
 def tokens_ahead(model: MTPTransformer, offset: int) -> int:
-    """How many later tokens the path of an offset reads at a position: offset - 1 for `sequential` and `hydra`, else 0."""
-    return offset - 1 if reads_tokens(model.config.future_heads) else 0
+    """How many later tokens the path of an offset reads at a position: 0 for most types of future heads."""
+    return model.config.head_type.reads_ahead(model.n_future, offset)
 
 
 def offset_of(pairs: Pairs, offset: int | None) -> int:

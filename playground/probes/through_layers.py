@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from playground.config.future_heads import reads_tokens
 from playground.model.transformer import MTPTransformer
 from playground.probes.quiet import quietly
 from playground.probes.token_circuits import choose_tokens, token_circuit
@@ -75,7 +74,7 @@ def _check(model: MTPTransformer, path: Sequence[Head], offset: int, background:
         raise ValueError("the path has no heads; write at least one, such as (Head('blocks.0', 0),)")
     check_path(model, path)
     after, layer = model.path(offset), path[-1].layer
-    if reads_tokens(model.config.future_heads) and offset > 1:
+    if model.config.head_type.reads_ahead(model.n_future, offset):
         raise ValueError(
             f"offset is {offset}, and its {model.config.future_heads} future head also reads the tokens in between, "
             "which no path holds; "

@@ -90,10 +90,10 @@ def _check_run(base: Run) -> None:
             f"base run {base.id} predicts {model.n_future} tokens; write a run with n_future 1, whose trunk was trained on "
             "the next token alone"
         )
-    if model.future_heads == "linear":
+    if not model.head_type.module(0).is_trunk_layer:
         raise RunError(
-            f"base run {base.id} has linear future heads, and future heads on a base need a layer for offset 1; write a run "
-            "with independent ones"
+            f"base run {base.id} has {model.future_heads} future heads, and future heads on a base need a layer for offset 1; "
+            "write a run with independent ones"
         )
     if record.state != "finished":
         advice = "wait for it" if record.state == "running" else f"finish it first: {resume_line(base.path)}"

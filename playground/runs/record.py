@@ -47,7 +47,7 @@ class RunRecord:
     n_future: int
     control: str
     future_heads: FutureHeads = "independent"
-    """Type of the future heads (playground/config/future_heads.py)."""
+    """Type of the future heads (playground/model/future_heads)."""
     base: str = ""
     """Id of the run on whose frozen trunk the further future heads were trained; empty without a base."""
     base_config_hash: str = ""

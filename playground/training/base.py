@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from playground.model.future_heads import HydraHead, ResidualLinear
 from playground.model.transformer import MTPTransformer
 
 
@@ -36,7 +35,7 @@ def freeze_base(model: MTPTransformer) -> None:
 def start_on_base(model: MTPTransformer, weights: Mapping[str, Tensor]) -> None:
     """Copy the base's weights (its `state_dict`) into a new model, and set the initial weights of heads 2 .. n_future.
 
-    Their unembeddings become copies of the base's, and the output matrices of Medusa's and Hydra's heads become zero.
+    Their unembeddings become copies of the base's; their modules change what `HeadModule.start_on_base` says.
     Raises ValueError for weights that are not those of this model with n_future = 1.
     """
     ours = {name: value for name, value in model.state_dict().items() if not is_further(name)}
@@ -52,6 +51,5 @@ def start_on_base(model: MTPTransformer, weights: Mapping[str, Tensor]) -> None:
         value.copy_(weights[name])
     for unembed in model.more_unembeds:
         unembed.get_parameter("weight").copy_(model.unembed.weight)
-    for head in list(model.future_heads)[1:]:
-        if isinstance(head, ResidualLinear | HydraHead):
-            head.out.weight.zero_()
+    for module, head in list(zip(model.head_modules, model.future_heads, strict=True))[1:]:
+        module.start_on_base(head)

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from playground.config import RunConfig
-from playground.model.future_heads import SequentialHead
 from playground.model.transformer import MTPTransformer
 from playground.training.objectives.base import Loss, Losses
 from tasks.base import Batch
@@ -134,8 +133,7 @@ def _shard(plain: _LossModule, optimizer: torch.optim.Optimizer) -> None:
     states = {name: optimizer.state.pop(parameter, {}) for name, parameter in model.named_parameters()}
     mesh = init_device_mesh(model.W_E.device.type, (dist.get_world_size(),))
     for layer in (*model.blocks, *model.future_heads):
-        if not isinstance(layer, SequentialHead):  # its `join` runs before its forward, without FSDP's gather
-            fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh)
     fully_shard(plain, mesh=mesh)
     parts = dict(model.named_parameters())
     for group in optimizer.param_groups:

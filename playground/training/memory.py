@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from playground.config import ModelConfig, RunConfig
-from playground.config.future_heads import is_layer
 from playground.model.parameters import count_parameters
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base
@@ -100,7 +99,7 @@ def _heads_at_once(config: RunConfig) -> ModelConfig:
     model, by_head = config.model, objective_of(config.train).head_by_head() is not None
     if config.train.backward == "one_graph" or not by_head or any(len(path) > 1 for path in model.paths):
         return model
-    n_layers = model.n_trunk_layers + is_layer(model.future_heads, 0)
+    n_layers = model.n_trunk_layers + model.head_type.module(0).has_attention
     return dataclasses.replace(model, n_future=1, control="trunk", n_layers=n_layers)
 
 

@@ -61,6 +61,14 @@ def test_every_part_is_connected(n_future, n_trunk_layers):
     assert all((arrow.axref, arrow.ayref) == ("x", "y") for arrow in arrows)
 
 
+def test_a_head_that_reads_another_is_above_it_and_says_what_it_is():
+    figure = architecture_figure(n_future=3, n_trunk_layers=2, paths=((0,), (0, 1), (0, 2)), notes=("layer", "a", "b"))
+    found = boxes(figure)
+    first, second, third = (found[f"future head {k}<br>{note}"] for k, note in ((1, "layer"), (2, "a"), (3, "b")))
+    assert first[3] < second[2] and second[2:] == third[2:] and third[3] < found["norm and unembedding, shared"][2]
+    assert all(arrow.y > arrow.ay for arrow in figure.layout.annotations if arrow.showarrow)
+
+
 def test_each_output_names_its_offset():
     figure = architecture_figure(n_future=3, n_trunk_layers=2)
     outputs = [note.text for note in figure.layout.annotations if "<br>offset" in note.text]

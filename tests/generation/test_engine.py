@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from playground.generation.config import DecodingConfig
-from playground.generation.drafters import Commit, Memory, final_logits, make_drafter
+from playground.generation.drafters import make_drafter
+from playground.generation.drafting import Commit, Memory, final_logits
 from playground.generation.engine import Engine, Noise, keep_rows
 from playground.generation.tree import Tree
-from playground.model.future_heads import HydraHead
 from playground.model.layers import Norm
 from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, small_model
 from tests.generation.cases import PROMPTS, TREES, behind, sharpened, tiny_model
@@ -149,13 +149,12 @@ def test_the_folded_form_of_hydra_heads_is_the_module(normalization, unembedding
         tokens = torch.randint(11, (6, 1), generator=weights)
         stream = torch.randn(6, 1, 16, generator=weights)
         for limit in (4096, 3):
-            monkeypatch.setattr("playground.generation.drafters.SMALL_VOCABULARY", limit)
+            monkeypatch.setattr("playground.generation.mlps_in_turn.SMALL_VOCABULARY", limit)
             engine, _, _ = start(model, [[1]] * 6, DecodingConfig(speculative=4))
             said, resid, token = [], stream[:, 0], tokens[:, 0]
             for offset in (2, 3, 4):
                 head = model.future_heads[offset - 1]
-                assert isinstance(head, HydraHead)
-                resid = head(resid, model.embed(token))
+                resid = head(resid, None, model.embed(token))
                 said.append(model.logits(resid, offset))
                 token = said[-1].argmax(dim=-1)
             zero = torch.zeros(6, dtype=torch.long)
@@ -179,20 +178,20 @@ def test_memory_is_fixed_and_counted():
 def test_plain_decoding_runs_no_future_head_behind_the_first(kind):
     model = tiny_model(4, future_heads=kind)
     engine = Engine(model, DecodingConfig(), rows=1)
-    assert type(engine.drafter).__name__ == "Free"
+    assert type(engine.drafter).__name__ == "StreamsAtHand"
     assert engine.heads == (0,) if kind != "anticausal" else (3, 2, 1, 0)
     assert engine.tree == Tree(())
     memory = Memory(1, 4, torch.float32, torch.device("cpu"))
     assert (
         type(make_drafter(model, 2, memory)).__name__
         == {
-            "independent": "Parallel",
-            "linear": "Pointwise",
-            "causal": "Chained",
-            "anticausal": "Free",
-            "sequential": "Rereading",
-            "hydra": "Onward",
-            "medusa_linear": "Pointwise",
-            "medusa_mlp": "Pointwise",
+            "independent": "LayersAtOnce",
+            "linear": "AtLastToken",
+            "causal": "LayersInTurn",
+            "anticausal": "StreamsAtHand",
+            "sequential": "LayersOverWindow",
+            "hydra": "MlpsInTurn",
+            "medusa_linear": "AtLastToken",
+            "medusa_mlp": "AtLastToken",
         }[kind]
     )

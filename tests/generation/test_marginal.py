@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from playground.config.future_heads import FutureHeads
 from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.generation.marginal import candidate_hits, marginal_acceptance
 from playground.model.transformer import MTPTransformer
-from tests.cases import random_tokens, small_config, small_model
+from tests.cases import FUTURE_HEADS, random_tokens, small_config, small_model
 from tests.probes.no_trace import leaves_no_trace
 
-KINDS = FutureHeads.__args__
+KINDS = FUTURE_HEADS
 ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [3, 1, 4, 1, 5], [2, 7], [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]]
 LENGTHS = [3, 1, 1, 12]
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from playground import make_config_on
 from playground.analysis.groups import experiment_hash, group_runs
 from playground.cli import main
-from playground.config import BaseConfig, ClampConfig, OptimConfig, RunConfig, TrainConfig
-from playground.config.base import fits_base
+from playground.config import BaseConfig, ClampConfig, OptimConfig, RunConfig, TrainConfig, future_head_type
 from playground.generation.config import DecodingConfig
 from playground.generation.generate import generate
 from playground.model.transformer import MTPTransformer
@@ -31,7 +30,7 @@ from tests.fake_runs import settle
 from tests.running.test_runner import same_numbers
 
 STEPS = 12
-FITTING = [kind for kind in FUTURE_HEADS if fits_base(kind)]
+FITTING = [kind for kind in FUTURE_HEADS if future_head_type(kind).fits_base]
 
 
 def base_config(seed: int = 0, **model) -> RunConfig:
@@ -229,8 +228,8 @@ def test_clamped_patterns_of_the_base_stay_and_frozen_heads_of_it_no_longer_matt
 
 @pytest.mark.parametrize(("model", "message"), [
     ({"n_future": 1}, "write n_future=2 or more"),
-    ({"future_heads": "linear"}, "linear future heads cannot stand on a base: .* write one of independent, causal, "
-                                 "sequential, hydra, medusa_linear, medusa_mlp"),
+    ({"future_heads": "linear"}, "linear future heads cannot stand on a base: .* write one of causal, hydra, "
+                                 "independent, medusa_linear, medusa_mlp, sequential"),
     ({"future_heads": "anticausal", "n_future": 2}, "anticausal future heads cannot stand on a base"),
 ])  # fmt: skip
 def test_heads_that_cannot_stand_on_a_base(base, model, message):

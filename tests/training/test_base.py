@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from playground.config import BaseConfig, ClampConfig, OptimConfig, RunConfig, TrainConfig
-from playground.config.base import fits_base
+from playground.config import BaseConfig, ClampConfig, OptimConfig, RunConfig, TrainConfig, future_head_type
 from playground.model.transformer import MTPTransformer
 from playground.training.base import freeze_base, is_further, start_on_base
 from playground.training.loop import start_state
@@ -15,7 +14,7 @@ from tasks.induction import InductionConfig
 from tests.cases import FUTURE_HEADS, MODEL_OPTIONS, make_batch, random_tokens, small_config, small_model
 from tests.training.support import fit_one, rows
 
-FITTING = [kind for kind in FUTURE_HEADS if fits_base(kind)]
+FITTING = [kind for kind in FUTURE_HEADS if future_head_type(kind).fits_base]
 ZERO_AT_FIRST = ("medusa_linear", "medusa_mlp", "hydra")
 
 
@@ -34,7 +33,7 @@ def batch_with_documents() -> Batch:
 
 
 def test_which_types_fit():
-    assert FITTING == ["independent", "causal", "sequential", "hydra", "medusa_linear", "medusa_mlp"]
+    assert FITTING == ["causal", "hydra", "independent", "medusa_linear", "medusa_mlp", "sequential"]
 
 
 @pytest.mark.parametrize("unembedding", ["shared", "replicated"])

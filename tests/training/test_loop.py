@@ -2,12 +2,12 @@
 
 import dataclasses
 import time
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
-from playground.config import ClampConfig, FutureHeads, OptimConfig, RunConfig, TrainConfig
+from playground.config import ClampConfig, OptimConfig, RunConfig, TrainConfig
 from playground.model.clamp import apply_clamp
 from playground.model.transformer import MTPTransformer
 from playground.training.evaluation import evaluate
@@ -15,7 +15,7 @@ from playground.training.loop import Clock, Member, fit, start_state
 from playground.training.optim import learning_rate, make_optimizer
 from tasks.base import seeded_generator
 from tasks.induction import Induction, InductionConfig
-from tests.cases import make_batch, random_tokens, small_config, small_model
+from tests.cases import FUTURE_HEADS, make_batch, random_tokens, small_config, small_model
 from tests.training.support import fit_one, rows
 
 
@@ -118,7 +118,7 @@ RECORDED: dict[str, tuple[ClampConfig, dict[str, Any]]] = {
     "frozen": (ClampConfig(freeze_heads=("blocks.0",)), {}),
     "layer norm": (ClampConfig(), {"normalization": "LN", "positions": "standard"}),
     "replicated": (ClampConfig(), {"unembedding": "replicated"}),
-    **{kind: (ClampConfig(), {"future_heads": kind}) for kind in get_args(FutureHeads)},
+    **{kind: (ClampConfig(), {"future_heads": kind}) for kind in FUTURE_HEADS},
 }
 
 

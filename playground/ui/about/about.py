@@ -2,8 +2,10 @@
 
 import streamlit as st
 
+from playground.config.future_heads import HeadDescription
 from playground.figures.architecture import architecture_figure
 from playground.ui.shared.charts import chart
+from playground.ui.shared.text import plain
 from playground.ui.shared.words import CONTROL_HELP, plural
 
 TRAIN, COMPARE, HEADS, PROBES, LENS = (
@@ -92,16 +94,38 @@ def _architecture() -> None:
     control = right.segmented_control(
         "Control", ["layers", "trunk"], default="layers", required=True, key="about-control", help=CONTROL_HELP
     )
-    from playground.config import ModelConfig
+    from playground.config import ModelConfig, future_head_names
 
-    config = ModelConfig(n_layers=N_LAYERS, n_future=n_future, control="trunk" if control == "trunk" else "layers")
-    figure = architecture_figure(n_future=n_future, n_trunk_layers=config.n_trunk_layers)
+    names = future_head_names()
+    usual = ModelConfig().future_heads
+    name = st.selectbox("Future heads", names, names.index(usual), format_func=plain, key="about-heads")
+    config = ModelConfig(
+        n_layers=N_LAYERS,
+        n_future=n_future,
+        control="trunk" if control == "trunk" else "layers",
+        future_heads=name,
+    )
+    kind = config.head_type
+    modules = [kind.module(index) for index in range(n_future)]
+    figure = architecture_figure(
+        n_future=n_future,
+        n_trunk_layers=config.n_trunk_layers,
+        paths=config.paths,
+        notes=[_note(module) if name != usual else "" for module in modules],
+    )
+    st.caption(plain(f"{kind.summary} {kind.source}."))
     chart(figure, "architecture", alt="Tokens flow through the trunk into n future heads, which share one unembedding.")
     st.caption(
         f"{plural(config.n_trunk_layers, 'trunk layer')} and {plural(n_future, 'future head')}; the next token is "
         f"{plural(config.next_token_depth, 'layer')} away from the input. After figure 1 of the paper. "
         "Models under the controls flops and detached have the shape of trunk."
     )
+
+
+def _note(module: HeadDescription) -> str:
+    """What a future head is, for the drawing."""
+    what = "layer" if module.has_attention else "no attention"
+    return f"{what}, reads x<sub>t+{module.reads_ahead}</sub>" if module.reads_ahead else what
 
 
 main()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from playground.config import future_head_names
 from tests.ui.support import annotations, assert_well, figures, labels, open_page, widget, words
 
 
@@ -19,6 +20,16 @@ def test_it_says_what_the_words_mean_and_where_to_begin(runs: Path) -> None:
         assert f"**{word}**: " in text
     assert "arxiv.org/abs/2404.19737" in text
     assert labels(app, "page_link") == ["Go to Train", "Go to Compare", "Go to Heads", "Go to Lens", "Go to Probes"]
+
+
+def test_the_drawing_follows_the_type_of_the_future_heads(runs: Path) -> None:
+    app = open_page("about")
+    assert widget(app, "about-heads").options == future_head_names()
+    widget(app, "about-heads").set_value("hydra")
+    app.run()
+    assert_well(app)
+    assert "future head 2<br>no attention, reads x<sub>t+1</sub>" in drawn(app)
+    assert any("Ankner et al. 2024" in item.value for item in app.caption)
 
 
 @pytest.mark.parametrize(
