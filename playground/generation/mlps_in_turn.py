@@ -4,7 +4,8 @@ Dimension letters: K offset, V d_vocab; the width of the stream is the last dime
 """
 
 from collections.abc import Callable
-from typing import Protocol, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +19,23 @@ SMALL_VOCABULARY = 4096
 """Largest vocabulary for which each token's contribution to the MLPs is precomputed as a table."""
 
 
-@runtime_checkable
-class TokenMlp(Protocol):
-    """Computes resid + out(SiLU(gate) * linear), with gate and linear from `gate_in` [ln_resid(resid); ln_embed(embedding)]."""
+@dataclass(frozen=True, kw_only=True)
+class TokenMlp:
+    """The parts of a head that computes resid + out(SiLU(gate) * linear).
+
+    Gate and linear are the halves of `gate_in` [ln_resid(resid); ln_embed(embedding)].
+    """
 
     ln_resid: Norm
     ln_embed: Norm
     gate_in: nn.Linear
     out: nn.Linear
+
+    @classmethod
+    def of(cls, head: nn.Module) -> "TokenMlp":
+        """The parts of a head, by their names. Raises AttributeError for a head that has no such parts."""
+        found = {name: head.get_submodule(name) for name in ("ln_resid", "ln_embed", "gate_in", "out")}
+        return cls(**cast(dict[str, Any], found))
 
 
 class MlpsInTurn:
@@ -40,7 +50,7 @@ class MlpsInTurn:
     def __init__(self, model: MTPTransformer, speculative: int, memory: Memory) -> None:
         self.model, self.offsets = model, range(2, speculative + 1)
         self.d_vocab, self.ln = model.W_E.shape[0], model.ln_final
-        heads = [cast(TokenMlp, model.future_heads[k - 1]) for k in self.offsets]
+        heads = [TokenMlp.of(model.future_heads[k - 1]) for k in self.offsets]
         self.outs = [head.out for head in heads]
         with torch.no_grad():
             into = [_folded(head.ln_resid, head.gate_in.weight[:, : model.config.d_model]) for head in heads]

@@ -99,13 +99,13 @@ def test_a_child_that_does_not_end_is_killed_after_a_while_and_named(child, monk
 
 
 def test_one_place_builds_the_command_of_a_training():
-    """A list of words with both `playground` and `train`; help and messages name the command in one text."""
+    """A list of words with `-m` and `playground`, in the folder of what runs trainings; messages name a command in one text."""
     found = []
-    for path in sorted((ROOT / "playground").rglob("*.py")):
+    for path in sorted((ROOT / "playground" / "running").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.List | ast.Tuple | ast.Call):
                 parts = node.args if isinstance(node, ast.Call) else node.elts
-                if {"playground", "train"} <= {part.value for part in parts if isinstance(part, ast.Constant)}:
+                if {"-m", "playground"} <= {part.value for part in parts if isinstance(part, ast.Constant)}:
                     found.append(path.relative_to(ROOT).as_posix())
     assert found == ["playground/running/children.py"]
 

@@ -70,6 +70,11 @@ def configs(*models: tuple[int, int], preset: str = "induction-cpu", **options) 
     return [make_config(preset, n_future=n_future, seed=seed, **options) for n_future, seed in models]
 
 
+def on_cpu(*found: RunConfig) -> list[RunConfig]:
+    """The configurations, for the CPU also where there is a GPU."""
+    return [dataclasses.replace(one, train=dataclasses.replace(one.train, device="cpu")) for one in found]
+
+
 def statuses(job: Job) -> list[str]:
     return [entry.status for entry in job.entries]
 
@@ -80,7 +85,7 @@ def statuses(job: Job) -> list[str]:
 @pytest.mark.slow
 def test_a_job_trains_its_models_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = start_job("runs", configs((1, 3), (2, 3), steps=2), parallel=2)
+    job = start_job("runs", on_cpu(*configs((1, 3), (2, 3), steps=2)), parallel=2)
     assert job.active and statuses(job) == ["queued", "queued"]
     assert [(entry.n_future, entry.seed, entry.steps, entry.control) for entry in job.entries] == [
         (1, 3, 2, "layers"),
@@ -142,8 +147,9 @@ def test_the_cores_are_shared_by_what_runs_side_by_side(
 
 
 def test_no_more_side_by_side_than_the_memory_holds(tmp_path, nothing_starts, monkeypatch):
+    """On the CPU; a GPU holds the seeds of equal settings in one process, which splits them itself."""
     monkeypatch.setattr(fitting, "free_memory", lambda _device: 1)
-    assert start_job(tmp_path, configs((1, 0), (1, 1)), parallel=2).parallel == 1
+    assert start_job(tmp_path, on_cpu(*configs((1, 0), (1, 1))), parallel=2).parallel == 1
 
 
 def test_a_job_whose_process_cannot_start_is_none(tmp_path, monkeypatch):

