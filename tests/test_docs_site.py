@@ -130,7 +130,7 @@ def test_examples_in_docstrings_become_blocks_of_code() -> None:
     assert fenced(">>> 1") == "```pycon\n>>> 1\n```" and fenced("a >>> b") == "a >>> b"
 
 
-EXAMPLES = {"tasks/parity.py", "playground/ui/circuits/__init__.py", "playground/ui/circuits/circuits.py", "tests/ui/circuits/test_page.py"}  # fmt: skip
+EXAMPLES = {"tasks/parity.py", "playground/probes/prediction_entropy.py", "playground/ui/lengths.py"}
 """Files that a guide would add."""
 
 

@@ -51,7 +51,7 @@ def test_every_probe_has_a_figure_along_training(name: str) -> None:
     value = columns_of(results(name)["n = 2"].rows()).values[0]
     own = find_probe(name).figure_along
     figure = own(along, value, "screen") if own else rows_along_figure(along, value)
-    assert any(list(trace.x or ()) and max(trace.x) == 640 for trace in figure.data if trace.x is not None)
+    assert any(trace.x is not None and len(trace.x) and max(trace.x) == 640 for trace in figure.data)
 
 
 def _numbers(trace: Any) -> bool:

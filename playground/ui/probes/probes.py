@@ -103,7 +103,7 @@ def _at_step(probe: Listed, runs: list[StoredRun], groups: Mapping[str, Group]) 
 def _choose_result(probe: Listed, run: StoredRun, side: str) -> AtStep | None:
     """The stored result of a chosen step; None, with a button that measures it, if there is none."""
     history, checkpoints = history_of(run, probe), run.checkpoints
-    steps = sorted({*history.steps, *checkpoints})
+    steps = sorted([*checkpoints, *(step for step in history.steps if step not in checkpoints)])
     if not steps:
         st.info(f"{plain(run.id)} has no results of this probe. {how_to_measure(run, probe)}", icon=":material/info:")
         return None
