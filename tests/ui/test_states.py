@@ -274,10 +274,13 @@ def test_a_page_says_something_useful(runs: Path, state: Callable[[Path], None],
     app = open_page(page)
     says, by_page = SAYS[state]
     by_page = by_page | {"decode": by_page["lens"]}  # both need stored weights
+    by_page["about"] = ["What n-token prediction is"]
+    if FORMATION in by_page["heads"]:
+        by_page["probes"] = ["Attention scores of every head on rows of the task", "The numbers ("]
     text = words(app)
     assert says in text
     assert "Runs folder: `" in text
-    for phrase in by_page.get(page, ["What n-token prediction is"]):
+    for phrase in by_page.get(page, [app.title[0].value]):
         assert phrase in text
 
 
